@@ -1,0 +1,180 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "data/eval.h"
+
+#include "base/check.h"
+#include "base/text.h"
+
+/* As Redis: in the millisecond of its deadline a key still lives. */
+static bool deadline_passed(int64_t deadline_ms, struct wall now)
+{
+    return deadline_ms != 0 && now.ms > deadline_ms;
+}
+
+static void emit_expiry(const struct view *view, struct bytes key)
+{
+    const struct effect e = {.kind = EFFECT_CLEAR, .flags = EFFECT_EXPIRED, .key = key};
+    view->emit(view->ctx, &e);
+}
+
+bool eval_key_find(const struct command_call *call, struct bytes key, struct item *out)
+{
+    const struct view *view = call->view;
+
+    if (LIKELY(view->find(view->ctx, key, out))) {
+        if (LIKELY(!deadline_passed(out->deadline_ms, call->now))) return true;
+        if (call->may_write) emit_expiry(view, key);
+    }
+    *out = (struct item){0};
+    return false;
+}
+
+bool command_expire(const struct view *view, struct bytes key, struct wall now)
+{
+    struct item item;
+
+    if (!view->find(view->ctx, key, &item)) return false;
+    if (!deadline_passed(item.deadline_ms, now)) return false;
+    emit_expiry(view, key);
+    return true;
+}
+
+bool eval_is_string(const struct command_call *call, const struct item *item)
+{
+    if (LIKELY(item->type == ITEM_STRING || item->type == ITEM_NONE)) return true;
+    eval_refuse(call, OUTCOME_WRONGTYPE);
+    return false;
+}
+
+void eval_key_put(const struct command_call *call, struct bytes key,
+                  const struct item *old, struct bytes value, int64_t deadline_ms)
+{
+    bool created = old->type == ITEM_NONE;
+
+    /* Fields of another type must not live on under a string. */
+    if (!created && old->type != ITEM_STRING) {
+        eval_key_clear(call, key);
+        created = true;
+    }
+    const struct effect e = {
+        .kind = EFFECT_PUT,
+        .flags = created ? EFFECT_CREATED : 0,
+        .type = ITEM_STRING,
+        .key = key,
+        .deadline_ms = deadline_ms,
+        .value = value,
+    };
+    call->view->emit(call->view->ctx, &e);
+}
+
+void eval_key_clear(const struct command_call *call, struct bytes key)
+{
+    const struct effect e = {.kind = EFFECT_CLEAR, .key = key};
+    call->view->emit(call->view->ctx, &e);
+}
+
+void eval_key_deadline(const struct command_call *call, struct bytes key,
+                       int64_t deadline_ms)
+{
+    const struct effect e = {
+        .kind = EFFECT_DEADLINE, .key = key, .deadline_ms = deadline_ms};
+    call->view->emit(call->view->ctx, &e);
+}
+
+void eval_refuse(const struct command_call *call, enum outcome o)
+{
+    reply_error(call->reply, outcome_row(o)->text);
+}
+
+void eval_refuse_name(const struct command_call *call, enum outcome o)
+{
+    reply_errorf(call->reply, outcome_row(o)->text, call->command->name);
+}
+
+bool eval_arg_i64(const struct command_call *call, uint32_t at, int64_t *out)
+{
+    if (parse_i64(call->args[at], out)) return true;
+    eval_refuse(call, OUTCOME_NOT_INT);
+    return false;
+}
+
+bool eval_room(const struct command_call *call, uint64_t bytes)
+{
+    if (mem_room(call->reply->out->mem, bytes)) return true;
+    eval_refuse(call, OUTCOME_FULL_MEMORY);
+    return false;
+}
+
+static void (*const evals[COMMAND_END])(const struct command_call *call) = {
+    [COMMAND_GET] = eval_get,
+    [COMMAND_SET] = eval_set,
+    [COMMAND_SETNX] = eval_setnx,
+    [COMMAND_SETEX] = eval_setex,
+    [COMMAND_PSETEX] = eval_setex,
+    [COMMAND_GETSET] = eval_getset,
+    [COMMAND_GETDEL] = eval_getdel,
+    [COMMAND_GETEX] = eval_getex,
+    [COMMAND_MGET] = eval_mget,
+    [COMMAND_MSET] = eval_mset,
+    [COMMAND_MSETNX] = eval_msetnx,
+    [COMMAND_APPEND] = eval_append,
+    [COMMAND_STRLEN] = eval_strlen,
+    [COMMAND_GETRANGE] = eval_getrange,
+    [COMMAND_SUBSTR] = eval_getrange,
+    [COMMAND_SETRANGE] = eval_setrange,
+    [COMMAND_INCR] = eval_incr,
+    [COMMAND_DECR] = eval_incr,
+    [COMMAND_INCRBY] = eval_incr,
+    [COMMAND_DECRBY] = eval_incr,
+    [COMMAND_INCRBYFLOAT] = eval_incrbyfloat,
+    [COMMAND_DEL] = eval_del,
+    [COMMAND_UNLINK] = eval_del,
+    [COMMAND_EXISTS] = eval_exists,
+    [COMMAND_TYPE] = eval_type,
+    [COMMAND_TOUCH] = eval_exists,
+    [COMMAND_EXPIRE] = eval_expire,
+    [COMMAND_PEXPIRE] = eval_expire,
+    [COMMAND_EXPIREAT] = eval_expire,
+    [COMMAND_PEXPIREAT] = eval_expire,
+    [COMMAND_TTL] = eval_ttl,
+    [COMMAND_PTTL] = eval_ttl,
+    [COMMAND_EXPIRETIME] = eval_ttl,
+    [COMMAND_PEXPIRETIME] = eval_ttl,
+    [COMMAND_PERSIST] = eval_persist,
+    [COMMAND_RENAME] = eval_rename,
+    [COMMAND_RENAMENX] = eval_rename,
+    [COMMAND_COPY] = eval_copy,
+    [COMMAND_RANDOMKEY] = eval_randomkey,
+    [COMMAND_KEYS] = eval_keys,
+    [COMMAND_SCAN] = eval_scan,
+    [COMMAND_DBSIZE] = eval_dbsize,
+    [COMMAND_FLUSHALL] = eval_flush,
+    [COMMAND_FLUSHDB] = eval_flush,
+};
+
+static bool keys_fit(const struct command_call *call)
+{
+    const struct command *c = call->command;
+    if (c->first_key == 0) return true;
+
+    const int64_t last = c->last_key < 0 ? (int64_t)call->n_args + c->last_key
+                                         : c->last_key;
+    for (int64_t i = c->first_key; i <= last; i += c->step)
+        if (call->args[i].len > KEY_MAX) return false;
+    return true;
+}
+
+void command_run(const struct command_call *call)
+{
+    const struct command *c = call->command;
+
+    check(c->flags & (CF_SHARD | CF_FANOUT));
+    check(evals[c->id] != NULL);
+    check(call->may_write || !(c->flags & CF_WRITE));
+
+    check(command_arity_ok(c, call->n_args) || (c->flags & CF_FANOUT));
+    if (!keys_fit(call)) {
+        eval_refuse(call, OUTCOME_KEY_LONG);
+        return;
+    }
+    evals[c->id](call);
+}

@@ -1,0 +1,162 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "store/arena.h"
+
+#include <string.h>
+
+#include "base/check.h"
+
+struct chunk {
+    struct chunk *next;
+    size_t cap, used;
+    uint64_t first, last; /* numbers of the pieces in it; last is 0 while it is empty */
+    uint8_t at[];
+};
+
+/* An idle shard should cost little, a busy one should ask seldom: chunks grow with what
+ * the arena holds. */
+enum { CHUNK_MIN = 4 << 10, CHUNK_MAX = 256 << 10 };
+
+static void bury(struct grave *g, struct chunk *chunk)
+{
+    chunk->next = g->chunks;
+    g->chunks = chunk;
+    g->bytes += chunk->cap;
+}
+
+static struct chunk *dig_up(struct grave *g)
+{
+    struct chunk *chunk = g->chunks;
+
+    g->chunks = chunk->next;
+    g->bytes -= chunk->cap;
+    return chunk;
+}
+
+void grave_empty(struct grave *g, uint32_t chunks_max)
+{
+    while (g->chunks != NULL && chunks_max-- > 0) {
+        struct chunk *chunk = dig_up(g);
+        mem_free(g->mem, chunk, sizeof *chunk + chunk->cap);
+    }
+}
+
+static struct chunk *chunk_new(struct arena *a, size_t need)
+{
+    struct grave *g = a->grave;
+    struct chunk *chunk;
+
+    if (g->chunks != NULL && g->chunks->cap >= need && g->chunks->cap <= CHUNK_MAX) {
+        chunk = dig_up(g);
+    } else {
+        size_t cap = a->bytes / 4 / CHUNK_MIN * CHUNK_MIN;
+        if (cap < CHUNK_MIN) cap = CHUNK_MIN;
+        if (cap > CHUNK_MAX) cap = CHUNK_MAX;
+        cap -= sizeof *chunk;
+        if (cap < need) cap = need;
+        chunk = mem_alloc(g->mem, sizeof *chunk + cap);
+        chunk->cap = cap;
+    }
+    chunk->next = NULL;
+    chunk->used = 0;
+    chunk->first = 0;
+    chunk->last = 0;
+    a->bytes += chunk->cap;
+    return chunk;
+}
+
+static void append(struct arena *a, struct chunk *chunk)
+{
+    if (a->tail != NULL)
+        a->tail->next = chunk;
+    else
+        a->head = chunk;
+    a->tail = chunk;
+}
+
+void *arena_alloc(struct arena *a, size_t size, uint64_t number)
+{
+    size = (size + 7) & ~(size_t)7;
+
+    struct chunk *chunk = a->tail;
+    if (chunk == NULL || chunk->cap - chunk->used < size) {
+        chunk = chunk_new(a, size);
+        chunk->first = number;
+        append(a, chunk);
+    }
+    check(number >= chunk->last);
+    void *at = chunk->at + chunk->used;
+    chunk->used += size;
+    chunk->last = number;
+    return at;
+}
+
+void arena_seal(struct arena *a)
+{
+    if (a->tail != NULL) a->tail->used = a->tail->cap;
+}
+
+void arena_release(struct arena *a, uint64_t upto)
+{
+    while (a->head != NULL && a->head->last <= upto) {
+        struct chunk *chunk = a->head;
+
+        a->head = chunk->next;
+        if (a->head == NULL) a->tail = NULL;
+        a->bytes -= chunk->cap;
+        bury(a->grave, chunk);
+    }
+}
+
+void arena_release_all(struct arena *a)
+{
+    arena_release(a, UINT64_MAX);
+}
+
+/* What is dead in a chunk that also holds living pieces stays until the chunk goes. */
+void arena_rollback(struct arena *a, uint64_t after)
+{
+    struct chunk **link = &a->head;
+
+    a->tail = NULL;
+    while (*link != NULL) {
+        struct chunk *chunk = *link;
+
+        if (chunk->first > after) {
+            *link = chunk->next;
+            a->bytes -= chunk->cap;
+            bury(a->grave, chunk);
+            continue;
+        }
+        if (chunk->last > after) chunk->last = after;
+        a->tail = chunk;
+        link = &chunk->next;
+    }
+}
+
+static void *resize(void *ctx, void *old, size_t size_old, size_t size_new)
+{
+    struct arena_mem *m = ctx;
+    void *fresh = NULL;
+
+    if (size_new == ARENA_CELL && m->free != NULL) {
+        fresh = m->free;
+        memcpy(&m->free, fresh, sizeof m->free);
+    } else if (size_new > 0) {
+        fresh = arena_alloc(&m->arena, size_new, 0);
+    }
+    if (size_old > 0 && size_new > 0)
+        memcpy(fresh, old, size_old < size_new ? size_old : size_new);
+    if (size_old == ARENA_CELL) {
+        memcpy(old, &m->free, sizeof m->free);
+        m->free = old;
+    }
+    return fresh;
+}
+
+void arena_mem_init(struct arena_mem *m, struct grave *grave)
+{
+    *m = (struct arena_mem){
+        .mem = {.resize = resize, .ctx = m},
+        .arena = {.grave = grave},
+    };
+}

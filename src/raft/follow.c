@@ -1,0 +1,235 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* The follower's side: taking entries in, acknowledging them, and switching to a snapshot
+ * [RAFT 5.3, 7].
+ *
+ * What is acknowledged is `verified`: the part of our log that the leader of this term has
+ * shown to be its own by matching, never our whole tail, which may be another leader's.  The
+ * acknowledgement carries the mark of the write that holds the last of it.  A heartbeat or a
+ * new read round is also answered at once, with what is durable already: neither contact nor
+ * reads need to wait for our disk. */
+#include "raft/raft_state.h"
+
+/* What a sane leader of the message's term could have sent. */
+static bool is_sound(const struct raft_msg *msg)
+{
+    struct term before = msg->log_term;
+
+    if (msg->index.v > UINT64_MAX / 2 || before.v > msg->term.v) return false;
+    for (uint32_t i = 0; i < msg->n_entries; i++) {
+        const struct raft_entry *e = &msg->entries[i];
+        struct raft_config config;
+        if (e->index.v != msg->index.v + 1 + i) return false;
+        if (e->term.v < before.v || e->term.v > msg->term.v) return false;
+        if (e->kind < RAFT_NOOP || e->kind > RAFT_CONFIG) return false;
+        if (e->kind == RAFT_CONFIG && !raft_config_decode(e->payload, &config)) return false;
+        before = e->term;
+    }
+    return true;
+}
+
+/* The entry that the leader should try next: our last one whose term is not above that of the
+ * entry it named, but nothing below commit, which is in every leader's log. */
+static void refuse(struct raft *raft, const struct raft_msg *msg)
+{
+    struct log_index hint = log_find_term(&raft->log, msg->index, msg->log_term);
+
+    if (hint.v < raft->commit.v) hint = raft->commit;
+    raft->ack.reject = true;
+    raft->ack.prev = msg->index;
+    raft->ack.hint = hint;
+    raft->ack.hint_term = log_term_at(&raft->log, hint);
+}
+
+/* Entries that are here already stay; the first that differs ends ours.  False: it lies at or
+ * below commit, where nothing may ever differ: counted and left alone, for one of the two
+ * logs is broken and cutting ours could only make it worse. */
+static bool merge(struct raft *raft, struct log_index prev, const struct raft_entry *entries,
+                  uint32_t n)
+{
+    for (uint32_t i = 0; i < n; i++) {
+        const struct log_index at = {prev.v + 1 + i};
+        if (at.v <= raft->log.last.v) {
+            if (log_term_at(&raft->log, at).v == entries[i].term.v) continue;
+            if (raft->settings.bug_no_truncate) continue;
+            if (at.v <= raft->commit.v) {
+                raft->refused++;
+                return false;
+            }
+            raft_truncate(raft, (struct log_index){at.v - 1});
+        }
+        raft_append(raft, entries[i].kind, entries[i].term, entries[i].payload);
+    }
+    return true;
+}
+
+static void accepted(struct raft *raft, const struct raft_msg *msg, struct log_index upto)
+{
+    const uint64_t before = raft->commit.v;
+
+    if (upto.v > raft->verified.v) raft->verified = upto;
+    if (msg->commit.v > raft->commit.v)
+        raft->commit.v = msg->commit.v < raft->verified.v ? msg->commit.v : raft->verified.v;
+    check(raft->commit.v >= before);
+    raft->ack.due = true;
+    if (raft->ack.reject && raft->ack.prev.v <= raft->verified.v) raft->ack.reject = false;
+    if ((msg->flags & RAFT_CLEARED) && raft->state.doubtful) {
+        raft->state.doubtful = false;
+        raft->state_dirty = true;
+    }
+}
+
+static void note_round(struct raft *raft, const struct raft_msg *msg)
+{
+    struct raft_ack *ack = &raft->ack;
+
+    if (!ack->due && !ack->reject) *ack = (struct raft_ack){0};
+    if (msg->n_entries == 0 || msg->round > raft->round_seen) ack->at_once = true;
+    if (msg->round > raft->round_seen) raft->round_seen = msg->round;
+    if (msg->round > ack->round) ack->round = msg->round;
+    if (msg->sent_ns > ack->sent_ns) ack->sent_ns = msg->sent_ns;
+    ack->flags |= msg->flags & RAFT_LEASE;
+}
+
+/* Whether entries can be taken now: when memory is full of what has yet to be applied, they
+ * are dropped, and the leader finds out by its next probe. */
+static bool has_room(const struct raft *raft)
+{
+    return raft->log.bytes <= raft->settings.log_bytes_max
+           || raft->applied.v == raft->commit.v;
+}
+
+void raft_follow_on_append(struct raft *raft, const struct raft_msg *msg)
+{
+    const struct raft_entry *entries = msg->entries;
+    struct log_index prev = msg->index;
+    uint32_t n = has_room(raft) ? msg->n_entries : 0;
+
+    if (!is_sound(msg)) {
+        raft->refused++;
+        return;
+    }
+    raft_elect_leader_heard(raft, msg);
+    note_round(raft, msg);
+
+    if (prev.v < raft->log.base.v) { /* what the base covers is committed: it matches */
+        const uint64_t skip = raft->log.base.v - prev.v;
+        if (n <= skip) {
+            accepted(raft, msg, raft->log.base);
+            return;
+        }
+        entries += skip;
+        n -= (uint32_t)skip;
+        prev = raft->log.base;
+    } else if (prev.v > raft->log.last.v
+               || log_term_at(&raft->log, prev).v != msg->log_term.v) {
+        if (prev.v <= raft->commit.v)
+            raft->refused++;
+        else
+            refuse(raft, msg);
+        return;
+    }
+    if (merge(raft, prev, entries, n)) accepted(raft, msg, (struct log_index){prev.v + n});
+}
+
+/* --- snapshots --- */
+
+void raft_follow_on_snapshot(struct raft *raft, const struct raft_msg *msg)
+{
+    raft_elect_leader_heard(raft, msg);
+    if (msg->index.v > raft->commit.v) return;
+
+    /* Of no use: tell where we are, so that the leader goes on from there. */
+    note_round(raft, &(struct raft_msg){.n_entries = 1});
+    raft->ack.due = true;
+}
+
+bool raft_snapshot_welcome(const struct raft *raft, const struct raft_msg *msg)
+{
+    return msg->kind == RAFT_SNAPSHOT && raft->role == RAFT_FOLLOWER
+           && msg->term.v == raft->state.term.v && msg->from.v == raft->leader.v
+           && msg->index.v > raft->commit.v;
+}
+
+/* The suffix is kept only if it follows from the snapshot; a log that differs at its last
+ * entry is another history, and keeping it would refuse every append from here on. */
+void raft_follow_on_installed(struct raft *raft, const struct raft_event *event)
+{
+    const bool fits = event->index.v <= raft->log.last.v
+                      && log_term_at(&raft->log, event->index).v == event->term.v;
+
+    check(event->config != NULL);
+    if (event->index.v <= raft->applied.v || event->index.v <= raft->log.base.v) return;
+    if (!fits && (raft->role == RAFT_LEADER || event->index.v <= raft->commit.v)) {
+        raft->refused++;
+        return;
+    }
+    if (fits)
+        log_compact(&raft->log, event->index);
+    else
+        raft_reset_log(raft, event->index, event->term);
+    raft_member_installed(raft, event->config);
+    raft->applied = event->index;
+    if (raft->commit.v < event->index.v) raft->commit = event->index;
+    if (raft->verified.v < event->index.v) raft->verified = event->index;
+    if (raft->durable.v < event->index.v) raft->durable = event->index;
+    if (raft->unwritten.v > 0 && raft->unwritten.v <= event->index.v)
+        raft->unwritten.v = event->index.v < raft->log.last.v ? event->index.v + 1 : 0;
+    if (raft->role == RAFT_FOLLOWER && raft->leader.v != 0) {
+        note_round(raft, &(struct raft_msg){.n_entries = 1});
+        raft->ack.due = true;
+    }
+}
+
+/* --- answers --- */
+
+static void emit_ack(struct raft *raft, struct log_index match, uint64_t after)
+{
+    const struct raft_ack *ack = &raft->ack;
+
+    *raft_emit(raft) = (struct raft_msg){
+        .kind = RAFT_APPEND_REPLY,
+        .flags = ack->flags,
+        .to = raft->leader,
+        .term = raft->state.term,
+        .index = match,
+        .log_term = log_term_at(&raft->log, match),
+        .round = ack->round,
+        .sent_ns = ack->sent_ns,
+        .after = after,
+    };
+}
+
+static void emit_refusal(struct raft *raft)
+{
+    const struct raft_ack *ack = &raft->ack;
+
+    *raft_emit(raft) = (struct raft_msg){
+        .kind = RAFT_APPEND_REPLY,
+        .flags = ack->flags | RAFT_REJECT,
+        .to = raft->leader,
+        .term = raft->state.term,
+        .index = ack->prev,
+        .log_term = ack->hint_term,
+        .commit = ack->hint,
+        .round = ack->round,
+        .sent_ns = ack->sent_ns,
+    };
+}
+
+/* One answer for all the appends of this turn; called when the turn's write has its mark. */
+void raft_follow_send(struct raft *raft)
+{
+    const struct raft_ack *ack = &raft->ack;
+
+    if (raft->role == RAFT_FOLLOWER && raft->leader.v != 0 && ack->due) {
+        const uint64_t mark = raft_mark_of(raft, raft->verified);
+        if (raft->settings.bug_ack_before_durable) {
+            emit_ack(raft, raft->verified, 0);
+        } else {
+            if (mark > 0 && ack->at_once) emit_ack(raft, raft->durable, 0);
+            emit_ack(raft, raft->verified, mark);
+        }
+    }
+    if (raft->role == RAFT_FOLLOWER && raft->leader.v != 0 && ack->reject) emit_refusal(raft);
+    raft->ack = (struct raft_ack){0};
+}

@@ -1,0 +1,381 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Membership: which config is in force, who counts, and how a change goes through its joint
+ * phase [RAFT 6, THESIS 4.3].
+ *
+ * A config is in force from the moment it is appended, and is given up when its entry is
+ * truncated.  So the configs of the log are kept as a list beside it, the base's first.
+ *
+ *     {V}  --RAFT_CHANGE-->  {V', old V}  --committed by both-->  {V'}
+ */
+#include "raft/raft_state.h"
+
+#include <string.h>
+
+const struct raft_config *raft_member_config(const struct raft *raft)
+{
+    return &raft->configs[raft->n_configs - 1].config;
+}
+
+struct log_index raft_member_config_index(const struct raft *raft)
+{
+    return raft->configs[raft->n_configs - 1].index;
+}
+
+bool raft_member_is_joint(const struct raft *raft)
+{
+    return raft_member_config(raft)->n_old > 0;
+}
+
+bool raft_member_is_alone(const struct raft *raft)
+{
+    const struct raft_config *c = raft_member_config(raft);
+
+    return c->n_old == 0 && c->n_voters == 1 && c->voters[0].v == raft->settings.self.v;
+}
+
+struct raft_progress *raft_member_find(struct raft *raft, struct server_id id)
+{
+    for (uint32_t i = 0; i < raft->n_peers; i++)
+        if (raft->peers[i].id.v == id.v) return &raft->peers[i];
+    return NULL;
+}
+
+/* --- counting --- */
+
+/* How many of a set of n must agree.  Leader-follower: `ack` copies beside the leader's and
+ * `elect` votes; contact must meet every set that could elect. */
+static uint32_t needed(const struct raft *raft, enum raft_count what, uint32_t n)
+{
+    const struct raft_settings *s = &raft->settings;
+    const uint32_t majority = n / 2 + 1;
+
+    if (what == RAFT_COUNT_MATCH) {
+        uint32_t copies = majority;
+        if (s->ack > 0) copies = s->ack + 1u < n ? s->ack + 1u : n;
+        if (s->bug_commit_quorum_one_short && copies > 1) copies--;
+        return copies;
+    }
+    if (s->elect > 0 && s->elect < majority) return n - s->elect + 1u;
+    return majority;
+}
+
+static uint32_t needed_votes(const struct raft *raft, uint32_t n)
+{
+    const uint32_t elect = raft->settings.elect;
+
+    if (elect == 0) return n / 2 + 1;
+    return elect < n ? elect : n;
+}
+
+static uint64_t value_of(const struct raft *raft, enum raft_count what, struct server_id id)
+{
+    const struct raft_progress *peer = NULL;
+
+    if (id.v == raft->settings.self.v) {
+        switch (what) {
+        case RAFT_COUNT_MATCH: return raft->durable.v;
+        case RAFT_COUNT_ROUND: return raft->round;
+        case RAFT_COUNT_LEASE:
+        case RAFT_COUNT_HEARD: return raft->now.ns;
+        }
+    }
+    for (uint32_t i = 0; i < raft->n_peers; i++)
+        if (raft->peers[i].id.v == id.v) peer = &raft->peers[i];
+    if (peer == NULL) return 0;
+    if (peer->doubtful && !raft->settings.bug_doubtful_counts) return 0;
+    switch (what) {
+    case RAFT_COUNT_MATCH: return peer->match.v;
+    case RAFT_COUNT_ROUND: return peer->round_heard;
+    case RAFT_COUNT_LEASE: return peer->lease_ns;
+    case RAFT_COUNT_HEARD: return peer->heard.ns;
+    }
+    return 0;
+}
+
+/* The highest value that `need` of the set have reached. */
+static uint64_t reached(const struct raft *raft, enum raft_count what,
+                        const struct server_id *ids, uint32_t n)
+{
+    uint64_t sorted[RAFT_PEERS_MAX];
+
+    for (uint32_t i = 0; i < n; i++) {
+        const uint64_t v = value_of(raft, what, ids[i]);
+        uint32_t at = i;
+        for (; at > 0 && sorted[at - 1] < v; at--)
+            sorted[at] = sorted[at - 1];
+        sorted[at] = v;
+    }
+    return sorted[needed(raft, what, n) - 1];
+}
+
+uint64_t raft_member_quorum(const struct raft *raft, enum raft_count what)
+{
+    const struct raft_config *c = raft_member_config(raft);
+
+    if (c->n_voters == 0) return 0;
+    const uint64_t v = reached(raft, what, c->voters, c->n_voters);
+    if (c->n_old == 0 || raft->settings.bug_joint_one_majority) return v;
+    const uint64_t v_old = reached(raft, what, c->old, c->n_old);
+    return v < v_old ? v : v_old;
+}
+
+static enum raft_tally tally(const struct raft *raft, const struct server_id *ids, uint32_t n)
+{
+    const uint32_t need = needed_votes(raft, n);
+    uint32_t granted = 0, open = 0;
+
+    for (uint32_t i = 0; i < n; i++) {
+        if (ids[i].v == raft->settings.self.v) {
+            granted++;
+            continue;
+        }
+        for (uint32_t p = 0; p < raft->n_peers; p++) {
+            if (raft->peers[p].id.v != ids[i].v) continue;
+            granted += raft->peers[p].granted;
+            open += !raft->peers[p].answered;
+        }
+    }
+    if (granted >= need) return RAFT_TALLY_WON;
+    return granted + open >= need ? RAFT_TALLY_OPEN : RAFT_TALLY_LOST;
+}
+
+enum raft_tally raft_member_tally(const struct raft *raft)
+{
+    const struct raft_config *c = raft_member_config(raft);
+    const enum raft_tally new = tally(raft, c->voters, c->n_voters);
+
+    if (c->n_old == 0 || raft->settings.bug_joint_one_majority) return new;
+    const enum raft_tally old = tally(raft, c->old, c->n_old);
+    if (new == RAFT_TALLY_LOST || old == RAFT_TALLY_LOST) return RAFT_TALLY_LOST;
+    return new == RAFT_TALLY_WON ? old : new;
+}
+
+/* --- the table of peers --- */
+
+static void add_peer(struct raft *raft, struct raft_progress *fresh, uint32_t *n,
+                     struct server_id id)
+{
+    if (id.v == raft->settings.self.v) return;
+    for (uint32_t i = 0; i < *n; i++)
+        if (fresh[i].id.v == id.v) return;
+
+    const struct raft_progress *known = raft_member_find(raft, id);
+    check(*n < RAFT_PEERS_MAX);
+    fresh[*n] = known != NULL ? *known : (struct raft_progress){.id = id};
+    (*n)++;
+}
+
+/* A window belongs to its peer and moves with it; a new peer takes a free one. */
+static struct raft_inflight *free_window(const struct raft *raft,
+                                         const struct raft_progress *peers, uint32_t n)
+{
+    struct raft_inflight *at = raft->inflight_memory;
+
+    for (uint32_t window = 0; window < RAFT_PEERS_MAX; window++) {
+        bool used = false;
+        for (uint32_t i = 0; i < n; i++)
+            used = used || peers[i].inflight == at;
+        if (!used) break;
+        at += raft->settings.inflight_max;
+    }
+    return at;
+}
+
+static void rebuild_peers(struct raft *raft)
+{
+    const struct raft_config *c = raft_member_config(raft);
+    struct raft_progress fresh[RAFT_PEERS_MAX];
+    uint32_t n = 0;
+
+    memset(fresh, 0, sizeof fresh);
+    for (uint8_t i = 0; i < c->n_voters; i++)
+        add_peer(raft, fresh, &n, c->voters[i]);
+    for (uint8_t i = 0; i < c->n_old; i++)
+        add_peer(raft, fresh, &n, c->old[i]);
+    for (uint8_t i = 0; i < c->n_learners; i++)
+        add_peer(raft, fresh, &n, c->learners[i]);
+    /* One that leaves may still hold a TIMEOUT_NOW, and nobody will hear of it any more. */
+    for (uint32_t i = 0; i < raft->n_peers; i++) {
+        const struct raft_progress *peer = &raft->peers[i];
+        if (raft_config_has(c, peer->id)) continue;
+        if (peer->lease_barrier > peer->round_heard) raft->lease_void = true;
+    }
+    for (uint32_t i = 0; i < n; i++) {
+        const bool is_new = fresh[i].inflight == NULL;
+        if (is_new) fresh[i].inflight = free_window(raft, fresh, n);
+        fresh[i].voter = raft_config_has_voter(c, fresh[i].id);
+        fresh[i].learner = !fresh[i].voter;
+        if (is_new && raft->role == RAFT_LEADER) raft_replicate_reset_peer(raft, &fresh[i]);
+    }
+    memcpy(raft->peers, fresh, sizeof fresh);
+    raft->n_peers = n;
+}
+
+/* --- the list of configs --- */
+
+static void push(struct raft *raft, struct log_index index, const struct raft_config *config)
+{
+    if (raft->n_configs == raft->configs_cap) {
+        const uint32_t cap = raft->configs_cap > 0 ? 2 * raft->configs_cap : 4;
+        raft->configs = mem_resize(raft->mem, raft->configs,
+                                   raft->configs_cap * sizeof *raft->configs,
+                                   cap * sizeof *raft->configs);
+        raft->configs_cap = cap;
+    }
+    raft->configs[raft->n_configs++] = (struct raft_config_at){index, *config};
+}
+
+void raft_member_init(struct raft *raft, const struct raft_config *config)
+{
+    raft->inflight_memory = mem_alloc(raft->mem, RAFT_PEERS_MAX * raft->settings.inflight_max
+                                                     * sizeof *raft->inflight_memory);
+    push(raft, raft->log.base, config);
+    rebuild_peers(raft);
+}
+
+void raft_member_free(struct raft *raft)
+{
+    mem_free(raft->mem, raft->inflight_memory,
+             RAFT_PEERS_MAX * raft->settings.inflight_max * sizeof *raft->inflight_memory);
+    mem_free(raft->mem, raft->configs, raft->configs_cap * sizeof *raft->configs);
+}
+
+void raft_member_appended(struct raft *raft, const struct raft_entry *entry)
+{
+    struct raft_config config;
+    const bool sound = raft_config_decode(entry->payload, &config);
+
+    check(sound); /* what comes from outside was looked at before it was appended */
+    push(raft, entry->index, &config);
+    rebuild_peers(raft);
+}
+
+void raft_member_truncated(struct raft *raft)
+{
+    const uint32_t before = raft->n_configs;
+
+    while (raft->n_configs > 1
+           && raft->configs[raft->n_configs - 1].index.v > raft->log.last.v)
+        raft->n_configs--;
+    if (raft->n_configs != before) rebuild_peers(raft);
+}
+
+void raft_member_compacted(struct raft *raft)
+{
+    uint32_t keep = 0; /* the one in force at the base becomes the base's */
+
+    while (keep + 1 < raft->n_configs
+           && raft->configs[keep + 1].index.v <= raft->log.base.v)
+        keep++;
+    raft->n_configs -= keep;
+    memmove(raft->configs, raft->configs + keep, raft->n_configs * sizeof *raft->configs);
+}
+
+/* The log begins behind a snapshot now, and what it kept above it has its newer configs. */
+void raft_member_installed(struct raft *raft, const struct raft_config *config)
+{
+    uint32_t kept = 0;
+
+    for (uint32_t i = 1; i < raft->n_configs; i++) {
+        const struct log_index at = raft->configs[i].index;
+        if (at.v > raft->log.base.v && at.v <= raft->log.last.v)
+            raft->configs[1 + kept++] = raft->configs[i];
+    }
+    raft->n_configs = 1 + kept;
+    raft->configs[0].index = raft->log.base;
+    if (!raft->settings.bug_snapshot_drops_config) raft->configs[0].config = *config;
+    rebuild_peers(raft);
+}
+
+bool raft_config_at(const struct raft *raft, struct log_index index, struct raft_config *out)
+{
+    uint32_t i = raft->n_configs;
+
+    if (index.v < raft->log.base.v || index.v > raft->log.last.v) return false;
+    while (i > 1 && raft->configs[i - 1].index.v > index.v)
+        i--;
+    *out = raft->configs[i - 1].config;
+    return true;
+}
+
+/* --- changes --- */
+
+static void propose(struct raft *raft, const struct raft_config *config)
+{
+    struct buf encoded = buf_new(raft->mem);
+
+    raft_config_encode(&encoded, config);
+    raft_append(raft, RAFT_CONFIG, raft->state.term, buf_bytes(&encoded));
+    buf_free(&encoded);
+}
+
+static bool same_ids(const struct server_id *a, uint8_t n_a, const struct server_id *b,
+                     uint8_t n_b)
+{
+    if (n_a != n_b) return false;
+    for (uint8_t i = 0; i < n_a; i++) {
+        bool found = false;
+        for (uint8_t j = 0; j < n_b; j++)
+            found = found || a[i].v == b[j].v;
+        if (!found) return false;
+    }
+    return true;
+}
+
+/* As if it came from outside: the caller's wish is put through the decoder's checks. */
+static bool wish_is_sound(const struct raft *raft, const struct raft_config *config)
+{
+    struct buf encoded = buf_new(raft->mem);
+    struct raft_config decoded;
+
+    if (config->n_voters > RAFT_PEERS_MAX || config->n_old > RAFT_PEERS_MAX
+        || config->n_learners > RAFT_PEERS_MAX)
+        return false;
+    raft_config_encode(&encoded, config);
+    const bool sound = raft_config_decode(buf_bytes(&encoded), &decoded);
+    buf_free(&encoded);
+    return sound;
+}
+
+/* Refused while another change is under way, and until the leader has committed in its own
+ * term: without that, two changes of two leaders can have majorities that do not meet (the
+ * erratum of 2015 to [THESIS 4.1]). */
+void raft_member_on_change(struct raft *raft, const struct raft_config *config)
+{
+    const struct raft_config *current = raft_member_config(raft);
+
+    if (raft->role != RAFT_LEADER || raft->transfer_to.v != 0) return;
+    if (!raft_is_ready(raft) || raft_member_is_joint(raft)) return;
+    if (raft_member_config_index(raft).v > raft->commit.v) return;
+    if (config == NULL || config->n_voters == 0 || config->n_old > 0) return;
+
+    const bool same_voters = same_ids(config->voters, config->n_voters, current->voters,
+                                      current->n_voters);
+    if (same_voters
+        && same_ids(config->learners, config->n_learners, current->learners,
+                    current->n_learners))
+        return;
+    struct raft_config next = *config;
+    if (!same_voters) {
+        memcpy(next.old, current->voters, sizeof next.old);
+        next.n_old = current->n_voters;
+    }
+    if (wish_is_sound(raft, &next)) propose(raft, &next);
+}
+
+void raft_member_leave_joint(struct raft *raft)
+{
+    if (raft->role != RAFT_LEADER || !raft_member_is_joint(raft)) return;
+    if (!raft_is_ready(raft) || raft_member_config_index(raft).v > raft->commit.v) return;
+
+    struct raft_config next = *raft_member_config(raft);
+    next.n_old = 0;
+    propose(raft, &next);
+}
+
+bool raft_member_is_out(const struct raft *raft)
+{
+    return !raft_member_is_joint(raft)
+           && raft_member_config_index(raft).v <= raft->commit.v
+           && !raft_config_has_voter(raft_member_config(raft), raft->settings.self);
+}

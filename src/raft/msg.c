@@ -1,0 +1,178 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* The bytes of messages, configs and states.  Numbers are varints in their shortest form, so
+ * that what decodes has one encoding only.  An entry's term is written as its distance below
+ * the message's: nearly always one byte. */
+#include "raft/raft.h"
+
+enum { FLAGS_KNOWN = 2 * RAFT_LEASE - 1 };
+
+static bool get_server(struct cursor *c, struct server_id *out)
+{
+    uint64_t v;
+
+    if (!get_varint(c, &v) || v > UINT32_MAX) return false;
+    out->v = (uint32_t)v;
+    return true;
+}
+
+void raft_msg_encode(struct buf *out, const struct raft_msg *m)
+{
+    buf_put_u8(out, (uint8_t)m->kind);
+    buf_put_u8(out, m->flags);
+    buf_put_varint(out, m->from.v);
+    buf_put_varint(out, m->to.v);
+    buf_put_varint(out, m->term.v);
+    buf_put_varint(out, m->index.v);
+    buf_put_varint(out, m->log_term.v);
+    buf_put_varint(out, m->commit.v);
+    buf_put_varint(out, m->round);
+    buf_put_varint(out, m->offset);
+    buf_put_varint(out, m->sent_ns);
+    buf_put_varint(out, m->n_entries);
+    for (uint32_t i = 0; i < m->n_entries; i++) {
+        const struct raft_entry *e = &m->entries[i];
+        buf_put_varint(out, m->term.v - e->term.v);
+        buf_put_u8(out, (uint8_t)e->kind);
+        buf_put_blob(out, e->payload);
+    }
+    buf_put_blob(out, m->data);
+}
+
+static bool get_entry(struct cursor *c, const struct raft_msg *m, uint32_t nth,
+                      struct raft_entry *out)
+{
+    uint64_t below;
+    uint8_t kind;
+
+    if (!get_varint(c, &below) || below > m->term.v) return false;
+    if (!get_u8(c, &kind) || kind < RAFT_NOOP || kind > RAFT_CONFIG) return false;
+    if (!get_blob(c, &out->payload)) return false;
+    out->index.v = m->index.v + 1 + nth;
+    out->term.v = m->term.v - below;
+    out->kind = (enum raft_entry_kind)kind;
+    return true;
+}
+
+bool raft_msg_decode(struct bytes in, struct raft_msg *out, struct raft_entry *entries,
+                     uint32_t max)
+{
+    struct cursor c = cursor_of(in);
+    struct raft_msg m = {0};
+    uint8_t kind;
+    uint64_t n;
+
+    if (!get_u8(&c, &kind) || kind < RAFT_APPEND || kind >= RAFT_MSG_KIND_END) return false;
+    if (!get_u8(&c, &m.flags) || m.flags > FLAGS_KNOWN) return false;
+    if (!get_server(&c, &m.from) || !get_server(&c, &m.to)) return false;
+    if (!get_varint(&c, &m.term.v) || !get_varint(&c, &m.index.v)
+        || !get_varint(&c, &m.log_term.v) || !get_varint(&c, &m.commit.v)
+        || !get_varint(&c, &m.round) || !get_varint(&c, &m.offset)
+        || !get_varint(&c, &m.sent_ns) || !get_varint(&c, &n))
+        return false;
+
+    if (n > max || (n > 0 && kind != RAFT_APPEND)) return false;
+    if (m.index.v > UINT64_MAX / 2) return false;
+    m.kind = (enum raft_msg_kind)kind;
+    m.n_entries = (uint32_t)n;
+    m.entries = n > 0 ? entries : NULL;
+    for (uint32_t i = 0; i < m.n_entries; i++)
+        if (!get_entry(&c, &m, i, &entries[i])) return false;
+    if (!get_blob(&c, &m.data) || cursor_left(&c) > 0) return false;
+
+    *out = m;
+    return true;
+}
+
+static void put_ids(struct buf *out, const struct server_id *ids, uint8_t n)
+{
+    buf_put_u8(out, n);
+    for (uint8_t i = 0; i < n; i++)
+        buf_put_varint(out, ids[i].v);
+}
+
+static bool get_ids(struct cursor *c, struct server_id *ids, uint8_t *n)
+{
+    if (!get_u8(c, n) || *n > RAFT_PEERS_MAX) return false;
+
+    for (uint8_t i = 0; i < *n; i++) {
+        if (!get_server(c, &ids[i]) || ids[i].v == 0) return false;
+        for (uint8_t j = 0; j < i; j++)
+            if (ids[j].v == ids[i].v) return false;
+    }
+    return true;
+}
+
+static bool has_id(const struct server_id *ids, uint8_t n, struct server_id id)
+{
+    for (uint8_t i = 0; i < n; i++)
+        if (ids[i].v == id.v) return true;
+    return false;
+}
+
+bool raft_config_has_voter(const struct raft_config *c, struct server_id id)
+{
+    return has_id(c->voters, c->n_voters, id) || has_id(c->old, c->n_old, id);
+}
+
+bool raft_config_has(const struct raft_config *c, struct server_id id)
+{
+    return raft_config_has_voter(c, id) || has_id(c->learners, c->n_learners, id);
+}
+
+/* A voter of the target set is no learner; one of the old set may become one.  All members
+ * together must fit the table of peers. */
+static bool config_is_sound(const struct raft_config *c)
+{
+    unsigned members = c->n_voters;
+
+    if (c->n_voters == 0 && c->n_old > 0) return false;
+    for (uint8_t i = 0; i < c->n_learners; i++)
+        if (has_id(c->voters, c->n_voters, c->learners[i])) return false;
+    for (uint8_t i = 0; i < c->n_old; i++)
+        members += !has_id(c->voters, c->n_voters, c->old[i]);
+    for (uint8_t i = 0; i < c->n_learners; i++)
+        members += !has_id(c->old, c->n_old, c->learners[i]);
+    return members <= RAFT_PEERS_MAX;
+}
+
+void raft_config_encode(struct buf *out, const struct raft_config *c)
+{
+    put_ids(out, c->voters, c->n_voters);
+    put_ids(out, c->old, c->n_old);
+    put_ids(out, c->learners, c->n_learners);
+}
+
+bool raft_config_decode(struct bytes in, struct raft_config *out)
+{
+    struct cursor c = cursor_of(in);
+    struct raft_config config = {0};
+
+    if (!get_ids(&c, config.voters, &config.n_voters)) return false;
+    if (!get_ids(&c, config.old, &config.n_old)) return false;
+    if (!get_ids(&c, config.learners, &config.n_learners)) return false;
+    if (cursor_left(&c) > 0 || !config_is_sound(&config)) return false;
+
+    *out = config;
+    return true;
+}
+
+void raft_state_encode(struct buf *out, const struct raft_state *s)
+{
+    buf_put_varint(out, s->term.v);
+    buf_put_varint(out, s->vote.v);
+    buf_put_u8(out, s->doubtful);
+}
+
+bool raft_state_decode(struct bytes in, struct raft_state *out)
+{
+    struct cursor c = cursor_of(in);
+    struct raft_state s = {0};
+    uint8_t doubtful;
+
+    if (!get_varint(&c, &s.term.v) || !get_server(&c, &s.vote)) return false;
+    if (!get_u8(&c, &doubtful) || doubtful > 1 || cursor_left(&c) > 0) return false;
+
+    s.doubtful = doubtful == 1;
+    *out = s;
+    return true;
+}

@@ -1,0 +1,138 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* meta - the state that all servers share: servers, keyspaces, shards and where their
+ * replicas should be.  Pure: a view built from items, and functions that plan changes to it.
+ *
+ * The meta shard is group 0, an ordered shard like any other: its state are items in its
+ * store, its entries are effects, its snapshots and digests those of every shard.  The keys:
+ *
+ *   "c"         struct meta_cluster          "s/<id>"   struct meta_server
+ *   "k/<name>"  struct meta_keyspace         "g/<id>"   struct meta_shard
+ *
+ * with values of one version byte (1), then the fields in order.  Every server keeps a view
+ * (struct meta) by meta_apply() of each effect of group 0 that commits.  The meta leader
+ * evaluates changes one at a time, against the committed view: meta_command() and
+ * meta_plan() write effects; nothing else changes the state.
+ *
+ * Placement is a target.  A shard's record says who should be voter and learner; the
+ * shard's own leader moves its Raft membership there, one safe step at a time
+ * (meta_next_config()).
+ */
+#pragma once
+
+#include "base/ids.h"
+#include "base/hmap.h"
+#include "data/effect.h"
+#include "meta/policy.h"
+#include "raft/raft.h"
+#include "resp/reply.h"
+
+enum { META_NAME_MAX = 64, META_ADDRESS_MAX = 255, META_GROUP = 0, META_FEATURE = 1 };
+
+struct meta_text { /* a short text with its length; zero terminated too */
+    uint8_t len;
+    char at[META_ADDRESS_MAX + 1];
+};
+
+struct meta_cluster {
+    struct cluster_id id;
+    uint32_t feature;
+    uint32_t next_server, next_keyspace, next_group;
+};
+
+enum meta_server_state { SERVER_ACTIVE = 1, SERVER_LEAVING, SERVER_STATE_END };
+
+struct meta_server {
+    struct server_id id;
+    enum meta_server_state state;
+    struct meta_text name, client, peer, zone;
+};
+
+enum meta_keyspace_state { KEYSPACE_CREATING = 1, KEYSPACE_ACTIVE, KEYSPACE_STATE_END };
+
+struct meta_keyspace {
+    uint32_t id;
+    enum meta_keyspace_state state;
+    struct meta_text name;
+    struct policy policy;
+};
+
+struct meta_shard {
+    struct group_id group;
+    uint32_t keyspace;          /* id; 0: the meta shard itself */
+    uint16_t slot_first, slot_last;
+    uint32_t epoch;
+    struct server_id founder;   /* who began the group, with the voters of its first record;
+                                 * set once at creation, never changed (server 1 for meta) */
+    uint8_t n_voters, n_learners;
+    struct server_id voters[RAFT_PEERS_MAX], learners[RAFT_PEERS_MAX];
+};
+
+struct meta {
+    struct mem *mem;
+    struct meta_cluster cluster;
+    bool founded;               /* the cluster record is there */
+    struct meta_server **servers;      /* by id */
+    uint32_t n_servers;
+    struct meta_keyspace **keyspaces;  /* by id */
+    uint32_t n_keyspaces;
+    struct meta_shard **shards;        /* by group */
+    uint32_t n_shards;
+    uint64_t version;           /* counts changes; routing caches compare it */
+    struct hmap by_name, by_group;
+    struct hmap by_keyspace;    /* id: its shards in order of slots, for meta_route() */
+};
+
+void meta_init(struct meta *m, struct mem *mem);
+void meta_free(struct meta *m);
+/* False: an effect that this build cannot read; the caller stops rather than guess. */
+MUST_USE bool meta_apply(struct meta *m, const struct effect *e);
+
+/* ---- looking up ---- */
+const struct meta_server *meta_server(const struct meta *m, struct server_id id);
+const struct meta_server *meta_server_named(const struct meta *m, struct bytes name);
+const struct meta_keyspace *meta_keyspace_named(const struct meta *m, struct bytes name);
+const struct meta_keyspace *meta_keyspace(const struct meta *m, uint32_t id);
+const struct meta_shard *meta_shard(const struct meta *m, struct group_id group);
+/* The keyspace of a key: the text before its first ':' (a leading '{' skipped) if an active
+ * keyspace has that name, else default.  Hot path. */
+const struct meta_keyspace *meta_keyspace_of(const struct meta *m, struct bytes key);
+const struct meta_shard *meta_route(const struct meta *m, struct bytes key);
+/* The i-th shard of a keyspace in order of slots, NULL past the last. */
+const struct meta_shard *meta_shard_of(const struct meta *m, uint32_t keyspace, uint32_t i);
+bool meta_server_has(const struct meta_shard *s, struct server_id id);
+
+/* ---- changes, at the meta leader ---- */
+/* What changes are written to: encoded effects, one entry's payload. */
+struct meta_change {
+    struct buf *effects;
+};
+
+/* The first entry of a new cluster: cluster, server 1, meta shard, keyspace default. */
+void meta_found(struct meta_change *out, struct cluster_id id, const struct meta_server *founder);
+/* KEYSPACE CREATE|ALTER|DROP: writes effects and the reply that is right once they are
+ * committed, or only an error reply.  LIST and INFO: only a reply, from the view. */
+void meta_command(const struct meta *m, const struct bytes *args, uint32_t n_args,
+                  struct meta_change *out, struct reply *reply);
+/* A join: effects and the id given, or false and why (name in use with another address...).
+ * A server that asks again with the same name and peer address gets the same id while it has
+ * never been heard of since. */
+bool meta_join(const struct meta *m, struct bytes name, struct bytes client, struct bytes peer,
+               struct bytes zone, struct meta_change *out, struct server_id *id,
+               const char **why);
+/* The record of server `self` brought up to what it was started with (addresses, zone):
+ * true when effects were written, false when it is so already or has no record. */
+bool meta_update_self(const struct meta *m, struct server_id self, struct bytes client,
+                      struct bytes peer, struct bytes zone, struct meta_change *out);
+/* The next step towards what should be: targets of shards that are short of REPLICAS or
+ * LEARNERS, the meta shard's own to 3 (5 with 5 or more servers), spread over zones and
+ * evenly over servers.  `alive` tells which servers were heard lately; only those are given
+ * new replicas.  Voters are 1, 3 or 5; what an even REPLICAS asks for beyond them is a learner.
+ * All servers follow the meta shard, as learners if not voters.  One call writes the change
+ * of one shard.  True when effects were written. */
+bool meta_plan(const struct meta *m, bool (*alive)(void *ctx, struct server_id id), void *ctx,
+               struct meta_change *out);
+/* The next membership that moves `now` towards a shard's target: learners first, and voters
+ * in one joint step once `caught_up` says so of every one that is added.  False: nothing to do. */
+bool meta_next_config(const struct meta_shard *target, const struct raft_config *now,
+                      bool (*caught_up)(void *ctx, struct server_id id), void *ctx,
+                      struct raft_config *next);

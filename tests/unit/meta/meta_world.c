@@ -1,0 +1,115 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "meta_world.h"
+
+#include <stdio.h>
+
+#include "mem_test_alloc.h"
+#include "meta/record.h"
+
+enum { ARGS_MAX = 32, STEPS_MAX = 5000 };
+
+void meta_world_commit(struct meta_world *w)
+{
+    struct cursor c = cursor_of(buf_bytes(&w->effects));
+    struct effect e;
+    enum effect_result r;
+
+    while ((r = effect_decode(&c, &e)) == EFFECT_OK)
+        check(meta_apply(&w->meta, &e));
+    check(r == EFFECT_END);
+    buf_put(&w->log, w->effects.at, w->effects.len);
+    w->effects.len = 0;
+}
+
+void meta_world_found(struct meta_world *w, const char *zone)
+{
+    *w = (struct meta_world){.mem = mem_for_test()};
+    w->log = w->effects = w->text = buf_new(&w->mem);
+    meta_init(&w->meta, &w->mem);
+
+    struct meta_server founder = {.id = {1}};
+    meta_text_set(&founder.name, BYTES_OF("n1"));
+    meta_text_set(&founder.client, BYTES_OF("h1:6379"));
+    meta_text_set(&founder.peer, BYTES_OF("h1:16379"));
+    meta_text_set(&founder.zone, bytes_of_str(zone));
+    meta_found(&(struct meta_change){&w->effects}, (struct cluster_id){77}, &founder);
+    meta_world_commit(w);
+}
+
+void meta_world_free(struct meta_world *w)
+{
+    meta_free(&w->meta);
+    buf_free(&w->log);
+    buf_free(&w->effects);
+    buf_free(&w->text);
+    check(w->mem.used == 0);
+}
+
+struct server_id meta_world_join(struct meta_world *w, const char *zone)
+{
+    char name[32], client[32], peer[32];
+    struct server_id id;
+    const char *why;
+
+    snprintf(name, sizeof name, "n%u", w->meta.cluster.next_server);
+    snprintf(client, sizeof client, "h%u:6379", w->meta.cluster.next_server);
+    snprintf(peer, sizeof peer, "h%u:16379", w->meta.cluster.next_server);
+    check(meta_join(&w->meta, bytes_of_str(name), bytes_of_str(client),
+                    bytes_of_str(peer), bytes_of_str(zone),
+                    &(struct meta_change){&w->effects}, &id, &why));
+    meta_world_commit(w);
+    return id;
+}
+
+const char *meta_world_command(struct meta_world *w, const char *line)
+{
+    struct bytes args[ARGS_MAX];
+    uint32_t n_args = 0;
+
+    while (*line != '\0') {
+        const size_t len = strcspn(line, " ");
+        check(n_args < ARGS_MAX);
+        if (len > 0) args[n_args++] = (struct bytes){(const uint8_t *)line, len};
+        line += len + (line[len] == ' ');
+    }
+    w->text.len = 0;
+    meta_command(&w->meta, args, n_args, &(struct meta_change){&w->effects},
+                 &(struct reply){&w->text, 2});
+    check(w->text.len > 0);
+    if (w->text.at[0] == '-') check(w->effects.len == 0);
+    meta_world_commit(w);
+    buf_put_u8(&w->text, 0);
+    return (const char *)w->text.at;
+}
+
+static bool heard(void *ctx, struct server_id id)
+{
+    const struct meta_world *w = ctx;
+    return !(w->silent & 1u << id.v);
+}
+
+uint32_t meta_world_plan(struct meta_world *w)
+{
+    uint32_t steps = 0;
+
+    while (meta_plan(&w->meta, heard, w, &(struct meta_change){&w->effects})) {
+        meta_world_commit(w);
+        check(++steps < STEPS_MAX);
+    }
+    check(w->effects.len == 0);
+    return steps;
+}
+
+const char *meta_world_members(struct meta_world *w, uint32_t group)
+{
+    const struct meta_shard *s = meta_shard(&w->meta, (struct group_id){group});
+
+    check(s != NULL);
+    w->text.len = 0;
+    for (uint8_t i = 0; i < s->n_voters; i++)
+        buf_putf(&w->text, "%s%u", i > 0 ? " " : "", s->voters[i].v);
+    for (uint8_t i = 0; i < s->n_learners; i++)
+        buf_putf(&w->text, "%s%u", i > 0 ? " " : " | ", s->learners[i].v);
+    buf_put_u8(&w->text, 0);
+    return (const char *)w->text.at;
+}

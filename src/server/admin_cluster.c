@@ -1,0 +1,396 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* CLUSTER in Redis Cluster's formats, as a hint to clients that route by themselves, and
+ * SHARD LIST.
+ *
+ * A node's id is 40 hexadecimal digits: the server's id, the cluster's, and a hash of both.
+ * Slots are those of the keyspace `default`; a server is the master of those it leads. */
+#include "server/server_state.h"
+
+#include <stdio.h>
+
+#include "base/text.h"
+
+enum { NODE_ID_MAX = 41 };
+
+static void node_id(const struct server *s, struct server_id id, char out[NODE_ID_MAX])
+{
+    uint8_t seed[12];
+
+    store_u64le(seed, s->identity.cluster.v);
+    store_u32le(seed + 8, id.v);
+    snprintf(out, NODE_ID_MAX, "%08x%016llx%016llx", id.v,
+             (unsigned long long)s->identity.cluster.v,
+             (unsigned long long)hash64((struct bytes){seed, sizeof seed}));
+}
+
+static bool is_up(const struct server *s, struct server_id id)
+{
+    return id.v == s->identity.server.v || peer_reachable(s, id);
+}
+
+static void address_of(const struct server *s, struct server_id id, struct address *out)
+{
+    const struct meta_server *server = meta_server(&s->meta, id);
+    const struct meta_text *text = server == NULL ? NULL : &server->client;
+
+    admin_address((struct bytes){text == NULL ? NULL : (const uint8_t *)text->at,
+                                 text == NULL ? 0 : text->len},
+                  out);
+}
+
+/* The i-th shard of `default`, NULL past the last. */
+static const struct meta_shard *default_shard(const struct server *s, uint32_t i)
+{
+    const struct meta_keyspace *k = meta_keyspace_named(&s->meta, BYTES_OF("default"));
+    return k == NULL ? NULL : meta_shard_of(&s->meta, k->id, i);
+}
+
+/* Who to send requests for a shard to: its leader, or while that is not known a voter. */
+static struct server_id master_of(const struct server *s, const struct meta_shard *shard)
+{
+    const struct server_id leader = admin_leader(s, shard->group);
+    return leader.v != 0 || shard->n_voters == 0 ? leader : shard->voters[0];
+}
+
+static uint32_t members(const struct meta_shard *shard, struct server_id out[2 * RAFT_PEERS_MAX])
+{
+    uint32_t n = 0;
+
+    for (uint32_t i = 0; i < shard->n_voters; i++)
+        out[n++] = shard->voters[i];
+    for (uint32_t i = 0; i < shard->n_learners; i++)
+        out[n++] = shard->learners[i];
+    return n;
+}
+
+/* ---- NODES, INFO ---- */
+
+static void node_slots(const struct server *s, struct server_id id, struct buf *out)
+{
+    const struct meta_shard *shard;
+
+    for (uint32_t i = 0; (shard = default_shard(s, i)) != NULL; i++)
+        if (master_of(s, shard).v == id.v)
+            buf_putf(out, " %u-%u", shard->slot_first, shard->slot_last);
+}
+
+static void nodes(struct server *s, struct reply *r)
+{
+    struct buf text = buf_new(s->mem);
+
+    for (uint32_t i = 0; i < s->meta.n_servers; i++) {
+        const struct meta_server *server = s->meta.servers[i];
+        struct address client, peer;
+        char id[NODE_ID_MAX];
+        const bool me = server->id.v == s->identity.server.v;
+        const bool up = is_up(s, server->id);
+        address_of(s, server->id, &client);
+        admin_address((struct bytes){(const uint8_t *)server->peer.at, server->peer.len}, &peer);
+        node_id(s, server->id, id);
+        buf_putf(&text, "%s %s:%lld@%lld,%s %s%s - 0 0 %u %s", id, client.host,
+                 (long long)client.port, (long long)peer.port, server->name.at,
+                 me ? "myself,master" : "master", up ? "" : ",fail?", server->id.v,
+                 up ? "connected" : "disconnected");
+        node_slots(s, server->id, &text);
+        buf_put_u8(&text, '\n');
+    }
+    reply_verbatim(r, "txt", buf_bytes(&text));
+    buf_free(&text);
+}
+
+static void info(struct server *s, struct reply *r)
+{
+    struct buf text = buf_new(s->mem);
+    const struct meta_shard *shard;
+    uint32_t slots = 0, led = 0, masters = 0;
+
+    for (uint32_t i = 0; (shard = default_shard(s, i)) != NULL; i++) {
+        const uint32_t n = (uint32_t)shard->slot_last - shard->slot_first + 1;
+        const struct server_id leader = admin_leader(s, shard->group);
+        slots += n;
+        if (leader.v != 0) led += n;
+        bool first = leader.v != 0;
+        for (uint32_t j = 0; first && j < i; j++)
+            first = admin_leader(s, default_shard(s, j)->group).v != leader.v;
+        masters += first;
+    }
+    buf_putf(&text, "cluster_enabled:0\r\ncluster_state:%s\r\ncluster_slots_assigned:%u\r\n"
+                    "cluster_slots_ok:%u\r\ncluster_slots_pfail:0\r\ncluster_slots_fail:%u\r\n"
+                    "cluster_known_nodes:%u\r\ncluster_size:%u\r\ncluster_current_epoch:%llu\r\n"
+                    "cluster_my_epoch:%u\r\n",
+             led == slots && slots > 0 ? "ok" : "fail", slots, led, slots - led,
+             s->meta.n_servers, masters, (unsigned long long)s->meta.version,
+             s->identity.server.v);
+    reply_verbatim(r, "txt", buf_bytes(&text));
+    buf_free(&text);
+}
+
+/* ---- SLOTS ---- */
+
+static uint32_t shards_of_default(const struct server *s)
+{
+    uint32_t n = 0;
+
+    while (default_shard(s, n) != NULL)
+        n++;
+    return n;
+}
+
+static void slot_node(const struct server *s, struct server_id id, struct reply *r)
+{
+    struct address at;
+    char text[NODE_ID_MAX];
+
+    address_of(s, id, &at);
+    node_id(s, id, text);
+    reply_array(r, 4);
+    reply_bulk_str(r, at.host);
+    reply_int(r, at.port);
+    reply_bulk_str(r, text);
+    reply_array(r, 0);
+}
+
+static void slots(const struct server *s, struct reply *r)
+{
+    const uint32_t n = shards_of_default(s);
+
+    reply_array(r, n);
+    for (uint32_t i = 0; i < n; i++) {
+        const struct meta_shard *shard = default_shard(s, i);
+        const struct server_id master = master_of(s, shard);
+        struct server_id all[2 * RAFT_PEERS_MAX];
+        const uint32_t n_all = members(shard, all);
+        uint32_t others = 0;
+        for (uint32_t j = 0; j < n_all; j++)
+            others += all[j].v != master.v;
+        reply_array(r, 3u + others);
+        reply_int(r, shard->slot_first);
+        reply_int(r, shard->slot_last);
+        slot_node(s, master, r);
+        for (uint32_t j = 0; j < n_all; j++)
+            if (all[j].v != master.v) slot_node(s, all[j], r);
+    }
+}
+
+/* ---- SHARDS ---- */
+
+static void shard_node(const struct server *s, const struct meta_shard *shard,
+                       struct server_id id, struct reply *r)
+{
+    const struct slot *slot = server_slot_find(s, shard->group);
+    struct address at;
+    char text[NODE_ID_MAX];
+
+    address_of(s, id, &at);
+    node_id(s, id, text);
+    reply_map(r, 7);
+    reply_bulk_str(r, "id");
+    reply_bulk_str(r, text);
+    reply_bulk_str(r, "port");
+    reply_int(r, at.port);
+    reply_bulk_str(r, "ip");
+    reply_bulk_str(r, at.host);
+    reply_bulk_str(r, "endpoint");
+    reply_bulk_str(r, at.host);
+    reply_bulk_str(r, "role");
+    reply_bulk_str(r, id.v == master_of(s, shard).v ? "master" : "replica");
+    reply_bulk_str(r, "replication-offset");
+    reply_int(r, slot == NULL || slot->shard == NULL
+                     ? 0 : (int64_t)shard_applied(slot->shard).v);
+    reply_bulk_str(r, "health");
+    reply_bulk_str(r, is_up(s, id) ? "online" : "fail");
+}
+
+static void shards(const struct server *s, struct reply *r)
+{
+    const uint32_t n = shards_of_default(s);
+
+    reply_array(r, n);
+    for (uint32_t i = 0; i < n; i++) {
+        const struct meta_shard *shard = default_shard(s, i);
+        struct server_id all[2 * RAFT_PEERS_MAX];
+        const uint32_t n_all = members(shard, all);
+        reply_map(r, 2);
+        reply_bulk_str(r, "slots");
+        reply_array(r, 2);
+        reply_int(r, shard->slot_first);
+        reply_int(r, shard->slot_last);
+        reply_bulk_str(r, "nodes");
+        reply_array(r, n_all);
+        for (uint32_t j = 0; j < n_all; j++)
+            shard_node(s, shard, all[j], r);
+    }
+}
+
+void admin_cluster(struct server *s, const struct command *command, const struct bytes *args,
+                   struct reply *r)
+{
+    char text[NODE_ID_MAX];
+
+    switch ((int)command->id) {
+    case COMMAND_CLUSTER_INFO: info(s, r); return;
+    case COMMAND_CLUSTER_NODES: nodes(s, r); return;
+    case COMMAND_CLUSTER_SLOTS: slots(s, r); return;
+    case COMMAND_CLUSTER_SHARDS: shards(s, r); return;
+    case COMMAND_CLUSTER_KEYSLOT: reply_int(r, key_slot(args[2])); return;
+    }
+    check(command->id == COMMAND_CLUSTER_MYID);
+    node_id(s, s->identity.server, text);
+    reply_bulk_str(r, text);
+}
+
+/* ---- SHARD LIST ---- */
+
+struct replica { /* -1: not known here */
+    struct server_id server;
+    const char *role;
+    struct server_id leader;
+    uint64_t term;
+    int64_t applied, commit, lag, keys;
+    const char *trouble;
+};
+
+static const char *role_text(const struct raft_info *info, struct server_id self)
+{
+    switch (info->role) {
+    case RAFT_LEADER: return "leader";
+    case RAFT_PRECANDIDATE:
+    case RAFT_CANDIDATE: return "candidate";
+    case RAFT_FOLLOWER: break;
+    }
+    return raft_config_has_voter(&info->config, self) ? "follower" : "learner";
+}
+
+static void own_replica(struct server *s, struct slot *slot, struct replica *out)
+{
+    struct raft_info info;
+    const char *trouble = shard_trouble(slot->shard);
+
+    raft_info(shard_raft(slot->shard), &info);
+    const uint64_t applied = shard_applied(slot->shard).v;
+    *out = (struct replica){
+        .server = s->identity.server,
+        .role = role_text(&info, s->identity.server),
+        .leader = info.leader,
+        .term = info.term.v,
+        .applied = (int64_t)applied,
+        .commit = (int64_t)info.commit.v,
+        .lag = info.commit.v > applied ? (int64_t)(info.commit.v - applied) : 0,
+        .keys = (int64_t)store_count(shard_store(slot->shard)),
+        .trouble = trouble == NULL ? "" : trouble,
+    };
+}
+
+/* Another server's replica, as its leader sees it if that is here. */
+static void other_replica(struct server *s, const struct meta_shard *shard,
+                          const struct slot *slot, struct server_id id, struct replica *out)
+{
+    struct raft_peer peers[RAFT_PEERS_MAX];
+    struct raft_info info = {.role = RAFT_FOLLOWER};
+    uint32_t n = 0;
+
+    *out = (struct replica){.server = id, .role = "unknown", .applied = -1, .commit = -1,
+                            .lag = -1, .keys = -1, .trouble = ""};
+    out->leader = admin_leader(s, shard->group);
+    if (slot != NULL && slot->shard != NULL) {
+        raft_info(shard_raft(slot->shard), &info);
+        out->term = info.term.v;
+        if (info.role == RAFT_LEADER) n = raft_peers(shard_raft(slot->shard), peers);
+    }
+    if (out->leader.v == id.v) out->role = "leader";
+    for (uint32_t i = 0; i < n; i++) {
+        const struct raft_peer *p = &peers[i];
+        if (p->id.v != id.v) continue;
+        out->role = p->learner ? "learner" : "follower";
+        out->applied = (int64_t)(p->match.v < info.commit.v ? p->match.v : info.commit.v);
+        out->lag = info.last.v > p->match.v ? (int64_t)(info.last.v - p->match.v) : 0;
+        if (p->snapshotting) out->trouble = "it is sent a snapshot";
+        else if (p->doubtful) out->trouble = "its log is damaged and being repaired";
+        else if (!p->active) out->trouble = "not heard of for an election timeout";
+    }
+    if (out->trouble[0] == 0 && !is_up(s, id)) out->trouble = "not reachable from here";
+}
+
+static void reply_pair_int(struct reply *r, const char *name, int64_t v)
+{
+    reply_bulk_str(r, name);
+    reply_int(r, v);
+}
+
+static void reply_pair(struct reply *r, const char *name, const char *v)
+{
+    reply_bulk_str(r, name);
+    reply_bulk_str(r, v);
+}
+
+static void reply_replica(const struct server *s, const struct meta_shard *shard,
+                          const struct replica *p, struct reply *r)
+{
+    const struct meta_keyspace *keyspace = meta_keyspace(&s->meta, shard->keyspace);
+    const struct meta_server *server = meta_server(&s->meta, p->server);
+    char slots_text[24];
+
+    snprintf(slots_text, sizeof slots_text, "%u-%u", shard->slot_first, shard->slot_last);
+    reply_map(r, 13);
+    reply_pair_int(r, "shard", shard->group.v);
+    reply_pair(r, "keyspace", keyspace == NULL ? "(meta)" : keyspace->name.at);
+    reply_pair(r, "slots", keyspace == NULL ? "" : slots_text);
+    reply_pair_int(r, "server", p->server.v);
+    reply_pair(r, "name", server == NULL ? "" : server->name.at);
+    reply_pair(r, "role", p->role);
+    reply_pair_int(r, "leader", p->leader.v);
+    reply_pair_int(r, "term", (int64_t)p->term);
+    reply_pair_int(r, "applied", p->applied);
+    reply_pair_int(r, "commit", p->commit);
+    reply_pair_int(r, "lag", p->lag);
+    reply_pair_int(r, "keys", p->keys);
+    reply_pair(r, "trouble", p->trouble);
+}
+
+static uint32_t replicas(struct server *s, const struct meta_shard *shard, struct reply *r)
+{
+    struct slot *slot = server_slot_find(s, shard->group);
+    struct server_id all[2 * RAFT_PEERS_MAX];
+    const uint32_t n = members(shard, all);
+    bool mine = false;
+    struct replica p;
+
+    for (uint32_t i = 0; i < n; i++) {
+        const bool own = all[i].v == s->identity.server.v && slot != NULL && slot->shard != NULL;
+        if (own) own_replica(s, slot, &p);
+        else other_replica(s, shard, slot, all[i], &p);
+        mine |= own;
+        reply_replica(s, shard, &p, r);
+    }
+    if (mine || slot == NULL || slot->shard == NULL) return n;
+    own_replica(s, slot, &p); /* it is about to leave */
+    reply_replica(s, shard, &p, r);
+    return n + 1;
+}
+
+void admin_shard_list(struct server *s, const struct bytes *args, uint32_t n_args,
+                      struct reply *r)
+{
+    const struct meta_keyspace *only = NULL;
+    struct buf text = buf_new(s->mem);
+    struct reply found = {&text, r->version};
+    uint32_t n = 0;
+
+    if (n_args > 3) {
+        reply_error(r, outcome_row(OUTCOME_SYNTAX)->text);
+        return;
+    }
+    if (n_args == 3) {
+        only = meta_keyspace_named(&s->meta, args[2]);
+        if (only == NULL) {
+            reply_error(r, outcome_row(OUTCOME_NOKEYSPACE)->text);
+            return;
+        }
+    }
+    for (uint32_t i = 0; i < s->meta.n_shards; i++)
+        if (only == NULL || s->meta.shards[i]->keyspace == only->id)
+            n += replicas(s, s->meta.shards[i], &found);
+    reply_array(r, n);
+    buf_put(r->out, text.at, text.len);
+    buf_free(&text);
+}

@@ -1,0 +1,766 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* peer - connections between servers.
+ *
+ * Each server dials each other one and sends on what it dialed; what it accepted it reads.
+ * So a pair has two connections, and either can break without the other.  Only a server whose
+ * address is not known yet (it just joined) is answered on the connection it dialed.
+ *
+ *   dialer                          acceptor
+ *   HELLO (name, nonce)      ──►
+ *                            ◄──    HELLO (name, nonce)
+ *   PROOF over its nonce     ──►                            with a cluster secret only
+ *                            ◄──    PROOF over its nonce
+ *   BATCH, PIECE ...         ──►    JOIN instead, for a server without identity
+ *
+ * Every frame names cluster, sender, receiver and the sender's incarnation; what does not fit
+ * the connection's HELLO is refused, and why is told in a REFUSED frame.
+ */
+#include "server/server_state.h"
+
+enum {
+    PEER_BULK_MAX = 64 << 20,
+    BATCH_FRAME_BYTES = 512 * 1024,
+    DIAL_FIRST_MS = 50,
+    DIAL_MOST_MS = 1000,
+    GREETING_MS = 5000,
+    MESSAGE_HEAD = 9, /* u32 length, u32 group, u8 kind */
+};
+
+static size_t address_len(const char *address)
+{
+    const size_t len = strlen(address);
+    return len < META_ADDRESS_MAX ? len : META_ADDRESS_MAX;
+}
+
+struct peer *peer_find(const struct server *s, struct server_id id)
+{
+    return hmap_find(&s->peers, id.v);
+}
+
+static struct peer *peer_get(struct server *s, struct server_id id)
+{
+    struct peer *p = peer_find(s, id);
+    if (p != NULL) return p;
+    p = mem_zero(s->mem, sizeof *p);
+    p->id = id;
+    p->batch = buf_new(s->mem);
+    p->bulk_end = &p->bulk;
+    hmap_put(&s->peers, id.v, p);
+    return p;
+}
+
+void peer_learn(struct server *s, struct server_id id, const char *address)
+{
+    struct peer *p = peer_get(s, id);
+    if (strcmp(p->address.at, address) == 0) return;
+    p->address.len = (uint8_t)address_len(address);
+    memcpy(p->address.at, address, p->address.len);
+    p->address.at[p->address.len] = 0;
+    p->dial_at = s->now;
+    p->dial_tries = 0;
+    if (p->way != NULL && p->way->dialed) { /* it has moved */
+        server_act(s, SERVER_CLOSE)->conn = p->way->conn;
+        p->way = NULL;
+    }
+}
+
+static void drop_bulk(struct server *s, struct peer *p)
+{
+    while (p->bulk != NULL) {
+        struct bulk *b = p->bulk;
+        p->bulk = b->next;
+        buf_free(&b->bytes);
+        mem_free(s->mem, b, sizeof *b);
+    }
+    p->bulk_end = &p->bulk;
+    p->bulk_bytes = 0;
+}
+
+void peer_forget(struct server *s, struct server_id id)
+{
+    struct peer *p = hmap_remove(&s->peers, id.v);
+    if (p == NULL) return;
+    if (p->way != NULL) server_act(s, SERVER_CLOSE)->conn = p->way->conn;
+    drop_bulk(s, p);
+    buf_free(&p->batch);
+    mem_free(s->mem, p, sizeof *p);
+}
+
+bool peer_reachable(const struct server *s, struct server_id id)
+{
+    const struct peer *p = peer_find(s, id);
+    return p != NULL && p->way != NULL;
+}
+
+/* ---- connections ---- */
+
+static struct peer_conn *conn_new(struct server *s, struct conn_id id, bool dialed)
+{
+    struct peer_conn *c = mem_zero(s->mem, sizeof *c);
+    c->conn = id;
+    c->dialed = dialed;
+    c->in = buf_new(s->mem);
+    c->out = buf_new(s->mem);
+    c->piece = buf_new(s->mem);
+    c->opened = s->now;
+    hmap_put(&s->conns, id.v, c);
+    return c;
+}
+
+static void conn_free(struct server *s, struct peer_conn *c)
+{
+    hmap_remove(&s->conns, c->conn.v);
+    buf_free(&c->in);
+    buf_free(&c->out);
+    buf_free(&c->piece);
+    mem_free(s->mem, c, sizeof *c);
+}
+
+static struct conn_id dial(struct server *s, const char *address, struct server_id id)
+{
+    s->next_conn += 2; /* what we dial is even */
+    const struct conn_id conn = {s->next_conn};
+    struct peer_conn *c = conn_new(s, conn, true);
+    c->state = PEER_DIALING;
+    c->id = id;
+    const size_t len = address_len(address);
+    memcpy(c->address, address, len);
+    struct server_action *a = server_act(s, SERVER_DIAL);
+    a->conn = conn;
+    a->text = c->address;
+    return conn;
+}
+
+/* The peer is not to be heard any more over this connection: who waited for it is told. */
+static void peer_lost(struct server *s, struct server_id id)
+{
+    uint64_t at = 0, key;
+    void *value;
+    while (hmap_next(&s->conns, &at, &key, &value)) {
+        const struct peer_conn *other = value;
+        if (other->id.v == id.v && other->state == PEER_UP && !other->dialed) return;
+    }
+    for (uint32_t i = 0; i < s->n_slots; i++) {
+        struct slot *slot = s->all_slots[i];
+        if (slot->shard == NULL) continue;
+        shard_peer_lost(slot->shard, id, s->now);
+        slot_touch(s, slot);
+    }
+}
+
+static void conn_lost(struct server *s, struct peer_conn *c)
+{
+    const struct server_id id = c->id;
+    const bool was_up = c->state == PEER_UP;
+    struct peer *p = id.v == 0 ? NULL : peer_find(s, id);
+    if (s->join_conn == c) {
+        s->join_conn = NULL;
+        s->join_at.ns = s->now.ns + 500 * MS_NS;
+    }
+    const bool was_way = p != NULL && p->way == c;
+    if (was_way) {
+        p->way = NULL;
+        drop_bulk(s, p); /* half a stream is of no use to a new connection */
+        p->batch.len = 0;
+    }
+    if (p != NULL && c->dialed) {
+        const uint64_t wait_ms = p->dial_tries > 4 ? DIAL_MOST_MS : (uint64_t)DIAL_FIRST_MS << p->dial_tries;
+        p->dial_at.ns = s->now.ns + wait_ms * MS_NS;
+        if (p->dial_tries < 16) p->dial_tries++;
+    }
+    conn_free(s, c);
+    if (was_way) requests_peer_lost(s, id);
+    if (was_up && p != NULL) peer_lost(s, id);
+}
+
+static void conn_close(struct server *s, struct peer_conn *c, const char *why)
+{
+    struct server_action *a = server_act(s, SERVER_CLOSE);
+    a->conn = c->conn;
+    a->text = why;
+    conn_lost(s, c);
+}
+
+/* ---- frames out ---- */
+
+static struct frame head_of(const struct server *s, const struct peer_conn *c,
+                            enum frame_kind kind)
+{
+    return (struct frame){
+        .kind = kind,
+        .cluster = s->identity.cluster,
+        .from = s->identity.server,
+        .to = c->id,
+        .incarnation = s->incarnation,
+    };
+}
+
+static void send_refused(struct server *s, struct peer_conn *c, const char *why)
+{
+    s->stats.peer_refused++;
+    server_log(s, LOG_WARNING, "refused a peer connection from %s: %s", c->address, why);
+    const struct frame head = head_of(s, c, FRAME_REFUSED);
+    const size_t at = frame_begin(&c->out, &head);
+    buf_put(&c->out, why, strlen(why));
+    frame_end(&c->out, at);
+    struct server_action *a = server_act(s, SERVER_SEND);
+    a->conn = c->conn;
+    a->bytes = server_keep(s, buf_bytes(&c->out));
+    conn_close(s, c, "refused");
+}
+
+static void send_hello(struct server *s, struct peer_conn *c)
+{
+    store_u64le(c->nonce, prng_next(&s->prng));
+    store_u64le(c->nonce + 8, prng_next(&s->prng));
+    struct hello h = {.name = bytes_of_str(s->identity.name),
+                      .secret = s->config.secret.len > 0,
+                      .feature = META_FEATURE};
+    memcpy(h.nonce, c->nonce, sizeof h.nonce);
+    const struct frame head = head_of(s, c, FRAME_HELLO);
+    const size_t at = frame_begin(&c->out, &head);
+    hello_encode(&c->out, &h);
+    frame_end(&c->out, at);
+}
+
+/* Which side speaks is part of what is signed, so that a proof can't be sent back. */
+static void proof_of(const struct server *s, bool dialer, const uint8_t nonce[16],
+                     uint8_t out[32])
+{
+    uint8_t message[17];
+    message[0] = dialer ? 'd' : 'a';
+    memcpy(message + 1, nonce, 16);
+    s->config.mac(s->config.secret, (struct bytes){message, sizeof message}, out);
+}
+
+static void send_proof(struct server *s, struct peer_conn *c, const uint8_t nonce[16])
+{
+    uint8_t proof[32];
+    proof_of(s, c->dialed, nonce, proof);
+    const struct frame head = head_of(s, c, FRAME_PROOF);
+    const size_t at = frame_begin(&c->out, &head);
+    buf_put(&c->out, proof, sizeof proof);
+    frame_end(&c->out, at);
+    c->proof_sent = true;
+}
+
+static void send_join(struct server *s, struct peer_conn *c)
+{
+    const struct join j = {
+        .name = bytes_of_str(s->identity.name),
+        .client = s->config.advertise_client,
+        .peer = s->config.advertise_peer,
+        .zone = s->config.zone,
+    };
+    const struct frame head = head_of(s, c, FRAME_JOIN);
+    const size_t at = frame_begin(&c->out, &head);
+    join_encode(&c->out, &j);
+    frame_end(&c->out, at);
+}
+
+/* ---- greeting ---- */
+
+static void conn_is_up(struct server *s, struct peer_conn *c)
+{
+    c->state = PEER_UP;
+    if (c == s->join_conn) {
+        send_join(s, c);
+        return;
+    }
+    if (c->id.v == 0) return; /* it will ask to join */
+    struct peer *p = peer_get(s, c->id);
+    p->heard = s->now;
+    p->incarnation = c->incarnation;
+    if (c->dialed || (p->way == NULL && p->address.len == 0)) {
+        p->way = c;
+        p->dial_tries = 0;
+        for (uint32_t i = 0; i < s->n_slots; i++)
+            if (s->all_slots[i]->waiting != NULL) slot_touch(s, s->all_slots[i]);
+    }
+}
+
+static const char *hello_refusal(const struct server *s, const struct peer_conn *c,
+                                 const struct frame *f, const struct hello *h)
+{
+    if (h->secret != (s->config.secret.len > 0))
+        return h->secret ? "this server has no cluster secret; start it with "
+                           "--cluster-secret-file like the others"
+                         : "a cluster secret is needed here; start with --cluster-secret-file";
+    if (f->cluster.v == 0 && f->from.v == 0) /* a joiner; only we can be asked */
+        return c->dialed ? "it is not a member of a cluster yet" : NULL;
+    if (s->identity.cluster.v == 0) return NULL; /* we want to join its cluster */
+    if (f->cluster.v != s->identity.cluster.v) return "it belongs to another cluster";
+    if (f->from.v == s->identity.server.v)
+        return "it has this server's own id: a copy of its data directory?";
+    if (f->to.v != 0 && f->to.v != s->identity.server.v)
+        return "it looks for another server at this address";
+    if (c->dialed && c->id.v != 0 && f->from.v != c->id.v)
+        return "another server answers at this address";
+    if (h->feature > META_FEATURE + 1) return "its version is more than one ahead";
+    return NULL;
+}
+
+static bool on_hello(struct server *s, struct peer_conn *c, const struct frame *f)
+{
+    struct hello h;
+    if (c->hello_got || !hello_decode(f->body, &h)) {
+        send_refused(s, c, "malformed greeting");
+        return false;
+    }
+    const char *why = hello_refusal(s, c, f, &h);
+    if (why != NULL) {
+        send_refused(s, c, why);
+        return false;
+    }
+    c->hello_got = true;
+    c->id = f->from;
+    c->incarnation = f->incarnation;
+    if (!c->dialed) send_hello(s, c);
+    if (s->config.secret.len > 0) send_proof(s, c, h.nonce);
+    else conn_is_up(s, c);
+    return true;
+}
+
+static bool on_proof(struct server *s, struct peer_conn *c, const struct frame *f)
+{
+    uint8_t want[32];
+    uint8_t differs = 0;
+    proof_of(s, !c->dialed, c->nonce, want);
+    for (size_t i = 0; f->body.len == sizeof want && i < sizeof want; i++)
+        differs |= (uint8_t)(want[i] ^ f->body.at[i]);
+    if (f->body.len != sizeof want || differs != 0 || !c->hello_got) {
+        send_refused(s, c, "wrong cluster secret");
+        return false;
+    }
+    conn_is_up(s, c);
+    return true;
+}
+
+/* ---- joining: the member that was asked ---- */
+
+static struct peer_conn *conn_find(const struct server *s, struct conn_id id)
+{
+    return hmap_find(&s->conns, id.v);
+}
+
+void peer_joined_reply(struct server *s, struct conn_id conn, const struct joined *j)
+{
+    struct peer_conn *c = conn_find(s, conn);
+    if (c == NULL) return;
+    const struct frame head = head_of(s, c, FRAME_JOINED);
+    const size_t at = frame_begin(&c->out, &head);
+    joined_encode(&c->out, j);
+    frame_end(&c->out, at);
+}
+
+static void join_done(struct server *s, struct request *r, const struct forward_reply *reply,
+                      enum outcome o)
+{
+    struct joined j;
+    if (o == OUTCOME_NONE && joined_decode(reply->bytes, &j)) {
+        peer_joined_reply(s, r->client, &j);
+        return;
+    }
+    const struct joined no = {
+        .text = bytes_of_str(o == OUTCOME_NONE ? "the cluster's answer can't be read"
+                                               : outcome_row(o)->text)};
+    peer_joined_reply(s, r->client, &no);
+}
+
+static bool on_join(struct server *s, struct peer_conn *c, const struct frame *f)
+{
+    struct join j;
+    if (c->joining || c->id.v != 0 || !join_decode(f->body, &j)) {
+        send_refused(s, c, "malformed request to join");
+        return false;
+    }
+    if (s->phase != PHASE_RUNNING) {
+        send_refused(s, c, "this server is not a member itself yet; try another one, or again");
+        return false;
+    }
+    c->joining = true;
+    struct request *r = request_new(s, FORWARD_META, (struct group_id){META_GROUP}, 2);
+    const struct forward head = {.kind = FORWARD_META, .resp = 2, .n_commands = 1};
+    const struct bytes args[] = {BYTES_OF("JOIN"), j.name, j.client, j.peer, j.zone};
+    forward_encode(&r->body, &head);
+    forward_put_command(&r->body, args, 5);
+    r->origin = FROM_SERVER;
+    r->writes = true;
+    r->done = join_done;
+    r->client = c->conn;
+    request_submit(s, r);
+    return true;
+}
+
+static bool on_joined(struct server *s, struct peer_conn *c, const struct frame *f)
+{
+    struct joined j;
+    if (c != s->join_conn || !joined_decode(f->body, &j)) {
+        send_refused(s, c, "an answer to no question");
+        return false;
+    }
+    s->join_conn = NULL;
+    start_joined(s, &j);
+    conn_close(s, c, "joined");
+    return false;
+}
+
+/* ---- messages in ---- */
+
+static bool on_raft(struct server *s, const struct peer_conn *c, const struct message *m)
+{
+    struct raft_msg msg;
+    if (!raft_msg_decode(m->body, &msg, s->entries, SERVER_ENTRIES_MAX)) return false;
+    if (msg.from.v != c->id.v || msg.to.v != s->identity.server.v) return false;
+    struct slot *slot = server_slot_find(s, m->group);
+    if (slot == NULL || slot->shard == NULL) return true; /* not placed here yet, or no more */
+    shard_receive(slot->shard, &msg, s->now);
+    slot_touch(s, slot);
+    return true;
+}
+
+static bool on_message(struct server *s, struct peer_conn *c, const struct message *m)
+{
+    switch (m->kind) {
+    case MESSAGE_RAFT: return on_raft(s, c, m);
+    case MESSAGE_FORWARD: {
+        struct forward f;
+        if (!forward_decode(m->body, &f)) return false;
+        request_forwarded(s, c->id, m->group, &f);
+        return true;
+    }
+    case MESSAGE_FORWARD_REPLY: {
+        struct forward_reply reply;
+        if (!forward_reply_decode(m->body, &reply)) return false;
+        request_reply(s, c->id, &reply);
+        return true;
+    }
+    case MESSAGE_STATUS: return true;
+    case MESSAGE_KIND_END: break;
+    }
+    return false;
+}
+
+static bool on_batch(struct server *s, struct peer_conn *c, struct bytes body)
+{
+    struct cursor in = cursor_of(body);
+    struct message m;
+    enum message_result got;
+    while ((got = message_decode(&in, &m)) == MESSAGE_OK) {
+        if (!on_message(s, c, &m)) {
+            got = MESSAGE_MALFORMED;
+            break;
+        }
+    }
+    if (got == MESSAGE_END) return true;
+    send_refused(s, c, "malformed message");
+    return false;
+}
+
+static bool on_piece(struct server *s, struct peer_conn *c, struct bytes body)
+{
+    struct cursor in = cursor_of(body);
+    uint64_t stream, offset, total;
+    if (!get_u64(&in, &stream) || !get_u64(&in, &offset) || !get_u64(&in, &total) ||
+        total > VALUE_MAX * 2) {
+        send_refused(s, c, "malformed piece");
+        return false;
+    }
+    if (offset == 0) {
+        c->piece.len = 0;
+        c->piece_stream = stream;
+        c->piece_total = total;
+    }
+    if (stream != c->piece_stream || offset != c->piece.len || total != c->piece_total)
+        return true; /* of a stream whose beginning we did not see: lost as any message may be */
+    const size_t left = cursor_left(&in);
+    if (left > total - offset) {
+        send_refused(s, c, "malformed piece");
+        return false;
+    }
+    buf_put(&c->piece, in.at, left);
+    if (c->piece.len < total) return true;
+    struct buf whole = c->piece;
+    c->piece = buf_new(s->mem);
+    c->piece_stream = 0;
+    const bool alive = on_batch(s, c, buf_bytes(&whole));
+    buf_free(&whole);
+    return alive;
+}
+
+static bool on_refused(struct server *s, struct peer_conn *c, const struct frame *f)
+{
+    const int len = (int)(f->body.len < 200 ? f->body.len : 200);
+    server_log(s, LOG_WARNING, "%s refuses us: %.*s", c->address, len, (const char *)f->body.at);
+    if (c == s->join_conn && s->phase == PHASE_JOINING)
+        s->join_refused = true;
+    conn_close(s, c, "refused by the other side");
+    return false;
+}
+
+static bool on_frame(struct server *s, struct peer_conn *c, const struct frame *f)
+{
+    if (f->kind == FRAME_REFUSED) return on_refused(s, c, f);
+    if (c->hello_got) {
+        if (f->from.v != c->id.v || f->incarnation.v != c->incarnation.v ||
+            (f->cluster.v != s->identity.cluster.v && f->cluster.v != 0 &&
+             s->identity.cluster.v != 0)) {
+            send_refused(s, c, "a frame of another sender, cluster or life");
+            return false;
+        }
+        struct peer *p = c->id.v == 0 ? NULL : peer_find(s, c->id);
+        if (p != NULL) p->heard = s->now;
+    }
+    switch (f->kind) {
+    case FRAME_HELLO: return on_hello(s, c, f);
+    case FRAME_PROOF: return on_proof(s, c, f);
+    case FRAME_JOIN:
+    case FRAME_JOINED:
+    case FRAME_BATCH:
+    case FRAME_PIECE: break;
+    case FRAME_REFUSED:
+    case FRAME_KIND_END: check(false);
+    }
+    if (c->state != PEER_UP) {
+        send_refused(s, c, "a message before the greeting was over");
+        return false;
+    }
+    if (f->kind == FRAME_JOIN) return on_join(s, c, f);
+    if (f->kind == FRAME_JOINED) return on_joined(s, c, f);
+    if (c->id.v == 0 || !s->wal_open) return true;
+    return f->kind == FRAME_BATCH ? on_batch(s, c, f->body) : on_piece(s, c, f->body);
+}
+
+/* ---- events ---- */
+
+void server_peer_open(struct server *s, struct conn_id conn, struct bytes address, bool dialed)
+{
+    struct peer_conn *c = dialed ? conn_find(s, conn) : conn_new(s, conn, false);
+    if (c == NULL) { /* given up meanwhile */
+        server_act(s, SERVER_CLOSE)->conn = conn;
+        return;
+    }
+    c->state = PEER_GREETING;
+    c->opened = s->now;
+    if (dialed) {
+        send_hello(s, c);
+        return;
+    }
+    const size_t len = address.len < META_ADDRESS_MAX ? address.len : META_ADDRESS_MAX;
+    if (len > 0) memcpy(c->address, address.at, len);
+}
+
+uint8_t *server_peer_space(struct server *s, struct conn_id conn, size_t *room)
+{
+    struct peer_conn *c = conn_find(s, conn);
+    enum { ROOM = 256 * 1024 };
+    if (c == NULL) {
+        *room = SERVER_SPARE_BYTES;
+        return s->spare;
+    }
+    buf_reserve(&c->in, ROOM);
+    *room = c->in.cap - c->in.len;
+    return c->in.at + c->in.len;
+}
+
+void server_peer_data(struct server *s, struct conn_id conn, size_t len)
+{
+    struct peer_conn *c = conn_find(s, conn);
+    if (c == NULL) return;
+    buf_extend(&c->in, len);
+    size_t at = 0;
+    for (;;) {
+        struct frame f;
+        size_t used, want;
+        const struct bytes left = {c->in.at + at, c->in.len - at};
+        const enum frame_result got = frame_decode(left, &used, &want, &f);
+        if (got == FRAME_SHORT) break;
+        if (got != FRAME_OK) {
+            send_refused(s, c, frame_result_text(got));
+            return;
+        }
+        if (!on_frame(s, c, &f)) return; /* c is gone */
+        at += used;
+    }
+    buf_cut_front(&c->in, at);
+}
+
+void server_peer_closed(struct server *s, struct conn_id conn, const char *why)
+{
+    struct peer_conn *c = conn_find(s, conn);
+    if (c == NULL) return;
+    if (c->state == PEER_UP || c == s->join_conn)
+        server_log(s, LOG_INFO, "lost the %s connection with server %u at %s: %s",
+                   c->dialed ? "dialed" : "accepted", c->id.v, c->address, why);
+    conn_lost(s, c);
+}
+
+/* ---- messages out ---- */
+
+struct buf *peer_say(struct server *s, struct server_id to, struct group_id group,
+                     enum message_kind kind, size_t *start)
+{
+    struct peer *p = peer_find(s, to);
+    if (p == NULL || p->way == NULL) return NULL;
+    if (p->bulk_bytes > PEER_BULK_MAX || p->way->out.len > PEER_BULK_MAX) return NULL;
+    *start = message_begin(&p->batch, group, kind);
+    return &p->batch;
+}
+
+static void flush_batch(struct server *s, struct peer *p)
+{
+    if (p->batch.len == 0) return;
+    const struct frame head = head_of(s, p->way, FRAME_BATCH);
+    const size_t at = frame_begin(&p->way->out, &head);
+    buf_put(&p->way->out, p->batch.at, p->batch.len);
+    frame_end(&p->way->out, at);
+    p->batch.len = 0;
+}
+
+void peer_said(struct server *s, struct server_id to, size_t start)
+{
+    struct peer *p = peer_find(s, to);
+    message_end(&p->batch, start);
+    const size_t len = p->batch.len - start;
+    if (len > PIECE_BYTES) { /* in pieces, so that it holds nothing up */
+        struct bulk *b = mem_zero(s->mem, sizeof *b);
+        b->bytes = buf_new(s->mem);
+        b->stream = ++s->next_stream;
+        buf_put(&b->bytes, p->batch.at + start, len);
+        p->batch.len = start;
+        *p->bulk_end = b;
+        p->bulk_end = &b->next;
+        p->bulk_bytes += len;
+    }
+    if (p->batch.len > BATCH_FRAME_BYTES - PIECE_BYTES - MESSAGE_HEAD) flush_batch(s, p);
+}
+
+static void flush_bulk(struct server *s, struct peer *p)
+{
+    while (p->bulk != NULL && p->way->out.len < PEER_OUT_PAUSE_BYTES) {
+        struct bulk *b = p->bulk;
+        const uint64_t left = b->bytes.len - b->sent;
+        const uint64_t len = left < PIECE_BYTES ? left : PIECE_BYTES;
+        const struct frame head = head_of(s, p->way, FRAME_PIECE);
+        const size_t at = frame_begin(&p->way->out, &head);
+        buf_put_u64(&p->way->out, b->stream);
+        buf_put_u64(&p->way->out, b->sent);
+        buf_put_u64(&p->way->out, b->bytes.len);
+        buf_put(&p->way->out, b->bytes.at + b->sent, len);
+        frame_end(&p->way->out, at);
+        b->sent += len;
+        if (b->sent < b->bytes.len) continue;
+        p->bulk = b->next;
+        if (p->bulk == NULL) p->bulk_end = &p->bulk;
+        p->bulk_bytes -= b->bytes.len;
+        buf_free(&b->bytes);
+        mem_free(s->mem, b, sizeof *b);
+    }
+}
+
+static void conn_flush(struct server *s, struct peer_conn *c)
+{
+    if (c->send_busy || c->out.len == 0 || c->state == PEER_DIALING) return;
+    struct server_action *a = server_act(s, SERVER_SEND);
+    a->conn = c->conn;
+    a->bytes = buf_bytes(&c->out);
+    c->send_busy = true;
+}
+
+void peer_sent(struct server *s, struct conn_id conn, size_t taken)
+{
+    struct peer_conn *c = conn_find(s, conn);
+    if (c == NULL) return;
+    const bool all = taken == c->out.len;
+    buf_cut_front(&c->out, taken);
+    if (all) c->send_busy = false;
+}
+
+void peer_writable(struct server *s, struct conn_id conn)
+{
+    struct peer_conn *c = conn_find(s, conn);
+    if (c != NULL) c->send_busy = false;
+}
+
+static void dial_who_is_due(struct server *s)
+{
+    uint64_t at = 0, key;
+    void *value;
+    while (hmap_next(&s->peers, &at, &key, &value)) {
+        struct peer *p = value;
+        if (p->address.len == 0 || s->now.ns < p->dial_at.ns) continue;
+        if (p->way != NULL && p->way->dialed) continue;
+        p->dial_at.ns = s->now.ns + GREETING_MS * MS_NS; /* conn_lost() sets it sooner */
+        dial(s, p->address.at, p->id);
+    }
+}
+
+/* A greeting that never ends is an end. */
+static void close_the_mute(struct server *s)
+{
+    uint64_t at = 0, key;
+    void *value;
+    while (hmap_next(&s->conns, &at, &key, &value)) {
+        struct peer_conn *c = value;
+        if (c->state == PEER_UP || s->now.ns < c->opened.ns + GREETING_MS * MS_NS) continue;
+        conn_close(s, c, "the greeting took too long");
+        return; /* the table has changed; the next one in the next turn */
+    }
+}
+
+void peers_turn_end(struct server *s)
+{
+    if (s->wal_open) dial_who_is_due(s);
+    close_the_mute(s);
+    uint64_t at = 0, key;
+    void *value;
+    while (hmap_next(&s->peers, &at, &key, &value)) {
+        struct peer *p = value;
+        if (p->way == NULL || p->way->state != PEER_UP) continue;
+        flush_batch(s, p);
+        flush_bulk(s, p);
+    }
+    at = 0;
+    while (hmap_next(&s->conns, &at, &key, &value)) conn_flush(s, value);
+}
+
+struct instant peers_wake(const struct server *s)
+{
+    struct instant wake = {0};
+    uint64_t at = 0, key;
+    void *value;
+    while (hmap_next(&s->peers, &at, &key, &value)) {
+        const struct peer *p = value;
+        if (p->address.len == 0 || (p->way != NULL && p->way->dialed)) continue;
+        if (wake.ns == 0 || p->dial_at.ns < wake.ns) wake = p->dial_at;
+    }
+    return wake;
+}
+
+void peer_dial_to_join(struct server *s)
+{
+    char address[META_ADDRESS_MAX + 1] = {0};
+    const struct bytes to = s->config.join;
+    memcpy(address, to.at, to.len < META_ADDRESS_MAX ? to.len : META_ADDRESS_MAX);
+    const struct conn_id conn = dial(s, address, (struct server_id){0});
+    s->join_conn = conn_find(s, conn);
+}
+
+void peers_free(struct server *s)
+{
+    uint64_t at = 0, key;
+    void *value;
+    while (hmap_next(&s->peers, &at, &key, &value)) {
+        struct peer *p = value;
+        drop_bulk(s, p);
+        buf_free(&p->batch);
+        mem_free(s->mem, p, sizeof *p);
+        at = 0;
+        hmap_remove(&s->peers, key);
+    }
+    at = 0;
+    while (hmap_next(&s->conns, &at, &key, &value)) {
+        conn_free(s, value);
+        at = 0;
+    }
+}

@@ -1,0 +1,304 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* reconcile - the view of the meta shard, the replicas that should be here, and the steps
+ * towards what should be.
+ *
+ * Every server follows the meta shard and makes the replicas that its records place here.
+ * The meta leader writes targets (meta_plan); the leader of each shard moves its own
+ * membership towards its target (meta_next_config).  Each acts on what is committed only.
+ */
+#include "server/server_state.h"
+
+enum { PLAN_MS = 200, ALIVE_MS = 3000, CAUGHT_UP_ENTRIES = 1000 };
+
+/* ---- the view ---- */
+
+void reconcile_effect(void *ctx, const struct effect *e)
+{
+    struct server *s = ctx;
+    if (!meta_apply(&s->meta, e))
+        server_exit(s, 1, "the cluster's state was written by a newer version of sennit; start "
+                          "that version");
+}
+
+void reconcile_reset(void *ctx)
+{
+    struct server *s = ctx;
+    s->meta_rebuild = true;
+}
+
+/* From the committed items of the meta shard's store. */
+static void rebuild(struct server *s)
+{
+    const struct slot *slot = server_slot_find(s, (struct group_id){META_GROUP});
+    s->meta_rebuild = false;
+    if (slot == NULL || slot->shard == NULL) return;
+    const uint64_t version = s->meta.version;
+    meta_free(&s->meta);
+    meta_init(&s->meta, s->mem);
+    struct store *store = shard_store(slot->shard);
+    struct key_place from = {0}, at;
+    uint32_t skip = 0;
+    struct bytes key;
+    struct item item;
+    while (store_walk(store, from, skip, &at, &key, &item)) {
+        const struct effect e = {.kind = EFFECT_PUT, .type = item.type, .key = key,
+                                 .value = item.value};
+        reconcile_effect(s, &e);
+        skip = at.v == from.v ? skip + 1 : 1;
+        from = at;
+    }
+    s->meta.version += version + 1;
+}
+
+/* ---- replicas here ---- */
+
+struct shard_config reconcile_shard_config(struct server *s, struct group_id group)
+{
+    const struct server_limits *l = &s->config.limits;
+    const bool meta = group.v == META_GROUP;
+    struct shard_config c = {
+        .group = group,
+        .self = s->identity.server,
+        .kv = s->config.kv,
+        .mem = s->mem,
+        .table_bytes_max = l->table_bytes_max,
+        .log_keep_bytes = l->wal_keep_bytes,
+        .snapshot_piece_bytes = 128 * 1024,
+        .snapshot_pieces_max = 8,
+        .on_effect = meta ? reconcile_effect : NULL,
+        .on_reset = meta ? reconcile_reset : NULL,
+        .ctx = s,
+        .raft =
+            {
+                .self = s->identity.server,
+                .election_ns = l->election_ns,
+                .heartbeat_ns = l->heartbeat_ns,
+                .drift_ns = l->drift_ns,
+                .append_entries_max = SERVER_ENTRIES_MAX,
+                .append_bytes_max = 192 * 1024,
+                .inflight_max = 64,
+                .inflight_bytes_max = 8 << 20,
+                .uncommitted_bytes_max = l->uncommitted_bytes_max,
+                .log_bytes_max = l->log_cache_bytes,
+                .seed = prng_next(&s->prng),
+                .mem = s->mem,
+            },
+    };
+    bool *const bugs[] = {
+        &c.raft.bug_commit_quorum_one_short, &c.raft.bug_vote_before_durable,
+        &c.raft.bug_commit_old_term,         &c.raft.bug_stale_read_round,
+        &c.raft.bug_lease_through_transfer,  &c.raft.bug_snapshot_drops_config,
+        &c.raft.bug_vote_shorter_log,        &c.raft.bug_doubtful_counts,
+        &c.raft.bug_ack_before_durable,      &c.raft.bug_joint_one_majority,
+        &c.raft.bug_no_truncate,
+    };
+    const uint32_t bug = s->config.mutant.raft;
+    if (bug != 0 && bug <= sizeof bugs / sizeof *bugs) *bugs[bug - 1] = true;
+    return c;
+}
+
+static bool placed_here(const struct server *s, const struct meta_shard *target)
+{
+    return meta_server_has(target, s->identity.server);
+}
+
+static struct raft_config config_of_voters(const struct meta_shard *target)
+{
+    struct raft_config c = {.n_voters = target->n_voters};
+    for (uint32_t i = 0; i < target->n_voters; i++) c.voters[i] = target->voters[i];
+    return c;
+}
+
+static void make_replica(struct server *s, struct group_id group, const struct meta_shard *target)
+{
+    struct slot *slot = server_slot(s, group);
+    if (slot->shard != NULL) return;
+    const struct shard_config config = reconcile_shard_config(s, group);
+    slot->shard = shard_new(&config, s->now);
+    /* One server alone begins a new group, and only once: its record says who. */
+    if (target != NULL && target->founder.v == s->identity.server.v) {
+        const struct raft_config members = config_of_voters(target);
+        shard_found(slot->shard, &members, target->epoch);
+    }
+    shard_begin(slot->shard, s->now);
+    slot_touch(s, slot);
+}
+
+static void learn_servers(struct server *s, const struct meta *view)
+{
+    for (uint32_t i = 0; i < view->n_servers; i++) {
+        const struct meta_server *other = view->servers[i];
+        if (other->id.v != s->identity.server.v) peer_learn(s, other->id, other->peer.at);
+    }
+}
+
+static void follow_view(struct server *s)
+{
+    if (s->meta.version == s->meta_seen) return;
+    s->meta_seen = s->meta.version;
+    learn_servers(s, &s->meta);
+    for (uint32_t i = 0; i < s->meta.n_shards; i++) {
+        const struct meta_shard *target = s->meta.shards[i];
+        struct slot *slot = server_slot(s, target->group);
+        if (slot->shard == NULL && placed_here(s, target))
+            make_replica(s, target->group, target);
+        slot_touch(s, slot);
+    }
+    if (s->phase == PHASE_OPENING && s->meta.founded) {
+        s->phase = PHASE_RUNNING;
+        server_act(s, SERVER_READY);
+    }
+}
+
+/* Where the others are is known before an election, which can't be held without them: from
+ * the store, and from entries of which it is not known yet whether they are committed.  A
+ * wrong address costs a dial that is refused. */
+static void learn_from_log(struct server *s, const struct slot *slot)
+{
+    struct meta hint;
+    struct raft_info info;
+    raft_info(shard_raft(slot->shard), &info);
+    meta_init(&hint, s->mem);
+    for (uint64_t i = info.applied.v + 1; i <= info.last.v; i++) {
+        struct raft_entry entry;
+        struct effect e;
+        if (!raft_entry_at(shard_raft(slot->shard), (struct log_index){i}, &entry)) continue;
+        if (entry.kind != RAFT_COMMAND) continue;
+        struct cursor in = cursor_of(entry.payload);
+        while (effect_decode(&in, &e) == EFFECT_OK)
+            if (!meta_apply(&hint, &e)) break;
+    }
+    learn_servers(s, &hint);
+    meta_free(&hint);
+}
+
+/* The meta shard is here before there is a view that could say so. */
+void reconcile_begin(struct server *s)
+{
+    struct slot *slot = server_slot(s, (struct group_id){META_GROUP});
+    if (slot->shard == NULL) {
+        struct meta_shard first = {.founder = {1}, .n_voters = 1};
+        first.voters[0] = s->identity.server;
+        make_replica(s, slot->group, s->identity.server.v == 1 ? &first : NULL);
+    }
+    rebuild(s);
+    learn_from_log(s, slot);
+}
+
+/* ---- the meta leader ---- */
+
+static bool alive(void *ctx, struct server_id id)
+{
+    const struct server *s = ctx;
+    if (id.v == s->identity.server.v) return true;
+    const struct peer *p = peer_find(s, id);
+    return p != NULL && p->way != NULL && s->now.ns < p->heard.ns + ALIVE_MS * MS_NS;
+}
+
+static void text_set(struct meta_text *t, struct bytes from)
+{
+    t->len = (uint8_t)(from.len < META_ADDRESS_MAX ? from.len : META_ADDRESS_MAX);
+    if (t->len > 0) memcpy(t->at, from.at, t->len);
+    t->at[t->len] = 0;
+}
+
+static void found_cluster(struct server *s, struct meta_change *change)
+{
+    struct meta_server self = {.id = s->identity.server, .state = SERVER_ACTIVE};
+    text_set(&self.name, bytes_of_str(s->identity.name));
+    text_set(&self.client, s->config.advertise_client);
+    text_set(&self.peer, s->config.advertise_peer);
+    text_set(&self.zone, s->config.zone);
+    meta_found(change, s->identity.cluster, &self);
+}
+
+static void plan(struct server *s)
+{
+    struct slot *slot = server_slot_find(s, (struct group_id){META_GROUP});
+    if (slot == NULL || slot->shard == NULL || !shard_leads(slot->shard)) return;
+    if (store_has_staged(shard_store(slot->shard))) return; /* one change at a time */
+    struct buf effects = buf_new(s->mem);
+    struct meta_change change = {&effects};
+    if (!s->meta.founded) found_cluster(s, &change);
+    else if (!meta_update_self(&s->meta, s->identity.server, s->config.advertise_client,
+                               s->config.advertise_peer, s->config.zone, &change))
+        (void)meta_plan(&s->meta, alive, s, &change);
+    if (effects.len > 0) {
+        struct shard_gate gate;
+        if (shard_propose_effects(slot->shard, buf_bytes(&effects), &gate) == SHARD_TAKEN)
+            slot_touch(s, slot);
+    }
+    buf_free(&effects);
+}
+
+void reconcile_evaluate(struct server *s, const struct bytes *args, uint32_t n_args,
+                        struct meta_change *change, struct reply *reply)
+{
+    if (n_args != 5 || !bytes_equal(args[0], BYTES_OF("JOIN"))) {
+        meta_command(&s->meta, args, n_args, change, reply);
+        return;
+    }
+    struct server_id id;
+    const char *why = NULL;
+    struct joined j = {.ok = meta_join(&s->meta, args[1], args[2], args[3], args[4], change,
+                                       &id, &why)};
+    if (j.ok) {
+        j.cluster = s->identity.cluster;
+        j.server = id;
+        server_log(s, LOG_INFO, "server %u joins: %.*s at %.*s", id.v, (int)args[1].len,
+                   (const char *)args[1].at, (int)args[3].len, (const char *)args[3].at);
+        joined_encode(reply->out, &j);
+        return;
+    }
+    struct buf text = buf_new(s->mem);
+    buf_putf(&text, "ERR %s", why);
+    j.text = buf_bytes(&text);
+    joined_encode(reply->out, &j);
+    buf_free(&text);
+}
+
+/* ---- the leader of each shard ---- */
+
+struct catching {
+    const struct server *server;
+    const struct slot *slot;
+};
+
+static bool caught_up(void *ctx, struct server_id id)
+{
+    const struct catching *c = ctx;
+    if (id.v == c->server->identity.server.v) return true;
+    struct raft_peer peers[RAFT_PEERS_MAX];
+    struct raft_info info;
+    raft_info(shard_raft(c->slot->shard), &info);
+    const uint32_t n = raft_peers(shard_raft(c->slot->shard), peers);
+    for (uint32_t i = 0; i < n; i++)
+        if (peers[i].id.v == id.v)
+            return peers[i].active && !peers[i].doubtful && !peers[i].snapshotting &&
+                   peers[i].match.v + CAUGHT_UP_ENTRIES >= info.last.v;
+    return false;
+}
+
+static void move_members(struct server *s, struct slot *slot)
+{
+    if (slot->shard == NULL || !shard_leads(slot->shard)) return;
+    const struct meta_shard *target = meta_shard(&s->meta, slot->group);
+    struct raft_info info;
+    raft_info(shard_raft(slot->shard), &info);
+    if (target == NULL || info.joint || !info.config_committed || info.transferring) return;
+    struct catching c = {s, slot};
+    struct raft_config next;
+    if (!meta_next_config(target, &info.config, caught_up, &c, &next)) return;
+    shard_change_config(slot->shard, &next, s->now);
+    slot_touch(s, slot);
+}
+
+void reconcile_turn(struct server *s)
+{
+    if (s->meta_rebuild) rebuild(s);
+    follow_view(s);
+    if (s->now.ns < s->plan_at.ns || s->phase == PHASE_STOPPING) return;
+    s->plan_at.ns = s->now.ns + PLAN_MS * MS_NS;
+    plan(s);
+    for (uint32_t i = 0; i < s->n_slots; i++) move_members(s, s->all_slots[i]);
+}

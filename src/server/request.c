@@ -1,0 +1,927 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* request - where a request goes: evaluated here, forwarded to the leader, or waiting.
+ *
+ * Order.  The requests of one client for one group must take effect in order.  Those sent
+ * to one leader in one term stay in order, since they travel on one stream and another term
+ * refuses them.  So a later one may go out beside earlier ones only the same way; else it
+ * waits behind them.
+ *
+ * A write that was sent and whose answer is lost is UNCERTAIN, and is not sent again.
+ */
+#include "base/text.h"
+#include "server/server_state.h"
+
+/* ---- order ---- */
+
+static struct client *client_of(const struct request *r)
+{
+    return r->origin == FROM_CLIENT ? r->answer->client : NULL;
+}
+
+static struct client_route *route_find(const struct client *c, struct group_id group)
+{
+    for (uint32_t i = 0; i < c->n_routes; i++)
+        if (c->routes[i].group.v == group.v) return &c->routes[i];
+    return NULL;
+}
+
+static struct client_route *route_get(struct client *c, struct group_id group)
+{
+    struct client_route *route = route_find(c, group);
+    if (route != NULL) return route;
+    if (c->n_routes == c->routes_cap) {
+        const uint32_t cap = c->routes_cap == 0 ? 4 : c->routes_cap * 2;
+        c->routes = mem_resize(c->server->mem, c->routes, c->routes_cap * sizeof *c->routes,
+                               cap * sizeof *c->routes);
+        c->routes_cap = cap;
+    }
+    route = &c->routes[c->n_routes++];
+    *route = (struct client_route){.group = group};
+    return route;
+}
+
+static void route_done(struct client *c, struct client_route *route)
+{
+    if (route->n_waiting == 0 && route->n_sent == 0) *route = c->routes[--c->n_routes];
+}
+
+void request_client_gone(struct server *s, struct client *c)
+{
+    mem_free(s->mem, c->routes, c->routes_cap * sizeof *c->routes);
+    c->routes = NULL;
+    c->n_routes = c->routes_cap = 0;
+}
+
+/* Whether a request of this client may go this way now, with none of its own waiting. */
+static bool may_go(const struct client *c, struct group_id group, struct server_id target,
+                   struct term term)
+{
+    const struct client_route *route = route_find(c, group);
+    if (route == NULL) return true;
+    if (route->n_waiting > 0) return false;
+    return route->n_sent == 0 ||
+           (route->target.v == target.v && route->term.v == term.v);
+}
+
+/* ---- lists and life ---- */
+
+static void list_add(struct request ***end, struct request *r)
+{
+    r->next = NULL;
+    r->prev_next = *end;
+    **end = r;
+    *end = &r->next;
+}
+
+static void list_take(struct request ***end, struct request *r)
+{
+    *r->prev_next = r->next;
+    if (r->next != NULL) r->next->prev_next = r->prev_next;
+    else *end = r->prev_next;
+    r->next = NULL;
+    r->prev_next = NULL;
+}
+
+struct request *request_new(struct server *s, enum forward_kind kind, struct group_id group,
+                            uint8_t resp)
+{
+    struct request *r = mem_zero(s->mem, sizeof *r);
+    r->kind = kind;
+    r->group = group;
+    r->resp = resp;
+    r->body = buf_new(s->mem);
+    r->deadline.ns = s->now.ns + s->config.limits.request_timeout_ns;
+    return r;
+}
+
+/* Takes r out of wherever it is; its state is then for the caller to set. */
+static void leave(struct server *s, struct request *r)
+{
+    struct slot *slot = server_slot(s, r->group);
+    struct client *c = client_of(r);
+    struct client_route *route = c == NULL ? NULL : route_find(c, r->group);
+    switch (r->state) {
+    case REQUEST_WAITING:
+        list_take(&slot->waiting_end, r);
+        if (route != NULL) route->n_waiting--;
+        break;
+    case REQUEST_SENT:
+        hmap_remove(&s->sent, r->id);
+        if (route != NULL) route->n_sent--;
+        break;
+    case REQUEST_ROUND:
+    case REQUEST_COPIES:
+    case REQUEST_APPLY:
+        list_take(&slot->rounds_end, r);
+        if (route != NULL) route->n_sent--;
+        break;
+    case REQUEST_GATED: break;
+    }
+    if (route != NULL) route_done(c, route);
+    r->state = 0;
+}
+
+static void request_free(struct server *s, struct request *r)
+{
+    heap_remove(&s->timers, &r->timer);
+    buf_free(&r->body);
+    mem_free(s->mem, r, sizeof *r);
+}
+
+static void enter(struct server *s, struct request *r, enum request_state state)
+{
+    struct slot *slot = server_slot(s, r->group);
+    struct client *c = client_of(r);
+    r->state = state;
+    if (r->timer.place == 0) heap_set(&s->timers, &r->timer, r->deadline.ns);
+    switch (state) {
+    case REQUEST_WAITING:
+        list_add(&slot->waiting_end, r);
+        if (c != NULL) route_get(c, r->group)->n_waiting++;
+        return;
+    case REQUEST_ROUND:
+    case REQUEST_COPIES:
+    case REQUEST_APPLY: list_add(&slot->rounds_end, r); break;
+    case REQUEST_SENT: hmap_put(&s->sent, r->id, r); break;
+    case REQUEST_GATED: heap_remove(&s->timers, &r->timer); return;
+    }
+    if (c == NULL) return;
+    struct client_route *route = route_get(c, r->group);
+    route->n_sent++;
+    route->target = r->target;
+    route->term = r->term;
+}
+
+/* ---- ends ---- */
+
+static void reply_to_peer(struct server *s, struct request *r, const struct forward_reply *reply)
+{
+    struct forward_reply out = *reply;
+    out.id = r->peer_id;
+    size_t start;
+    struct buf *body = peer_say(s, r->peer, r->group, MESSAGE_FORWARD_REPLY, &start);
+    if (body == NULL) return; /* it will time out there, as UNCERTAIN */
+    forward_reply_encode(body, &out);
+    peer_said(s, r->peer, start);
+}
+
+static void error_bytes(struct buf *out, uint8_t resp, enum outcome o)
+{
+    struct reply reply = {out, resp};
+    reply_error(&reply, outcome_row(o)->text);
+}
+
+/* The one end of every request that is not refused: a reply, or an outcome that says no. */
+static void finish(struct server *s, struct request *r, const struct forward_reply *reply,
+                   enum outcome o)
+{
+    if (r->state != 0) leave(s, r);
+    if (o == OUTCOME_UNCERTAIN || o == OUTCOME_UNCERTAIN_LATE) s->stats.uncertain++;
+    switch (r->origin) {
+    case FROM_CLIENT:
+        if (o != OUTCOME_NONE) {
+            answer_error(s, r->answer, o);
+            break;
+        }
+        if (r->answer->client != NULL && reply->index.v != 0)
+            client_note(r->answer->client, r->group, reply->index);
+        buf_put(&r->answer->bytes, reply->bytes.at, reply->bytes.len);
+        r->answer->replies = 1;
+        answer_ready(s, r->answer);
+        break;
+    case FROM_PEER: {
+        struct forward_reply out = {.status = FORWARD_DONE};
+        struct buf text = buf_new(s->mem);
+        if (o != OUTCOME_NONE) {
+            error_bytes(&text, r->resp, o);
+            out.bytes = buf_bytes(&text);
+        } else {
+            out.bytes = reply->bytes;
+            out.index = reply->index;
+        }
+        reply_to_peer(s, r, &out);
+        buf_free(&text);
+        break;
+    }
+    case FROM_FANOUT: fanout_part(s, r->fanout, reply, o); break;
+    case FROM_SERVER: r->done(s, r, reply, o); break;
+    }
+    request_free(s, r);
+}
+
+static void refuse_to_peer(struct server *s, struct slot *slot, struct request *r)
+{
+    struct forward_reply out = {.status = FORWARD_REFUSED, .term = slot->hint_term,
+                                .leader = slot->hint};
+    if (slot->shard != NULL) {
+        out.term = shard_term(slot->shard);
+        out.leader = shard_leader(slot->shard);
+    }
+    if (r->state != 0) leave(s, r);
+    reply_to_peer(s, r, &out);
+    request_free(s, r);
+}
+
+void request_gate_result(struct server *s, struct request *r, struct answer *a, enum outcome o)
+{
+    r->state = 0;
+    struct forward_reply reply = {
+        .status = FORWARD_DONE, .bytes = buf_bytes(&a->bytes), .index = a->gate.index};
+    finish(s, r, &reply, o);
+}
+
+/* ---- evaluation of a prepared request at the leader ---- */
+
+static struct answer *own_answer(struct server *s, struct request *r)
+{
+    return r->origin == FROM_CLIENT ? r->answer : answer_for_request(s, r);
+}
+
+struct decoded { /* the commands of a request, for struct shard_request */
+    const struct command **commands;
+    const struct bytes **args;
+    uint32_t *n_args;
+    struct bytes *flat;
+    struct shard_watch *watches;
+    uint32_t n_flat, n, n_watches;
+};
+
+static void decoded_free(struct server *s, struct decoded *d)
+{
+    mem_free(s->mem, d->commands, d->n * sizeof *d->commands);
+    mem_free(s->mem, d->args, d->n * sizeof *d->args);
+    mem_free(s->mem, d->n_args, d->n * sizeof *d->n_args);
+    mem_free(s->mem, d->flat, d->n_flat * sizeof *d->flat);
+    mem_free(s->mem, d->watches, d->n_watches * sizeof *d->watches);
+}
+
+/* False: a command that this build does not know, or its arguments make no sense: a peer of
+ * another version, since every server checks before it forwards. */
+static bool decode(struct server *s, struct forward f, struct decoded *d)
+{
+    *d = (struct decoded){.n = f.n_commands, .n_watches = f.n_watches};
+    struct forward count = f;
+    struct forward_watch w;
+    for (uint32_t i = 0; i < f.n_watches; i++) forward_next_watch(&count, &w);
+    struct bytes one[64];
+    for (uint32_t i = 0; i < f.n_commands; i++) {
+        const uint32_t n = forward_peek_args(&count);
+        d->n_flat += n;
+        struct bytes *at = n <= 64 ? one : mem_alloc(s->mem, n * sizeof *at);
+        forward_next_command(&count, at);
+        if (at != one) mem_free(s->mem, at, n * sizeof *at);
+    }
+    d->commands = mem_zero(s->mem, d->n * sizeof *d->commands);
+    d->args = mem_zero(s->mem, d->n * sizeof *d->args);
+    d->n_args = mem_zero(s->mem, d->n * sizeof *d->n_args);
+    d->flat = mem_zero(s->mem, d->n_flat * sizeof *d->flat);
+    d->watches = mem_zero(s->mem, d->n_watches * sizeof *d->watches);
+
+    for (uint32_t i = 0; i < d->n_watches; i++) {
+        forward_next_watch(&f, &w);
+        d->watches[i] = (struct shard_watch){w.key, w.change};
+    }
+    uint32_t used = 0;
+    for (uint32_t i = 0; i < d->n; i++) {
+        d->n_args[i] = forward_peek_args(&f);
+        d->args[i] = d->flat + used;
+        forward_next_command(&f, d->flat + used);
+        used += d->n_args[i];
+        const struct command *container;
+        if (d->n_args[i] == 0) return false;
+        d->commands[i] = command_find(d->args[i], d->n_args[i], &container);
+        if (d->commands[i] == NULL || !command_arity_ok(d->commands[i], d->n_args[i]) ||
+            !(d->commands[i]->flags & (CF_SHARD | CF_FANOUT)))
+            return false;
+    }
+    return true;
+}
+
+static enum policy_read read_of_group(const struct server *s, struct group_id group)
+{
+    const struct meta_shard *shard = meta_shard(&s->meta, group);
+    const struct meta_keyspace *k =
+        shard == NULL ? NULL : meta_keyspace(&s->meta, shard->keyspace);
+    return k == NULL ? READ_LINEARIZABLE : k->policy.read;
+}
+
+static struct shard_request shard_request_of(const struct server *s, const struct decoded *d,
+                                             const struct request *r)
+{
+    return (struct shard_request){
+        .commands = d->commands,
+        .args = d->args,
+        .n_args = d->n_args,
+        .n_commands = d->n,
+        .watches = d->watches,
+        .n_watches = d->n_watches,
+        .now = s->wall,
+        .exec = r->kind == FORWARD_EXEC,
+        .memory_full = !mem_room(s->mem, 0),
+        .read = read_of_group(s, r->group),
+    };
+}
+
+static enum shard_refusal run_commands(struct server *s, struct slot *slot, struct request *r,
+                                       struct forward f, struct answer *a,
+                                       struct shard_gate *gate)
+{
+    struct decoded d;
+    enum shard_refusal refusal = SHARD_TAKEN;
+    struct reply reply = {&a->bytes, r->resp};
+    if (decode(s, f, &d)) {
+        const struct shard_request q = shard_request_of(s, &d, r);
+        refusal = shard_run(slot->shard, &q, &reply, gate);
+    } else {
+        *gate = (struct shard_gate){0};
+        reply_error(&reply, "ERR this server does not know that command; the servers' versions "
+                            "differ");
+    }
+    decoded_free(s, &d);
+    return refusal;
+}
+
+static enum shard_refusal run_watch(struct server *s, struct slot *slot, struct forward f,
+                                    struct answer *a, struct shard_gate *gate)
+{
+    const uint32_t n = f.n_watches;
+    struct bytes *keys = mem_zero(s->mem, n * sizeof *keys);
+    struct log_index *changes = mem_zero(s->mem, n * sizeof *changes);
+    for (uint32_t i = 0; i < n; i++) {
+        struct forward_watch w;
+        forward_next_watch(&f, &w);
+        keys[i] = w.key;
+    }
+    const enum shard_refusal refusal =
+        shard_watch(slot->shard, s->wall, keys, n, changes, gate);
+    for (uint32_t i = 0; refusal == SHARD_TAKEN && i < n; i++)
+        buf_put_u64(&a->bytes, changes[i].v);
+    mem_free(s->mem, keys, n * sizeof *keys);
+    mem_free(s->mem, changes, n * sizeof *changes);
+    return refusal;
+}
+
+/* One change of the meta shard at a time: each is evaluated against what is committed. */
+static enum shard_refusal run_meta(struct server *s, struct slot *slot, struct request *r,
+                                   struct forward f, struct answer *a, struct shard_gate *gate)
+{
+    if (!shard_leads(slot->shard)) {
+        const struct shard_request none = {.n_commands = 0};
+        struct reply unused = {&a->bytes, 2};
+        return shard_run(slot->shard, &none, &unused, gate);
+    }
+    if (store_has_staged(shard_store(slot->shard)) || !s->meta.founded) return SHARD_BUSY;
+    if (f.n_commands != 1) return SHARD_NOT_LEADER;
+
+    const uint32_t n = forward_peek_args(&f);
+    struct bytes *args = mem_zero(s->mem, n * sizeof *args);
+    forward_next_command(&f, args);
+    struct buf effects = buf_new(s->mem);
+    struct reply reply = {&a->bytes, r->resp};
+    struct meta_change change = {&effects};
+    reconcile_evaluate(s, args, n, &change, &reply);
+    enum shard_refusal refusal = SHARD_TAKEN;
+    *gate = (struct shard_gate){0};
+    if (effects.len > 0) refusal = shard_propose_effects(slot->shard, buf_bytes(&effects), gate);
+    if (refusal != SHARD_TAKEN) a->bytes.len = 0;
+    buf_free(&effects);
+    mem_free(s->mem, args, n * sizeof *args);
+    return refusal;
+}
+
+static enum shard_refusal run_wait(struct server *s, struct slot *slot, struct request *r,
+                                   struct forward f)
+{
+    if (!shard_leads(slot->shard)) return SHARD_NOT_LEADER;
+    struct forward_watch w;
+    struct bytes args[3];
+    int64_t copies = 0, ms = 0;
+    if (f.n_watches != 1 || f.n_commands != 1) return SHARD_NOT_LEADER;
+    forward_next_watch(&f, &w);
+    if (forward_peek_args(&f) != 3) return SHARD_NOT_LEADER;
+    forward_next_command(&f, args);
+    if (!parse_i64(args[1], &copies) || !parse_i64(args[2], &ms)) return SHARD_NOT_LEADER;
+
+    r->index = w.change;
+    r->copies = copies > 0 && copies <= RAFT_PEERS_MAX ? (uint32_t)copies
+                                                       : copies > 0 ? RAFT_PEERS_MAX : 0;
+    const uint64_t day_ms = UINT64_C(86400000);
+    const uint64_t wait_ms = ms > 0 && (uint64_t)ms < day_ms ? (uint64_t)ms : day_ms;
+    r->deadline.ns = s->now.ns + wait_ms * MS_NS;
+    heap_remove(&s->timers, &r->timer);
+    r->target = s->identity.server;
+    r->term = shard_term(slot->shard);
+    enter(s, r, REQUEST_COPIES);
+    slot_touch(s, slot);
+    return SHARD_TAKEN;
+}
+
+static enum outcome outcome_of(const struct server *s, enum shard_refusal refusal)
+{
+    switch (refusal) {
+    case SHARD_FULL: return OUTCOME_NOQUORUM;
+    case SHARD_NO_ROOM: return mem_room(s->mem, 0) ? OUTCOME_FULL_DISK : OUTCOME_FULL_MEMORY;
+    case SHARD_DAMAGED: return OUTCOME_READONLY;
+    case SHARD_TAKEN:
+    case SHARD_NOT_LEADER:
+    case SHARD_NOT_READY:
+    case SHARD_BUSY: break;
+    }
+    return OUTCOME_NONE;
+}
+
+/* At the shard that leads here.  True: the request is on its way or done (and freed). */
+static bool evaluate(struct server *s, struct slot *slot, struct request *r, struct forward f,
+                     enum shard_refusal *refusal)
+{
+    if (r->kind == FORWARD_WAIT) {
+        *refusal = run_wait(s, slot, r, f);
+        return *refusal == SHARD_TAKEN;
+    }
+    struct answer *a = own_answer(s, r);
+    struct shard_gate gate = {0};
+    switch (r->kind) {
+    case FORWARD_COMMANDS:
+    case FORWARD_EXEC: *refusal = run_commands(s, slot, r, f, a, &gate); break;
+    case FORWARD_WATCH: *refusal = run_watch(s, slot, f, a, &gate); break;
+    case FORWARD_META: *refusal = run_meta(s, slot, r, f, a, &gate); break;
+    case FORWARD_WAIT:
+    case FORWARD_KIND_END: check(false);
+    }
+    if (*refusal != SHARD_TAKEN) {
+        if (a->request == r) {
+            a->request = NULL;
+            answer_free(s, a);
+        }
+        const enum outcome o = outcome_of(s, *refusal);
+        if (o == OUTCOME_NONE) return false;
+        finish(s, r, NULL, o);
+        return true;
+    }
+    slot_touch(s, slot);
+    if (r->origin == FROM_CLIENT) {
+        if (a->client != NULL) client_note(a->client, r->group, gate.index);
+        if (r->state != 0) leave(s, r);
+        request_free(s, r);
+    } else {
+        if (r->state != 0) leave(s, r);
+        enter(s, r, REQUEST_GATED);
+    }
+    answer_gate(s, a, slot, &gate);
+    return true;
+}
+
+/* ---- where it goes ---- */
+
+static struct server_id leader_of(const struct server *s, struct slot *slot, struct term *term)
+{
+    *term = slot->hint_term;
+    struct server_id leader = slot->hint;
+    if (slot->shard != NULL) {
+        leader = shard_leader(slot->shard);
+        *term = shard_term(slot->shard);
+    }
+    if (leader.v == s->identity.server.v) leader.v = 0;
+    if (leader.v != 0 || slot->shard != NULL) return leader;
+
+    /* No replica here and no hint: any replica knows more than we do. */
+    const struct meta_shard *shard = meta_shard(&s->meta, slot->group);
+    *term = (struct term){0};
+    if (shard == NULL || shard->n_voters == 0) return leader;
+    return shard->voters[slot->tries % shard->n_voters];
+}
+
+static bool forward(struct server *s, struct slot *slot, struct request *r)
+{
+    struct term term;
+    const struct server_id target = leader_of(s, slot, &term);
+    if (target.v == 0 || target.v == s->identity.server.v) return false;
+    if (!peer_reachable(s, target)) return false;
+    struct client *c = client_of(r);
+    if (c != NULL && !may_go(c, r->group, target, term)) return false;
+
+    r->id = ++s->next_request;
+    r->target = target;
+    r->term = term;
+    size_t start;
+    struct buf *body = peer_say(s, target, r->group, MESSAGE_FORWARD, &start);
+    if (body == NULL) return false;
+    const size_t at = body->len;
+    buf_put(body, r->body.at, r->body.len);
+    forward_address(body->at + at, r->id, term);
+    peer_said(s, target, start);
+    s->stats.forwarded++;
+    enter(s, r, REQUEST_SENT);
+    return true;
+}
+
+static bool replica_can_read(const struct slot *slot)
+{
+    return slot->shard != NULL && shard_applied(slot->shard).v > 0 &&
+           shard_leader(slot->shard).v != 0;
+}
+
+static void read_now(struct server *s, struct slot *slot, struct request *r)
+{
+    struct forward f;
+    const bool ok = forward_decode(buf_bytes(&r->body), &f);
+    check(ok);
+    struct decoded d;
+    struct buf bytes = buf_new(s->mem);
+    struct reply reply = {&bytes, r->resp};
+    if (decode(s, f, &d)) {
+        const struct shard_request q = shard_request_of(s, &d, r);
+        shard_read_here(slot->shard, &q, &reply);
+    } else {
+        reply_error(&reply, "ERR the command can't be evaluated");
+    }
+    decoded_free(s, &d);
+    const struct forward_reply done = {.status = FORWARD_DONE, .bytes = buf_bytes(&bytes),
+                                       .index = shard_applied(slot->shard)};
+    finish(s, r, &done, OUTCOME_NONE);
+    buf_free(&bytes);
+}
+
+/* Reads that this server's own replica may answer. */
+static bool read_at_replica(struct server *s, struct slot *slot, struct request *r)
+{
+    if (!r->reads_only || r->kind != FORWARD_COMMANDS || r->origin == FROM_PEER) return false;
+    if (slot->shard == NULL || shard_applied(slot->shard).v == 0) return false;
+    struct client *c = client_of(r);
+    if (r->read == READ_ANY) {
+        const struct client_route *route = c == NULL ? NULL : route_find(c, r->group);
+        if (route != NULL && (route->n_sent > 0 || route->n_waiting > 0)) return false;
+        if (c != NULL && client_position(c, r->group).v > shard_applied(slot->shard).v)
+            return false; /* forwarded: a connection sees its own writes */
+        read_now(s, slot, r);
+        return true;
+    }
+    if (r->read != READ_LINEARIZABLE || !replica_can_read(slot)) return false;
+    const struct term term = shard_term(slot->shard);
+    if (c != NULL && !may_go(c, r->group, s->identity.server, term)) return false;
+    r->round = shard_read_round(slot->shard, s->now);
+    r->target = s->identity.server;
+    r->term = term;
+    enter(s, r, REQUEST_ROUND);
+    slot_touch(s, slot);
+    return true;
+}
+
+static bool leads_here(const struct slot *slot)
+{
+    return slot->shard != NULL && shard_leads(slot->shard);
+}
+
+/* Not in any list when called.  True: it is on its way, done, or gone. */
+static bool go(struct server *s, struct slot *slot, struct request *r)
+{
+    if (leads_here(slot)) {
+        const struct client *c = client_of(r);
+        const struct term term = shard_term(slot->shard);
+        if (c != NULL && !may_go(c, r->group, s->identity.server, term)) return false;
+        struct forward f;
+        const bool ok = forward_decode(buf_bytes(&r->body), &f);
+        check(ok);
+        enum shard_refusal refusal;
+        return evaluate(s, slot, r, f, &refusal);
+    }
+    if (r->origin == FROM_PEER) {
+        struct raft_info info;
+        if (slot->shard != NULL) {
+            raft_info(shard_raft(slot->shard), &info);
+            if (info.role == RAFT_LEADER) return false; /* about to be ready: wait */
+        }
+        refuse_to_peer(s, slot, r);
+        return true;
+    }
+    if (slot->shard != NULL) {
+        struct raft_info info;
+        raft_info(shard_raft(slot->shard), &info);
+        if (info.doubtful && info.config.n_voters == 1) {
+            if (r->reads_only && r->kind == FORWARD_COMMANDS) read_now(s, slot, r);
+            else finish(s, r, NULL, OUTCOME_READONLY);
+            return true;
+        }
+    }
+    return read_at_replica(s, slot, r) || forward(s, slot, r);
+}
+
+void request_submit(struct server *s, struct request *r)
+{
+    struct slot *slot = server_slot(s, r->group);
+    if (go(s, slot, r)) return;
+    enter(s, r, REQUEST_WAITING);
+    slot_touch(s, slot);
+}
+
+/* ---- a client's command ---- */
+
+bool request_route(struct server *s, const struct command *command, const struct bytes *args,
+                   uint32_t n_args, struct slot **slot, const struct meta_keyspace **keyspace,
+                   enum outcome *o)
+{
+    uint32_t at[256];
+    uint32_t n = command_keys(command, n_args, at, 256);
+    *slot = NULL;
+    uint32_t *all = at;
+    if (n > 256) {
+        all = mem_alloc(s->mem, n * sizeof *all);
+        command_keys(command, n_args, all, n);
+    }
+    const struct meta_shard *shard = NULL;
+    *o = OUTCOME_NONE;
+    for (uint32_t i = 0; i < n && *o == OUTCOME_NONE; i++) {
+        const struct bytes key = args[all[i]];
+        const struct meta_shard *its = meta_route(&s->meta, key);
+        if (key.len > KEY_MAX) *o = OUTCOME_KEY_LONG;
+        else if (its == NULL) *o = OUTCOME_NOLEADER; /* the meta view is not here yet */
+        else if (shard != NULL && its != shard) *o = OUTCOME_CROSSSLOT;
+        shard = its;
+    }
+    if (all != at) mem_free(s->mem, all, n * sizeof *all);
+    if (*o != OUTCOME_NONE || shard == NULL) return false;
+    *slot = server_slot(s, shard->group);
+    *keyspace = meta_keyspace(&s->meta, shard->keyspace);
+    return true;
+}
+
+static struct request *request_of_command(struct server *s, struct client *c,
+                                          struct group_id group, const struct command *command,
+                                          const struct bytes *args, uint32_t n_args)
+{
+    struct request *r = request_new(s, FORWARD_COMMANDS, group, c->resp);
+    const struct forward f = {.kind = FORWARD_COMMANDS, .resp = c->resp, .n_commands = 1};
+    forward_encode(&r->body, &f);
+    forward_put_command(&r->body, args, n_args);
+    r->origin = FROM_CLIENT;
+    r->writes = (command->flags & CF_WRITE) != 0;
+    r->reads_only = !r->writes;
+    return r;
+}
+
+void request_command(struct server *s, struct client *c, const struct command *command,
+                     const struct bytes *args, uint32_t n_args)
+{
+    struct slot *slot;
+    const struct meta_keyspace *keyspace;
+    enum outcome o;
+    if (!request_route(s, command, args, n_args, &slot, &keyspace, &o)) {
+        session_outcome(s, c, o == OUTCOME_NONE ? OUTCOME_SYNTAX : o);
+        return;
+    }
+    struct answer *a = NULL;
+    if (leads_here(slot) &&
+        may_go(c, slot->group, s->identity.server, shard_term(slot->shard))) {
+        a = answer_for_gate(c, slot);
+        struct reply reply = {&a->bytes, c->resp};
+        const struct shard_request q = {
+            .commands = &command,
+            .args = &args,
+            .n_args = &n_args,
+            .n_commands = 1,
+            .now = s->wall,
+            .memory_full = !mem_room(s->mem, 0),
+            .read = keyspace->policy.read,
+        };
+        struct shard_gate gate;
+        const enum shard_refusal refusal = shard_run(slot->shard, &q, &reply, &gate);
+        if (refusal == SHARD_TAKEN) {
+            slot_touch(s, slot);
+            client_note(c, slot->group, gate.index);
+            answer_gate(s, a, slot, &gate);
+            return;
+        }
+        if (a->state != ANSWER_FILLING) a = NULL;
+        o = outcome_of(s, refusal);
+        if (o != OUTCOME_NONE) {
+            answer_error(s, a == NULL ? answer_open(c) : a, o);
+            return;
+        }
+    }
+    struct request *r = request_of_command(s, c, slot->group, command, args, n_args);
+    r->read = keyspace->policy.read;
+    r->answer = a == NULL ? answer_open(c) : a;
+    request_submit(s, r);
+}
+
+/* ---- peers ---- */
+
+void request_forwarded(struct server *s, struct server_id from, struct group_id group,
+                       struct forward *f)
+{
+    struct slot *slot = server_slot(s, group);
+    struct request *r = request_new(s, f->kind, group, f->resp);
+    r->origin = FROM_PEER;
+    r->peer = from;
+    r->peer_id = f->id;
+    r->term = f->term;
+    r->writes = true;
+    if (!leads_here(slot)) {
+        struct raft_info info = {0};
+        if (slot->shard != NULL) raft_info(shard_raft(slot->shard), &info);
+        if (info.role != RAFT_LEADER || (f->term.v != 0 && f->term.v != info.term.v)) {
+            refuse_to_peer(s, slot, r);
+            return;
+        }
+    } else {
+        if (f->term.v != 0 && f->term.v != shard_term(slot->shard).v) {
+            refuse_to_peer(s, slot, r);
+            return;
+        }
+        enum shard_refusal refusal;
+        if (evaluate(s, slot, r, *f, &refusal)) return;
+        if (refusal == SHARD_NOT_LEADER) {
+            refuse_to_peer(s, slot, r);
+            return;
+        }
+    }
+    forward_encode(&r->body, f);
+    forward_put_rest(&r->body, f);
+    enter(s, r, REQUEST_WAITING);
+    slot_touch(s, slot);
+}
+
+void request_reply(struct server *s, struct server_id from, const struct forward_reply *reply)
+{
+    struct request *r = hmap_find(&s->sent, reply->id);
+    if (r == NULL || r->target.v != from.v) return; /* timed out meanwhile */
+    struct slot *slot = server_slot(s, r->group);
+    if (reply->status == FORWARD_REFUSED) {
+        leave(s, r);
+        slot->tries++;
+        if (reply->leader.v != 0 && reply->term.v >= slot->hint_term.v) {
+            slot->hint = reply->leader;
+            slot->hint_term = reply->term;
+        } else if (slot->hint.v == from.v) {
+            slot->hint.v = 0;
+        }
+        enter(s, r, REQUEST_WAITING);
+        slot_touch(s, slot);
+        return;
+    }
+    if (r->kind == FORWARD_META && slot->shard != NULL &&
+        shard_applied(slot->shard).v < reply->index.v) {
+        /* Answered once this server, too, knows what was changed. */
+        leave(s, r);
+        r->body.len = 0;
+        buf_put(&r->body, reply->bytes.at, reply->bytes.len);
+        r->index = reply->index;
+        enter(s, r, REQUEST_APPLY);
+        return;
+    }
+    finish(s, r, reply, OUTCOME_NONE);
+}
+
+void requests_peer_lost(struct server *s, struct server_id peer)
+{
+    /* Collected first: finishing one may change the table. */
+    struct request *lost = NULL;
+    uint64_t at = 0, id;
+    void *value;
+    while (hmap_next(&s->sent, &at, &id, &value)) {
+        struct request *r = value;
+        if (r->target.v != peer.v) continue;
+        r->next = lost;
+        lost = r;
+    }
+    /* In order of sending, so that what is tried again keeps its order. */
+    struct request *sorted = NULL;
+    while (lost != NULL) {
+        struct request *r = lost;
+        lost = r->next;
+        struct request **place = &sorted;
+        while (*place != NULL && (*place)->id < r->id) place = &(*place)->next;
+        r->next = *place;
+        *place = r;
+    }
+    while (sorted != NULL) {
+        struct request *r = sorted;
+        sorted = r->next;
+        r->next = NULL;
+        struct slot *slot = server_slot(s, r->group);
+        if (slot->hint.v == peer.v) slot->hint.v = 0;
+        if (!r->reads_only) {
+            finish(s, r, NULL, OUTCOME_UNCERTAIN);
+            continue;
+        }
+        leave(s, r);
+        enter(s, r, REQUEST_WAITING);
+        slot_touch(s, slot);
+    }
+}
+
+/* ---- trying again ---- */
+
+static void waiting_turn(struct server *s, struct slot *slot)
+{
+    const uint64_t walk = ++s->walks;
+    struct request *next;
+    for (struct request *r = slot->waiting; r != NULL; r = next) {
+        next = r->next;
+        struct client *c = client_of(r);
+        if (c != NULL && route_get(c, r->group)->held_walk == walk) continue;
+        /* Out of the list, so that its own waiting does not hold it; back at its place if
+         * it can't go. */
+        struct request **place = r->prev_next;
+        uint32_t *n_waiting = c == NULL ? NULL : &route_get(c, r->group)->n_waiting;
+        const uint32_t others = n_waiting == NULL ? 0 : *n_waiting;
+        list_take(&slot->waiting_end, r);
+        if (n_waiting != NULL) *n_waiting = 0;
+        r->state = 0;
+        const bool gone = go(s, slot, r);
+        struct client_route *route = c == NULL ? NULL : route_find(c, slot->group);
+        if (gone) {
+            if (others > 1) route_get(c, slot->group)->n_waiting = others - 1;
+            else if (route != NULL) route_done(c, route);
+            continue;
+        }
+        r->state = REQUEST_WAITING;
+        r->next = *place;
+        r->prev_next = place;
+        if (r->next != NULL) r->next->prev_next = &r->next;
+        else slot->waiting_end = &r->next;
+        *place = r;
+        if (c != NULL) {
+            route_get(c, slot->group)->n_waiting = others;
+            route_get(c, slot->group)->held_walk = walk;
+        }
+    }
+}
+
+static void count_reply(struct server *s, struct request *r, uint32_t n)
+{
+    struct buf bytes = buf_new(s->mem);
+    struct reply reply = {&bytes, r->resp};
+    reply_int(&reply, n);
+    const struct forward_reply done = {.status = FORWARD_DONE, .bytes = buf_bytes(&bytes)};
+    finish(s, r, &done, OUTCOME_NONE);
+    buf_free(&bytes);
+}
+
+static void round_turn(struct server *s, struct slot *slot, struct request *r)
+{
+    switch (shard_round_done(slot->shard, r->round)) {
+    case GATE_WAITS: return;
+    case GATE_OPEN:
+        leave(s, r);
+        read_now(s, slot, r);
+        return;
+    case GATE_LOST:
+        leave(s, r);
+        enter(s, r, REQUEST_WAITING);
+        return;
+    }
+}
+
+static void rounds_turn(struct server *s, struct slot *slot)
+{
+    struct request *next;
+    for (struct request *r = slot->rounds; r != NULL; r = next) {
+        next = r->next;
+        if (r->state == REQUEST_ROUND) {
+            round_turn(s, slot, r);
+        } else if (r->state == REQUEST_COPIES) {
+            const uint32_t n = shard_copies(slot->shard, r->index);
+            if (!shard_leads(slot->shard)) finish(s, r, NULL, OUTCOME_UNCERTAIN);
+            else if (n >= r->copies) count_reply(s, r, n);
+        } else if (shard_applied(slot->shard).v >= r->index.v) {
+            struct forward_reply done = {.status = FORWARD_DONE, .bytes = buf_bytes(&r->body)};
+            finish(s, r, &done, OUTCOME_NONE);
+        }
+    }
+}
+
+void requests_slot_turn(struct server *s, struct slot *slot)
+{
+    if (slot->shard != NULL) rounds_turn(s, slot);
+    waiting_turn(s, slot);
+}
+
+void requests_free(struct server *s)
+{
+    struct heap_node *node;
+    while ((node = heap_min(&s->timers)) != NULL)
+        request_free(s, (struct request *)(void *)((char *)node - offsetof(struct request, timer)));
+}
+
+void request_timeout(struct server *s, struct request *r)
+{
+    struct slot *slot = server_slot(s, r->group);
+    switch (r->state) {
+    case REQUEST_WAITING:
+        if (r->origin == FROM_PEER) refuse_to_peer(s, slot, r);
+        else finish(s, r, NULL, OUTCOME_NOLEADER);
+        return;
+    case REQUEST_SENT:
+        finish(s, r, NULL, r->reads_only ? OUTCOME_NOQUORUM : OUTCOME_UNCERTAIN_LATE);
+        return;
+    case REQUEST_ROUND: finish(s, r, NULL, OUTCOME_NOQUORUM); return;
+    case REQUEST_COPIES: count_reply(s, r, shard_copies(slot->shard, r->index)); return;
+    case REQUEST_APPLY: {
+        struct forward_reply done = {.status = FORWARD_DONE, .bytes = buf_bytes(&r->body)};
+        finish(s, r, &done, OUTCOME_NONE);
+        return;
+    }
+    case REQUEST_GATED: return; /* its answer has a deadline of its own */
+    }
+}

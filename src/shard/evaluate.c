@@ -1,0 +1,267 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* evaluate - requests at the leader, on the newest state; reads at a follower. */
+#include "shard/shard_internal.h"
+
+/* ---- the view that commands read and write through ---- */
+
+static void note_seen(struct shard *s, bool found, const struct item *item)
+{
+    /* What is not there may be absent because of a staged delete: then the answer waits
+     * for all that is staged.  That is longer than it must, and never too short. */
+    const uint64_t saw = found ? item->change.v
+                               : store_has_staged(s->store) ? s->next_index.v - 1 : 0;
+    if (saw > s->seen.v) s->seen.v = saw;
+}
+
+static bool view_find(void *ctx, struct bytes key, struct item *out)
+{
+    struct shard *s = ctx;
+    const bool found = store_find(s->store, key, out);
+    note_seen(s, found, out);
+    return found;
+}
+
+static void view_emit(void *ctx, const struct effect *e)
+{
+    struct shard *s = ctx;
+    effect_encode(&s->entry, e);
+    store_stage(s->store, s->next_index, e);
+}
+
+static bool view_walk(void *ctx, struct key_place from, uint32_t skip, struct key_place *place,
+                      struct bytes *key, struct item *out)
+{
+    struct shard *s = ctx;
+    const bool found = store_walk(s->store, from, skip, place, key, out);
+    note_seen(s, false, NULL);
+    return found;
+}
+
+static uint64_t view_count(void *ctx)
+{
+    struct shard *s = ctx;
+    note_seen(s, false, NULL);
+    return store_count(s->store);
+}
+
+static struct view view_of(struct shard *s)
+{
+    return (struct view){s, view_find, view_emit, view_walk, view_count};
+}
+
+/* ---- at the leader ---- */
+
+static enum shard_refusal may_serve(const struct shard *s)
+{
+    if (s->ready) return SHARD_TAKEN;
+
+    struct raft_info info;
+    raft_info(s->raft, &info);
+    if (info.role == RAFT_LEADER) return SHARD_NOT_READY;
+    if (info.doubtful && info.config.n_voters == 1) return SHARD_DAMAGED;
+    return SHARD_NOT_LEADER;
+}
+
+static enum shard_refusal may_write(const struct shard *s, const struct shard_request *q)
+{
+    switch (raft_may_propose(s->raft)) {
+    case RAFT_PROPOSED: break;
+    case RAFT_NOT_LEADER: return SHARD_NOT_LEADER;
+    case RAFT_TRANSFERRING: return SHARD_BUSY;
+    case RAFT_FULL: return SHARD_FULL;
+    }
+    if (!q->memory_full && !s->disk_full) return SHARD_TAKEN;
+    for (uint32_t i = 0; i < q->n_commands; i++)
+        if (q->commands[i]->flags & CF_DENYOOM) return SHARD_NO_ROOM;
+    return SHARD_TAKEN;
+}
+
+static bool writes(const struct shard_request *q)
+{
+    for (uint32_t i = 0; i < q->n_commands; i++)
+        if (q->commands[i]->flags & CF_WRITE) return true;
+    return false;
+}
+
+static struct log_index change_of(struct shard *s, struct bytes key, struct wall now)
+{
+    struct item item;
+    const bool found = store_find(s->store, key, &item);
+    note_seen(s, found, &item);
+    if (!found || (item.deadline_ms != 0 && item.deadline_ms < now.ms))
+        return (struct log_index){0};
+    return item.change;
+}
+
+static bool watches_hold(struct shard *s, const struct shard_request *q)
+{
+    for (uint32_t i = 0; i < q->n_watches; i++)
+        if (change_of(s, q->watches[i].key, q->now).v != q->watches[i].change.v) return false;
+    return true;
+}
+
+static void run_commands(struct shard *s, const struct shard_request *q, struct reply *reply,
+                         bool may_write_now)
+{
+    const struct view view = view_of(s);
+    if (q->exec) reply_array(reply, q->n_commands);
+    for (uint32_t i = 0; i < q->n_commands; i++) {
+        const struct command_call call = {
+            .command = q->commands[i],
+            .args = q->args[i],
+            .n_args = q->n_args[i],
+            .now = q->now,
+            .prng = &s->prng,
+            .view = &view,
+            .reply = reply,
+            .may_write = may_write_now,
+            .steps_max = 4096,
+        };
+        command_run(&call);
+    }
+}
+
+static void evaluation_begin(struct shard *s)
+{
+    struct raft_info info;
+    raft_info(s->raft, &info);
+    s->next_index.v = info.last.v + 1;
+    s->seen.v = 0;
+    s->entry.len = 0;
+}
+
+/* Proposes what was emitted and says what the answer must wait for. */
+static void evaluation_end(struct shard *s, enum policy_read read, struct shard_gate *gate)
+{
+    *gate = (struct shard_gate){.term = s->lead_term};
+    if (s->entry.len > 0) {
+        const struct log_index at = raft_propose(s->raft, buf_bytes(&s->entry));
+        check(at.v == s->next_index.v);
+        gate->index = at;
+        gate->wrote = true;
+        return; /* its own commit proves more than a read round would */
+    }
+    struct raft_info info;
+    raft_info(s->raft, &info);
+    if (s->seen.v > info.commit.v) gate->index = s->seen;
+    /* The lease is asked for after the evaluation: a pause in between can't make the
+     * answer stale unseen. */
+    if (read == READ_LINEARIZABLE) gate->round = raft_read(s->raft, RAFT_READ_ROUND, s->now);
+    if (read == READ_LEASE) gate->round = raft_read(s->raft, RAFT_READ_LEASE, s->now);
+}
+
+enum shard_refusal shard_run(struct shard *s, const struct shard_request *q,
+                             struct reply *reply, struct shard_gate *gate)
+{
+    enum shard_refusal refusal = may_serve(s);
+    if (refusal != SHARD_TAKEN) return refusal;
+    bool may_write_now = true;
+    refusal = may_write(s, q);
+    if (refusal != SHARD_TAKEN) {
+        if (writes(q)) return refusal;
+        may_write_now = false; /* a read goes on; a key past its deadline reads as absent */
+    }
+
+    evaluation_begin(s);
+    if (!watches_hold(s, q))
+        reply_null_array(reply);
+    else
+        run_commands(s, q, reply, may_write_now);
+    evaluation_end(s, q->read, gate);
+    return SHARD_TAKEN;
+}
+
+enum shard_refusal shard_watch(struct shard *s, struct wall now, const struct bytes *keys,
+                               uint32_t n, struct log_index *changes, struct shard_gate *gate)
+{
+    const enum shard_refusal refusal = may_serve(s);
+    if (refusal != SHARD_TAKEN) return refusal;
+    evaluation_begin(s);
+    for (uint32_t i = 0; i < n; i++) changes[i] = change_of(s, keys[i], now);
+    evaluation_end(s, READ_LINEARIZABLE, gate);
+    return SHARD_TAKEN;
+}
+
+enum shard_refusal shard_propose_effects(struct shard *s, struct bytes effects,
+                                         struct shard_gate *gate)
+{
+    const enum shard_refusal refusal = may_serve(s);
+    if (refusal != SHARD_TAKEN) return refusal;
+    static const struct shard_request none = {.n_commands = 0};
+    const enum shard_refusal writing = may_write(s, &none);
+    if (writing != SHARD_TAKEN) return writing;
+
+    evaluation_begin(s);
+    struct cursor in = cursor_of(effects);
+    struct effect e;
+    enum effect_result got;
+    while ((got = effect_decode(&in, &e)) == EFFECT_OK) view_emit(s, &e);
+    check(got == EFFECT_END);
+    evaluation_end(s, READ_LINEARIZABLE, gate);
+    return SHARD_TAKEN;
+}
+
+bool shard_expire(struct shard *s, struct wall now)
+{
+    enum { KEYS_PER_ENTRY = 128 };
+    struct bytes key;
+    if (!s->ready || raft_may_propose(s->raft) != RAFT_PROPOSED) return false;
+    const struct wall due = {now.ms - 1}; /* a deadline has passed when now is beyond it */
+    if (!store_due(s->store, due, &key)) return false;
+
+    const struct view view = view_of(s);
+    evaluation_begin(s);
+    for (uint32_t i = 0; i < KEYS_PER_ENTRY && store_due(s->store, due, &key); i++)
+        if (!command_expire(&view, key, now)) break;
+    struct shard_gate gate;
+    evaluation_end(s, READ_ANY, &gate);
+    return gate.wrote;
+}
+
+enum shard_gate_state shard_gate(const struct shard *s, const struct shard_gate *gate)
+{
+    if (gate->term.v == 0) return GATE_OPEN;
+    if (s->lead_term.v != gate->term.v) return GATE_LOST;
+    if (gate->index.v > s->applied.v || gate->round > s->confirmed_round) return GATE_WAITS;
+    return GATE_OPEN;
+}
+
+/* ---- at a follower ---- */
+
+void shard_read_here(struct shard *s, const struct shard_request *q, struct reply *reply)
+{
+    evaluation_begin(s);
+    run_commands(s, q, reply, false);
+    check(s->entry.len == 0);
+}
+
+uint64_t shard_read_round(struct shard *s, struct instant now)
+{
+    return raft_read(s->raft, RAFT_READ_ROUND, now);
+}
+
+enum shard_gate_state shard_round_done(const struct shard *s, uint64_t round)
+{
+    /* The first answer that covers the round: later ones have larger indexes. */
+    for (uint32_t i = 0; i < s->n_rounds; i++) {
+        if (s->rounds[i].round < round) continue;
+        if (s->rounds[i].index.v == 0) return GATE_LOST;
+        return s->rounds[i].index.v <= s->applied.v ? GATE_OPEN : GATE_WAITS;
+    }
+    return GATE_WAITS;
+}
+
+struct log_index shard_applied(const struct shard *s)
+{
+    return s->applied;
+}
+
+uint32_t shard_copies(const struct shard *s, struct log_index index)
+{
+    if (s->lead_term.v == 0) return 0;
+    struct raft_peer peers[RAFT_PEERS_MAX];
+    const uint32_t n = raft_peers(s->raft, peers);
+    uint32_t copies = 0;
+    for (uint32_t i = 0; i < n; i++) copies += peers[i].match.v >= index.v;
+    return copies;
+}

@@ -1,0 +1,482 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* shard - life of a replica, and the one place where what leaves it is derived. */
+#include "shard/shard_internal.h"
+
+/* Entries applied in one turn at most, so that a replica that catches up does not hold the
+ * loop; the rest follows in the next turn at once. */
+enum { APPLY_PER_TURN = 20000 };
+
+/* ---- life ---- */
+
+struct shard *shard_new(const struct shard_config *config, struct instant now)
+{
+    struct shard *s = mem_zero(config->mem, sizeof *s);
+    s->config = *config;
+    s->now = now;
+    s->prng = prng_seed(config->raft.seed ^ 0x73686172);
+    s->scratch = buf_new(config->mem);
+    s->entry = buf_new(config->mem);
+    s->extra = buf_new(config->mem);
+    s->install.extra = buf_new(config->mem);
+    s->install.backlog = buf_new(config->mem);
+    s->entry_bytes_mean = 256;
+    for (uint32_t i = 0; i < RAFT_PEERS_MAX; i++) s->senders[i].window = buf_new(config->mem);
+
+    const struct store_config sc = {config->group, config->kv, config->mem};
+    bool found;
+    s->store = store_open(&sc, &found);
+
+    struct raft_start start = {.now = now};
+    if (found) {
+        const struct store_base base = store_base(s->store);
+        start.base = base.index;
+        start.base_term = base.term;
+        start.state.term = base.term;
+        const bool ok = base.extra.len == 0 || raft_config_decode(base.extra, &start.config);
+        check(ok);
+        s->applied = base.index;
+        s->applied_term = base.term;
+    }
+    s->raft = raft_new(&s->config.raft, &start);
+    return s;
+}
+
+void shard_free(struct shard *s)
+{
+    struct mem *mem = s->config.mem;
+    transfer_end_all(s);
+    raft_free(s->raft);
+    store_free(s->store);
+    buf_free(&s->scratch);
+    buf_free(&s->entry);
+    buf_free(&s->extra);
+    buf_free(&s->install.extra);
+    buf_free(&s->install.backlog);
+    for (uint32_t i = 0; i < RAFT_PEERS_MAX; i++) buf_free(&s->senders[i].window);
+    mem_free(mem, s->held, s->held_cap * sizeof *s->held);
+    mem_free(mem, s->out_msgs, s->out_cap * sizeof *s->out_msgs);
+    mem_free(mem, s, sizeof *s);
+}
+
+/* Starts the core anew on what is known so far; nothing was restored yet. */
+static void raft_anew(struct shard *s, const struct raft_start *start)
+{
+    raft_free(s->raft);
+    s->raft = raft_new(&s->config.raft, start);
+}
+
+void shard_found(struct shard *s, const struct raft_config *config, uint32_t epoch)
+{
+    /* Index 1 stands for the founding itself, so that base 0 keeps its meaning: empty. */
+    const struct raft_start start = {
+        .state.term = term_of_epoch(epoch),
+        .base = {1},
+        .base_term = term_of_epoch(epoch),
+        .config = *config,
+        .now = s->now,
+    };
+    raft_anew(s, &start);
+    s->applied = start.base;
+    s->applied_term = start.base_term;
+    s->founding = true;
+    s->want_checkpoint = true;
+}
+
+void shard_restore(struct shard *s, const struct wal_record *r)
+{
+    check(r->group.v == s->config.group.v);
+    switch (r->kind) {
+    case WAL_ENTRY: {
+        if (r->body.len == 0 || r->body.at[0] == 0 || r->body.at[0] > RAFT_CONFIG) {
+            shard_doubt(s); /* it checks, and yet is nothing that this build writes */
+            return;
+        }
+        const struct raft_entry e = {
+            .index = r->index,
+            .term = r->term,
+            .kind = (enum raft_entry_kind)r->body.at[0],
+            .payload = {r->body.at + 1, r->body.len - 1},
+        };
+        raft_restore(s->raft, &e);
+        return;
+    }
+    case WAL_STATE: {
+        struct raft_state state;
+        if (raft_state_decode(r->body, &state))
+            raft_restore_state(s->raft, &state);
+        else
+            shard_doubt(s);
+        return;
+    }
+    case WAL_BASE: {
+        const bool clears = r->body.len == 0 || r->body.at[0] != 0;
+        raft_restore_base(s->raft, r->index, r->term, clears);
+        return;
+    }
+    case WAL_FORGET:
+    case WAL_MARK:
+    case WAL_KIND_END: return;
+    }
+}
+
+void shard_doubt(struct shard *s)
+{
+    raft_doubt(s->raft);
+}
+
+void shard_begin(struct shard *s, struct instant now)
+{
+    s->now = now;
+}
+
+/* ---- events ---- */
+
+static struct raft_event event_of(const struct shard *s, enum raft_event_kind kind)
+{
+    return (struct raft_event){.kind = kind, .now = s->now};
+}
+
+void shard_receive(struct shard *s, const struct raft_msg *m, struct instant now)
+{
+    s->now = now;
+    if (s->founding) return; /* lost, as any message may be */
+    struct raft_event ev = event_of(s, RAFT_RECV);
+    ev.msg = m;
+    raft_step(s->raft, &ev);
+    if (m->kind == RAFT_SNAPSHOT && raft_snapshot_welcome(s->raft, m)) transfer_receive(s, m);
+    if (m->kind == RAFT_SNAPSHOT_REPLY) transfer_reply(s, m);
+}
+
+void shard_peer_lost(struct shard *s, struct server_id peer, struct instant now)
+{
+    s->now = now;
+    struct raft_event ev = event_of(s, RAFT_PEER_LOST);
+    ev.peer = peer;
+    raft_step(s->raft, &ev);
+    transfer_peer_lost(s, peer);
+}
+
+void shard_durable(struct shard *s, struct lsn durable, struct instant now)
+{
+    s->now = now;
+    uint64_t mark = 0;
+    while (s->n_pending > 0 && s->pending[s->pending_at].lsn.v <= durable.v) {
+        mark = s->pending[s->pending_at].mark;
+        s->pending_at = (s->pending_at + 1) % SHARD_PENDING_MAX;
+        s->n_pending--;
+    }
+    if (mark == 0) return;
+    s->durable_mark = mark;
+    struct raft_event ev = event_of(s, RAFT_DURABLE);
+    ev.mark = mark;
+    raft_step(s->raft, &ev);
+}
+
+void shard_tick(struct shard *s, struct instant now, struct wall wall)
+{
+    s->now = now;
+    s->wall = wall;
+    const struct raft_event ev = event_of(s, RAFT_TICK);
+    raft_step(s->raft, &ev);
+}
+
+void shard_loaded(struct shard *s, const struct wal_read_done *done, struct instant now)
+{
+    s->now = now;
+    struct raft_entry entries[256];
+    uint32_t n = 0;
+    for (uint32_t i = 0; !done->failed && i < done->n_records && n < 256; i++) {
+        const struct wal_record *r = &done->records[i];
+        if (r->kind != WAL_ENTRY || r->body.len == 0) break;
+        entries[n++] = (struct raft_entry){
+            .index = r->index,
+            .term = r->term,
+            .kind = (enum raft_entry_kind)r->body.at[0],
+            .payload = {r->body.at + 1, r->body.len - 1},
+        };
+    }
+    struct raft_event ev = event_of(s, RAFT_LOADED);
+    ev.entries = entries;
+    ev.n_entries = n;
+    raft_step(s->raft, &ev);
+}
+
+void shard_change_config(struct shard *s, const struct raft_config *next, struct instant now)
+{
+    s->now = now;
+    struct raft_event ev = event_of(s, RAFT_CHANGE);
+    ev.config = next;
+    raft_step(s->raft, &ev);
+}
+
+void shard_transfer(struct shard *s, struct server_id to, struct instant now)
+{
+    s->now = now;
+    struct raft_event ev = event_of(s, RAFT_TRANSFER_TO);
+    ev.peer = to;
+    raft_step(s->raft, &ev);
+}
+
+/* ---- applying ---- */
+
+static void apply_payload(struct shard *s, const struct raft_entry *entry, bool staged)
+{
+    struct cursor in = cursor_of(entry->payload);
+    struct effect e;
+    enum effect_result got;
+    while ((got = effect_decode(&in, &e)) == EFFECT_OK) {
+        if (!staged) store_apply(s->store, entry->index, &e);
+        if (s->config.on_effect != NULL) s->config.on_effect(s->config.ctx, &e);
+    }
+    /* The log checks by sum and by term; an entry that does not decode was written by a
+     * build that this one can't follow, and guessing would make the replicas differ. */
+    check(got == EFFECT_END);
+}
+
+static void apply_committed(struct shard *s, struct log_index commit)
+{
+    uint32_t n = 0;
+    while (s->applied.v < commit.v && n++ < APPLY_PER_TURN) {
+        struct raft_entry e;
+        const bool there = raft_entry_at(s->raft, (struct log_index){s->applied.v + 1}, &e);
+        check(there);
+        /* What this leadership proposed was staged when it was evaluated. */
+        const bool staged = s->lead_term.v != 0 && e.term.v == s->lead_term.v;
+        if (e.kind == RAFT_COMMAND) {
+            if (!staged || s->config.on_effect != NULL) apply_payload(s, &e, staged);
+            s->entry_bytes_mean += (e.payload.len + 64) / 16;
+            s->entry_bytes_mean -= s->entry_bytes_mean / 16;
+        }
+        if (staged) store_commit(s->store, e.index);
+        s->applied = e.index;
+        s->applied_term = e.term;
+    }
+    if (n == 0) return;
+    struct raft_event ev = event_of(s, RAFT_APPLIED);
+    ev.index = s->applied;
+    raft_step(s->raft, &ev);
+}
+
+/* What is staged belongs to one leadership; without it, it is forgotten whole. */
+static void follow_role(struct shard *s)
+{
+    struct raft_info info;
+    raft_info(s->raft, &info);
+    const bool leads = info.role == RAFT_LEADER;
+    if (s->lead_term.v != 0 && (!leads || info.term.v != s->lead_term.v)) {
+        store_drop_staged(s->store);
+        s->lead_term.v = 0;
+        s->confirmed_round = 0;
+        for (uint32_t i = 0; i < RAFT_PEERS_MAX; i++)
+            if (s->senders[i].to.v != 0) transfer_peer_lost(s, s->senders[i].to);
+    }
+    if (leads && s->lead_term.v == 0) s->lead_term = info.term;
+}
+
+/* ---- what leaves ---- */
+
+void shard_say(struct shard *s, const struct raft_msg *m)
+{
+    if (s->n_held == s->held_cap) {
+        const uint32_t cap = s->held_cap == 0 ? 16 : s->held_cap * 2;
+        s->held = mem_resize(s->config.mem, s->held, s->held_cap * sizeof *s->held,
+                             cap * sizeof *s->held);
+        s->held_cap = cap;
+    }
+    s->held[s->n_held++] = *m;
+}
+
+static void write_log(struct shard *s, const struct raft_out *r, struct wal *wal)
+{
+    struct lsn lsn = {0};
+    if (s->log_base_wanted) {
+        const struct store_base base = store_base(s->store);
+        struct raft_info info;
+        raft_info(s->raft, &info);
+        const uint8_t clears = info.last.v == base.index.v;
+        const struct wal_record record = {
+            WAL_BASE, s->config.group, base.index, base.term, {&clears, 1}};
+        lsn = wal_append(wal, &record);
+        s->log_base_wanted = false;
+    }
+    if (r->mark == 0) return;
+
+    if (r->write_state) {
+        s->scratch.len = 0;
+        raft_state_encode(&s->scratch, &r->state);
+        const struct wal_record record = {
+            WAL_STATE, s->config.group, {0}, r->state.term, buf_bytes(&s->scratch)};
+        lsn = wal_append(wal, &record);
+    }
+    for (uint64_t i = r->append_from.v; i != 0 && i <= r->append_upto.v; i++) {
+        struct raft_entry e;
+        const bool there = raft_entry_at(s->raft, (struct log_index){i}, &e);
+        check(there);
+        s->scratch.len = 0;
+        buf_put_u8(&s->scratch, (uint8_t)e.kind);
+        buf_put(&s->scratch, e.payload.at, e.payload.len);
+        const struct wal_record record = {WAL_ENTRY, s->config.group, e.index, e.term,
+                                          buf_bytes(&s->scratch)};
+        lsn = wal_append(wal, &record);
+    }
+    if (s->n_pending == SHARD_PENDING_MAX) {
+        /* Full: the newest mark takes in this one; it is durable a little later. */
+        const uint32_t newest = (s->pending_at + s->n_pending - 1) % SHARD_PENDING_MAX;
+        s->pending[newest] = (struct shard_pending){r->mark, lsn};
+        return;
+    }
+    const uint32_t at = (s->pending_at + s->n_pending++) % SHARD_PENDING_MAX;
+    s->pending[at] = (struct shard_pending){r->mark, lsn};
+}
+
+/* Moves what may leave from `held` to the turn's messages; order among the rest stays. */
+static void release_messages(struct shard *s, struct shard_out *out)
+{
+    if (s->out_cap < s->n_held) {
+        s->out_msgs = mem_resize(s->config.mem, s->out_msgs, s->out_cap * sizeof *s->out_msgs,
+                                 s->held_cap * sizeof *s->out_msgs);
+        s->out_cap = s->held_cap;
+    }
+    uint32_t kept = 0;
+    for (uint32_t i = 0; i < s->n_held; i++) {
+        if (s->held[i].after <= s->durable_mark) {
+            s->out_msgs[out->n_msgs++] = s->held[i];
+            continue;
+        }
+        /* What borrows from the log can't be kept, and need not be: a leader whose own vote
+         * is not durable yet (it is the only voter, with learners) sends it again. */
+        if (s->held[i].n_entries > 0 || s->held[i].data.len > 0) continue;
+        s->held[kept++] = s->held[i];
+    }
+    s->n_held = kept;
+    out->msgs = s->out_msgs;
+}
+
+static void take_rounds(struct shard *s, const struct raft_out *r)
+{
+    for (uint32_t i = 0; i < r->n_reads; i++) {
+        if (s->n_rounds == SHARD_ROUNDS_MAX) {
+            memmove(s->rounds, s->rounds + 1, (SHARD_ROUNDS_MAX - 1) * sizeof *s->rounds);
+            s->n_rounds--;
+        }
+        s->rounds[s->n_rounds++] =
+            (struct shard_round){r->reads[i].round, r->reads[i].index};
+    }
+}
+
+static struct instant sooner(struct instant a, struct instant b)
+{
+    if (a.ns == 0) return b;
+    if (b.ns == 0) return a;
+    return a.ns < b.ns ? a : b;
+}
+
+void shard_turn_end(struct shard *s, struct wal *wal, struct instant now, struct wall wall,
+                    struct shard_out *out)
+{
+    s->now = now;
+    s->wall = wall;
+    *out = (struct shard_out){0};
+    if (s->founding) {
+        checkpoint_turn(s, out);
+        if (s->retry_at.ns != 0) out->wake = s->retry_at;
+        return;
+    }
+    const struct log_index applied_before = s->applied;
+    const bool ready_before = s->ready;
+    struct raft_out r;
+    raft_turn_end(s->raft, now, &r);
+    follow_role(s);
+    write_log(s, &r, wal);
+    for (uint32_t i = 0; i < r.n_msgs; i++) shard_say(s, &r.msgs[i]);
+    take_rounds(s, &r);
+    for (uint32_t i = 0; i < r.n_snapshots_wanted; i++)
+        transfer_wanted(s, r.snapshots_wanted[i]);
+    out->load_wanted = r.load_wanted;
+    out->load = r.load;
+    out->role_changed = r.role_changed;
+
+    const bool confirmed = s->lead_term.v != 0 && r.confirmed_round > s->confirmed_round;
+    if (confirmed) s->confirmed_round = r.confirmed_round;
+    if (!s->install.active) apply_committed(s, r.commit);
+
+    transfer_turn(s);
+    transfer_install_turn(s, out);
+    checkpoint_turn(s, out);
+    release_messages(s, out);
+
+    struct raft_info info;
+    raft_info(s->raft, &info);
+    s->ready = s->lead_term.v != 0 && info.ready && info.applied.v == s->applied.v;
+    out->progressed = r.role_changed || confirmed || r.n_reads > 0 ||
+                      s->applied.v != applied_before.v || s->ready != ready_before;
+    const uint64_t cut = info.first.v - 1;
+    if (info.first.v > 0 && cut > s->released.v) out->released = s->released = (struct log_index){cut};
+    out->wake = sooner(r.wake, transfer_wake(s));
+    if (s->retry_at.ns != 0) out->wake = sooner(out->wake, s->retry_at);
+    if (s->applied.v < r.commit.v && !s->install.active) out->wake = now;
+    /* Applying told the core something (readiness, a deposed role's end): once more. */
+    if (s->applied.v != applied_before.v) out->wake = now;
+}
+
+/* ---- looking in ---- */
+
+struct group_id shard_group(const struct shard *s)
+{
+    return s->config.group;
+}
+
+const struct raft *shard_raft(const struct shard *s)
+{
+    return s->raft;
+}
+
+struct store *shard_store(struct shard *s)
+{
+    return s->store;
+}
+
+struct server_id shard_leader(const struct shard *s)
+{
+    struct raft_info info;
+    raft_info(s->raft, &info);
+    return info.leader;
+}
+
+bool shard_leads(const struct shard *s)
+{
+    return s->ready;
+}
+
+struct term shard_term(const struct shard *s)
+{
+    struct raft_info info;
+    raft_info(s->raft, &info);
+    return info.term;
+}
+
+bool shard_syncing(const struct shard *s)
+{
+    return s->n_pending > 0;
+}
+
+const char *shard_trouble(const struct shard *s)
+{
+    struct raft_info info;
+    raft_info(s->raft, &info);
+    if (info.doubtful) return "its log is damaged; it does not vote until its peers have repaired it";
+    if (s->disk_full) return "the disk is full; writes are refused";
+    if (s->install.active) return "receives a snapshot";
+    return NULL;
+}
+
+void shard_verify(const struct shard *s)
+{
+    raft_verify(s->raft);
+    struct raft_info info;
+    raft_info(s->raft, &info);
+    check(s->applied.v <= info.commit.v || s->install.active);          /* S1 */
+    check(s->lead_term.v != 0 || !store_has_staged(s->store));          /* S2 */
+    for (uint32_t i = 0; i < s->n_pending; i++)
+        check(s->pending[(s->pending_at + i) % SHARD_PENDING_MAX].mark > s->durable_mark); /* S3 */
+}

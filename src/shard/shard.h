@@ -1,0 +1,161 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* shard - one replica of one shard: the ordered core, the state, and evaluation, as one core.
+ *
+ *     requests ──► shard_run()      evaluates on the newest state, stages effects, proposes
+ *     messages ──► shard_receive()  ┐
+ *     disk     ──► shard_durable()  ├─ change state only
+ *     time     ──► shard_tick()     ┘
+ *                  shard_turn_end() ──► log records, messages, jobs; what may be answered now
+ *
+ * A request's answer is written at once, but may leave only when what it saw meets the
+ * policy: that condition is its gate.  shard_gate() tells whether it holds, and whether it
+ * can still come to hold.
+ *
+ * Owner     arguments are borrowed; what `out` points to is good until the next call
+ */
+#pragma once
+
+#include "data/command.h"
+#include "meta/policy.h"
+#include "raft/raft.h"
+#include "store/store.h"
+#include "wal/wal.h"
+
+/* Everything in a gate must have come about, in the term it was made in. */
+struct shard_gate {
+    struct term term;        /* of the leadership that answered; 0: no gate at all */
+    struct log_index index;  /* committed up to here; 0: nothing */
+    uint64_t round;          /* read round confirmed; 0: none */
+    bool wrote;              /* effects were proposed: lost means UNCERTAIN, not NOLEADER */
+};
+
+enum shard_gate_state { GATE_OPEN = 1, GATE_WAITS, GATE_LOST };
+
+enum shard_refusal {
+    SHARD_TAKEN = 0,
+    SHARD_NOT_LEADER,  /* here; shard_leader() may know who */
+    SHARD_NOT_READY,   /* leads, but its first entry is not committed yet: wait */
+    SHARD_BUSY,        /* leadership is being handed over: wait */
+    SHARD_FULL,        /* uncommitted bound: NOQUORUM, nothing applied */
+    SHARD_NO_ROOM,     /* memory or disk bound: FULL; only for CF_DENYOOM */
+    SHARD_DAMAGED,     /* alone and doubtful: READONLY */
+};
+
+struct shard_config {
+    struct group_id group;
+    struct server_id self;
+    struct raft_settings raft;
+    struct kv kv;
+    struct mem *mem;
+    uint64_t table_bytes_max;
+    uint64_t log_keep_bytes;      /* of entries below a checkpoint, for followers behind */
+    uint64_t snapshot_piece_bytes;
+    uint32_t snapshot_pieces_max; /* on their way to one follower */
+    /* Every effect that commits, in order (the meta shard's view); NULL: nobody asks. */
+    void (*on_effect)(void *ctx, const struct effect *e);
+    /* The state was replaced whole by a snapshot. */
+    void (*on_reset)(void *ctx);
+    void *ctx;
+};
+
+struct shard;
+
+/* A replica from what its engine holds, or, if that is nothing, a new one that waits for a
+ * leader's snapshot or log.  Then shard_restore() for each record recovered from the log,
+ * in order, then shard_begin(). */
+struct shard *shard_new(const struct shard_config *config, struct instant now);
+/* The first replica of a new group: state as of index 1, with `config` as membership. */
+void shard_found(struct shard *s, const struct raft_config *config, uint32_t epoch);
+void shard_restore(struct shard *s, const struct wal_record *record);
+/* The log of this group may lack entries (wal_out.damage). */
+void shard_doubt(struct shard *s);
+void shard_begin(struct shard *s, struct instant now);
+void shard_free(struct shard *s);
+
+/* ---- requests ---- */
+struct shard_request {
+    const struct command *const *commands; /* n of them; for n > 1 they are one entry (EXEC) */
+    const struct bytes *const *args;
+    const uint32_t *n_args;
+    uint32_t n_commands;
+    const struct shard_watch *watches; /* EXEC: positions that must still hold */
+    uint32_t n_watches;
+    struct wall now;
+    bool exec;          /* answer as EXEC: an array of replies, null when a watch broke */
+    bool memory_full;   /* refuse CF_DENYOOM */
+    enum policy_read read;
+};
+
+struct shard_watch {
+    struct bytes key;
+    struct log_index change;
+};
+
+/* Evaluates at the leader, on the newest state; the replies are appended to `reply`, the
+ * gate tells when they may leave.  Unless SHARD_TAKEN nothing was done and nothing written. */
+MUST_USE enum shard_refusal shard_run(struct shard *s, const struct shard_request *request,
+                                      struct reply *reply, struct shard_gate *gate);
+/* Evaluates reads on this replica's committed state, whoever leads; the caller has seen to
+ * it that the state is recent enough. */
+void shard_read_here(struct shard *s, const struct shard_request *request, struct reply *reply);
+/* Positions of keys for WATCH, at the leader: index of last change, 0 for an absent key. */
+MUST_USE enum shard_refusal shard_watch(struct shard *s, struct wall now, const struct bytes *keys,
+                                        uint32_t n, struct log_index *changes,
+                                        struct shard_gate *gate);
+/* One entry of ready-made effects (the meta shard's changes), at the leader. */
+MUST_USE enum shard_refusal shard_propose_effects(struct shard *s, struct bytes effects,
+                                                  struct shard_gate *gate);
+enum shard_gate_state shard_gate(const struct shard *s, const struct shard_gate *gate);
+
+/* At a follower: the number of the read round to wait for; see shard_round_done(). */
+uint64_t shard_read_round(struct shard *s, struct instant now);
+/* Whether a follower's round is answered and applied: GATE_LOST when it was refused. */
+enum shard_gate_state shard_round_done(const struct shard *s, uint64_t round);
+struct log_index shard_applied(const struct shard *s);
+/* Voters besides the leader that hold `index` durably, learners too: WAIT. */
+uint32_t shard_copies(const struct shard *s, struct log_index index);
+
+/* ---- the rest of the world ---- */
+/* Proposes the deletion of some keys that are due; true if it did.  At the leader. */
+bool shard_expire(struct shard *s, struct wall now);
+/* Whether something of this shard waits for the log. */
+bool shard_syncing(const struct shard *s);
+
+void shard_receive(struct shard *s, const struct raft_msg *m, struct instant now);
+void shard_peer_lost(struct shard *s, struct server_id peer, struct instant now);
+void shard_durable(struct shard *s, struct lsn durable, struct instant now);
+void shard_tick(struct shard *s, struct instant now, struct wall wall);
+void shard_job_done(struct shard *s, struct kv_job *job, int error, struct instant now);
+bool shard_owns_job(const struct shard *s, const struct kv_job *job);
+void shard_loaded(struct shard *s, const struct wal_read_done *done, struct instant now);
+void shard_change_config(struct shard *s, const struct raft_config *next, struct instant now);
+void shard_transfer(struct shard *s, struct server_id to, struct instant now); /* 0: fullest */
+void shard_want_checkpoint(struct shard *s); /* soon: the log is to be cut */
+/* A digest as of everything applied now: takes a checkpoint, then reads.  Poll with _result. */
+void shard_want_digest(struct shard *s);
+bool shard_digest(const struct shard *s, struct log_index *at, uint64_t *digest, uint64_t *keys);
+
+struct shard_out {
+    const struct raft_msg *msgs; /* may leave now: what they wait for is durable */
+    uint32_t n_msgs;
+    struct kv_job *job;          /* to be run; NULL: none */
+    bool load_wanted;            /* entries to read back: answer with shard_loaded() */
+    struct raft_load load;
+    bool role_changed;
+    bool progressed;             /* gates may have opened or been lost */
+    struct log_index released;   /* the log may drop entries up to here; 0: no news */
+    struct instant wake;
+};
+/* Appends what must be durable to `wal`, applies what is committed, and tells the rest. */
+void shard_turn_end(struct shard *s, struct wal *wal, struct instant now, struct wall wall,
+                    struct shard_out *out);
+
+/* ---- looking in ---- */
+struct group_id shard_group(const struct shard *s);
+const struct raft *shard_raft(const struct shard *s);
+struct store *shard_store(struct shard *s);
+struct server_id shard_leader(const struct shard *s); /* 0: unknown */
+bool shard_leads(const struct shard *s);              /* leads and is ready */
+struct term shard_term(const struct shard *s);
+const char *shard_trouble(const struct shard *s);     /* for status: NULL or one sentence */
+void shard_verify(const struct shard *s);

@@ -1,0 +1,24 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* What the files of this folder share: each names the story it is told in. */
+#pragma once
+
+#include "shard/shard_state.h"
+
+/* checkpoint.c */
+void checkpoint_turn(struct shard *s, struct shard_out *out);
+void checkpoint_done(struct shard *s, int error);
+
+/* transfer.c: snapshots to and from other replicas */
+void transfer_wanted(struct shard *s, struct server_id to);
+void transfer_ready(struct shard *s); /* a checkpoint has been made */
+void transfer_reply(struct shard *s, const struct raft_msg *m);
+void transfer_peer_lost(struct shard *s, struct server_id peer);
+void transfer_turn(struct shard *s);  /* pieces that may leave, as messages */
+void transfer_receive(struct shard *s, const struct raft_msg *m);
+void transfer_install_turn(struct shard *s, struct shard_out *out);
+void transfer_install_done(struct shard *s, int error);
+void transfer_end_all(struct shard *s);
+struct instant transfer_wake(const struct shard *s);
+
+/* shard.c */
+void shard_say(struct shard *s, const struct raft_msg *m); /* one more message of this turn */

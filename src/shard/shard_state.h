@@ -1,0 +1,96 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* The state of a shard's replica, and what is always true of it between steps.
+ *
+ * S1  applied <= raft commit, and applied never goes back but by a snapshot (then it grows)
+ * S2  something is staged only while this replica leads in `lead_term`
+ * S3  every mark in `pending` is larger than `durable_mark`, in rising order, as their lsn
+ * S4  every held message waits for a mark larger than durable_mark
+ */
+#pragma once
+
+#include "shard/shard.h"
+
+struct shard_pending { /* a mark is durable once the log is durable up to lsn */
+    uint64_t mark;
+    struct lsn lsn;
+};
+
+enum { SHARD_PENDING_MAX = 64, SHARD_ROUNDS_MAX = 64 };
+
+struct shard_round { /* a follower's read round that the leader has answered */
+    uint64_t round;
+    struct log_index index; /* 0: refused */
+};
+
+/* A snapshot on its way to one follower: a window of bytes not yet acknowledged. */
+struct shard_sender {
+    struct server_id to; /* 0: free */
+    struct store_snapshot *snap; /* NULL: waits for a checkpoint */
+    uint64_t acked, sent;        /* offsets in the stream; window holds acked .. */
+    struct buf window;
+    bool end_read;               /* window reaches the end of the stream */
+    struct instant progress, resend;
+};
+
+/* A snapshot that arrives. */
+struct shard_install {
+    bool active;
+    struct server_id from;
+    struct store_base base;
+    struct buf extra;            /* base.extra points into it */
+    uint64_t received;           /* offset behind what is kept or taken */
+    struct buf backlog;          /* arrived while a job was under way */
+    bool whole;
+};
+
+struct shard {
+    struct shard_config config;
+    struct raft *raft;
+    struct store *store;
+    struct instant now;
+    struct wall wall;
+
+    struct log_index applied;
+    struct term applied_term;    /* of the entry at `applied` */
+    bool founding;               /* its first checkpoint is not durable yet: it says nothing */
+    struct term lead_term;       /* the term this replica leads in; 0: it does not */
+    bool ready;                  /* leads, and evaluates */
+    struct prng prng;
+
+    /* Durability. */
+    struct shard_pending pending[SHARD_PENDING_MAX];
+    uint32_t pending_at, n_pending;
+    uint64_t durable_mark;
+    struct raft_msg *held;       /* ring-less: moved down when the front is sent */
+    uint32_t n_held, held_cap;
+    struct raft_msg *out_msgs;
+    uint32_t out_cap;
+    struct buf scratch;          /* the body of a log record */
+    bool log_base_wanted;        /* a WAL_BASE record is due (after a snapshot) */
+
+    /* Evaluation. */
+    struct buf entry;            /* effects of the request being evaluated */
+    struct log_index next_index; /* that it will have */
+    struct log_index seen;       /* newest uncommitted index that evaluation saw */
+
+    /* Confirmed by the core. */
+    uint64_t confirmed_round;
+    struct shard_round rounds[SHARD_ROUNDS_MAX];
+    uint32_t n_rounds;
+
+    /* Checkpoints and snapshots. */
+    struct kv_job *job;          /* under way */
+    enum { SHARD_JOB_NONE = 0, SHARD_JOB_CHECKPOINT, SHARD_JOB_INSTALL, SHARD_JOB_DIGEST,
+           SHARD_JOB_SWEEP } job_kind;
+    struct log_index job_index;
+    bool want_checkpoint, want_digest, digest_needs_checkpoint;
+    struct instant retry_at;     /* after a failed job */
+    bool disk_full;
+    struct buf extra;            /* encoded membership for the base being written */
+    struct shard_sender senders[RAFT_PEERS_MAX];
+    struct shard_install install;
+    uint64_t entry_bytes_mean;   /* for how many entries the log keeps */
+    uint64_t snapshots_sent, snapshots_restarted, snapshots_installed;
+
+    struct log_index released;
+};

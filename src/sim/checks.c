@@ -1,0 +1,419 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "sim/checks.h"
+
+#include <inttypes.h>
+#include <stdarg.h>
+#include <stdio.h>
+
+#include "base/hash.h"
+
+enum { GROUPS_MAX = 64, VERIFY_EVERY = 16 };
+
+struct committed {
+    struct term term;
+    uint64_t hash; /* of kind and payload; 0: not seen */
+    uint32_t by;   /* machine that was first */
+};
+
+struct group_check {
+    struct group_id group;
+    struct hmap leaders; /* term -> machine + 1 */
+    struct committed *entries; /* by index, from 1 */
+    uint64_t n, cap;
+};
+
+struct replica_check {
+    bool seen; /* in this life */
+    struct log_index commit, base, checked;
+    struct term led; /* the newest term it led */
+    struct log_index config_index;
+    bool doubtful; /* outlives the life */
+};
+
+struct checks {
+    struct group_check groups[GROUPS_MAX];
+    uint32_t n_groups;
+    struct replica_check replicas[PLAN_MACHINES_MAX][GROUPS_MAX];
+    bool joined[PLAN_MACHINES_MAX];
+    uint64_t turns[PLAN_MACHINES_MAX];
+};
+
+struct checks *checks_new(struct world *w)
+{
+    return mem_zero(&w->mem, sizeof(struct checks));
+}
+
+static uint32_t group_of(struct world *w, struct group_id group)
+{
+    struct checks *c = w->checks;
+
+    for (uint32_t i = 0; i < c->n_groups; i++)
+        if (c->groups[i].group.v == group.v) return i;
+    check(c->n_groups < GROUPS_MAX);
+    c->groups[c->n_groups] =
+        (struct group_check){.group = group, .leaders = hmap_new(&w->mem)};
+    return c->n_groups++;
+}
+
+void checks_life_begins(struct world *w, uint32_t machine)
+{
+    for (uint32_t i = 0; i < GROUPS_MAX; i++) {
+        struct replica_check *r = &w->checks->replicas[machine][i];
+        *r = (struct replica_check){.doubtful = r->doubtful};
+    }
+}
+
+void checks_life_ends(struct world *w, uint32_t machine)
+{
+    checks_life_begins(w, machine);
+}
+
+void checks_log_line(struct world *w, uint32_t machine, const char *text)
+{
+    (void)machine;
+    if (strstr(text, "torn") != NULL) w->report.marks[MARK_torn_tails]++;
+}
+
+/* ---- K2 ---- */
+
+static struct committed *committed_at(struct world *w, struct group_check *g, uint64_t index)
+{
+    if (index > g->cap) {
+        uint64_t cap = g->cap > 0 ? g->cap * 2 : 256;
+        while (cap < index)
+            cap *= 2;
+        g->entries = mem_resize(&w->mem, g->entries, g->cap * sizeof *g->entries,
+                                cap * sizeof *g->entries);
+        memset(g->entries + g->cap, 0, (cap - g->cap) * sizeof *g->entries);
+        g->cap = cap;
+    }
+    if (index > g->n) g->n = index;
+    return &g->entries[index - 1];
+}
+
+static void check_committed(struct world *w, uint32_t machine, struct group_check *g,
+                            const struct raft *raft, uint64_t index)
+{
+    struct raft_entry e;
+    const struct log_index at = {index};
+    const struct term term = raft_term_at(raft, at);
+    struct committed *c = committed_at(w, g, index);
+    uint64_t hash = 0;
+
+    if (term.v == 0) return; /* below its base */
+    if (raft_entry_at(raft, at, &e)) hash = hash64_seed(e.payload, (uint64_t)e.kind) | 1;
+    if (c->term.v == 0) {
+        *c = (struct committed){term, hash, machine};
+        return;
+    }
+    if (c->term.v != term.v)
+        world_fail(w,
+                   "group %" PRIu32 ", index %" PRIu64 ": s%u has an entry of term %" PRIu64
+                   " committed, s%u had one of term %" PRIu64 " (K2)",
+                   g->group.v, index, machine + 1, term.v, c->by + 1, c->term.v);
+    if (c->hash != 0 && hash != 0 && c->hash != hash)
+        world_fail(w,
+                   "group %" PRIu32 ", index %" PRIu64 ": s%u and s%u committed different "
+                   "entries in term %" PRIu64 " (K2)",
+                   g->group.v, index, machine + 1, c->by + 1, term.v);
+    if (c->hash == 0) c->hash = hash;
+}
+
+/* ---- K1, K3 ---- */
+
+static void check_complete(struct world *w, uint32_t machine, const struct group_check *g,
+                           const struct raft *raft, const struct raft_info *info)
+{
+    uint64_t index = g->n;
+
+    /* What later terms committed before this one noticed that it won is not its concern. */
+    while (index > 0 && g->entries[index - 1].term.v >= info->term.v)
+        index--;
+    if (index == 0 || index < info->base.v) return;
+    const struct term term = raft_term_at(raft, (struct log_index){index});
+    if (info->last.v < index || term.v != g->entries[index - 1].term.v)
+        world_fail(w,
+                   "group %" PRIu32 ": s%u leads term %" PRIu64 " without the entry that was "
+                   "committed at %" PRIu64 " (its log ends at %" PRIu64 ") (K3)",
+                   g->group.v, machine + 1, info->term.v, index, info->last.v);
+}
+
+static void check_leader(struct world *w, uint32_t machine, struct group_check *g,
+                         struct replica_check *r, const struct raft *raft,
+                         const struct raft_info *info)
+{
+    void *found = hmap_find(&g->leaders, info->term.v);
+
+    if (found == NULL)
+        (void)hmap_put(&g->leaders, info->term.v, (void *)(uintptr_t)(machine + 1));
+    else if ((uintptr_t)found != machine + 1)
+        world_fail(w, "group %" PRIu32 ": s%u and s%u both lead term %" PRIu64 " (K1)",
+                   g->group.v, machine + 1, (unsigned)(uintptr_t)found, info->term.v);
+    if (r->led.v == info->term.v) return;
+    r->led = info->term;
+    w->report.marks[MARK_elections]++;
+    world_say(w, "     s%u leads group %" PRIu32 " in term %" PRIu64 ", last %" PRIu64,
+              machine + 1, g->group.v, info->term.v, info->last.v);
+    check_complete(w, machine, g, raft, info);
+}
+
+/* ---- after a turn ---- */
+
+static void note(struct world *w, uint32_t machine, const struct group_check *g,
+                 struct replica_check *r, const struct raft_info *info)
+{
+    uint64_t *marks = w->report.marks;
+
+    if (r->seen && r->commit.v > 1 && info->base.v > r->commit.v) {
+        marks[MARK_snapshots]++;
+        world_say(w, "     s%u took a snapshot of group %" PRIu32 " at %" PRIu64, machine + 1,
+                  g->group.v, info->base.v);
+    }
+    if (r->seen && info->config_index.v > r->config_index.v) marks[MARK_config_changes]++;
+    if (info->doubtful != r->doubtful) {
+        marks[info->doubtful ? MARK_doubtful : MARK_repaired]++;
+        world_say(w, "     s%u: group %" PRIu32 " is %s", machine + 1, g->group.v,
+                  info->doubtful ? "doubtful" : "whole again");
+    }
+    r->doubtful = info->doubtful;
+    r->config_index = info->config_index;
+}
+
+static void check_replica(struct world *w, uint32_t machine, const struct shard *s)
+{
+    const uint32_t at = group_of(w, shard_group(s));
+    struct group_check *g = &w->checks->groups[at];
+    struct replica_check *r = &w->checks->replicas[machine][at];
+    const struct raft *raft = shard_raft(s);
+    struct raft_info info;
+
+    raft_info(raft, &info);
+    if (r->seen && info.commit.v < r->commit.v)
+        world_fail(w, "s%u, group %" PRIu32 ": commit went from %" PRIu64 " to %" PRIu64 " (K4)",
+                   machine + 1, g->group.v, r->commit.v, info.commit.v);
+    if (info.applied.v > info.commit.v)
+        world_fail(w, "s%u, group %" PRIu32 ": applied %" PRIu64 " beyond commit %" PRIu64 " (K4)",
+                   machine + 1, g->group.v, info.applied.v, info.commit.v);
+    note(w, machine, g, r, &info);
+    if (!r->seen) r->checked = info.base;
+    for (uint64_t i = r->checked.v + 1; i <= info.commit.v; i++)
+        check_committed(w, machine, g, raft, i);
+    if (info.commit.v > r->checked.v) r->checked = info.commit;
+    if (info.role == RAFT_LEADER) check_leader(w, machine, g, r, raft, &info);
+    r->commit = info.commit;
+    r->base = info.base;
+    r->seen = true;
+}
+
+void checks_after_turn(struct world *w, uint32_t machine)
+{
+    const struct machine *m = &w->machines[machine];
+    struct checks *c = w->checks;
+
+    for (uint32_t i = 0;; i++) {
+        const struct shard *s = server_shard(m->life->server, i);
+        if (s == NULL) break;
+        check_replica(w, machine, s);
+    }
+    if (c->turns[machine]++ % VERIFY_EVERY == 0 && m->life->ready) server_verify(m->life->server);
+    if (!c->joined[machine] && server_self(m->life->server).v != 0) {
+        c->joined[machine] = true;
+        if (machine > 0) w->report.marks[MARK_joins]++;
+    }
+}
+
+/* ---- K6 ---- */
+
+static const struct machine *machine_of(const struct world *w, struct server_id id)
+{
+    for (uint32_t i = 0; i < w->plan->machines; i++) {
+        const struct machine *m = &w->machines[i];
+        if (m->life != NULL && server_self(m->life->server).v == id.v) return m;
+    }
+    return NULL;
+}
+
+static bool tell(struct buf *why, const char *format, ...) PRINTF_LIKE(2, 3);
+static bool tell(struct buf *why, const char *format, ...)
+{
+    char text[200];
+    va_list args;
+
+    if (why == NULL) return false;
+    va_start(args, format);
+    vsnprintf(text, sizeof text, format, args);
+    va_end(args);
+    why->len = 0;
+    buf_putf(why, "%s", text);
+    return false;
+}
+
+static bool member_is_up(struct world *w, struct group_id group, struct server_id id,
+                         const struct raft_info *leader, struct buf *why)
+{
+    const struct machine *m = machine_of(w, id);
+    struct raft_info info;
+
+    if (m == NULL) return tell(why, "group %u: server %u is nobody", group.v, id.v);
+    const struct shard *s = world_replica(m, group);
+    if (s == NULL) return tell(why, "group %u: %s has no replica", group.v, m->name);
+    raft_info(shard_raft(s), &info);
+    if (info.doubtful) return tell(why, "group %u: %s is doubtful", group.v, m->name);
+    if (info.applied.v != leader->commit.v)
+        return tell(why, "group %u: %s applied %" PRIu64 " of %" PRIu64, group.v, m->name,
+                    info.applied.v, leader->commit.v);
+    if (info.term.v != leader->term.v)
+        return tell(why, "group %u: %s is in another term", group.v, m->name);
+    return true;
+}
+
+static uint32_t machines_started(const struct world *w)
+{
+    uint32_t n = 0;
+
+    for (uint32_t i = 0; i < w->plan->machines; i++)
+        n += w->machines[i].started;
+    return n;
+}
+
+static bool replicas_vary(const struct plan *plan)
+{
+    for (uint32_t i = 0; i < PLAN_FAULTS_MAX; i++)
+        if (plan->faults[i].kind == FAULT_REPLICAS) return true;
+    return false;
+}
+
+static bool group_converged(struct world *w, struct group_id group, struct buf *why)
+{
+    const int leader = world_leader(w, group);
+    struct raft_info info;
+
+    if (leader < 0) return tell(why, "group %u has no leader", group.v);
+    const struct shard *s = world_replica(&w->machines[leader], group);
+    raft_info(shard_raft(s), &info);
+    if (!info.ready) return tell(why, "group %u: its leader is not ready", group.v);
+    if (info.joint || !info.config_committed)
+        return tell(why, "group %u: its membership is half changed", group.v);
+    if (info.commit.v != info.last.v || info.applied.v != info.last.v)
+        return tell(why, "group %u: the leader has committed %" PRIu64 " of %" PRIu64, group.v,
+                    info.commit.v, info.last.v);
+    const uint32_t servers = machines_started(w);
+    const uint32_t wanted = servers < 3 ? 1 : 3;
+    const bool varies = replicas_vary(w->plan) && group.v != 0 && w->storm_ns > 0;
+    if (!varies && info.config.n_voters < wanted)
+        return tell(why, "group %u has %u voters", group.v, info.config.n_voters);
+    if (group.v == 0 && info.config.n_voters + info.config.n_learners < servers)
+        return tell(why, "the meta shard is not followed by every server");
+    for (uint32_t i = 0; i < info.config.n_voters; i++)
+        if (!member_is_up(w, group, info.config.voters[i], &info, why)) return false;
+    for (uint32_t i = 0; i < info.config.n_learners; i++)
+        if (!member_is_up(w, group, info.config.learners[i], &info, why)) return false;
+    return true;
+}
+
+bool checks_converged(struct world *w, struct buf *why)
+{
+    const struct checks *c = w->checks;
+
+    for (uint32_t i = 0; i < w->plan->machines; i++) {
+        const struct machine *m = &w->machines[i];
+        if (!m->started) continue;
+        if (m->life == NULL) return tell(why, "%s is down", m->name);
+        if (!m->life->ready) return tell(why, "%s is not ready", m->name);
+        if (server_self(m->life->server).v == 0) return tell(why, "%s has not joined", m->name);
+    }
+    if (c->n_groups < 2) return tell(why, "no shard has been seen yet");
+    for (uint32_t i = 0; i < c->n_groups; i++)
+        if (!group_converged(w, c->groups[i].group, why)) return false;
+    return true;
+}
+
+/* ---- K5 ---- */
+
+static uint64_t digest_of(struct shard *s, uint64_t *keys)
+{
+    struct store *store = shard_store(s);
+    struct key_place from = {0}, place;
+    uint64_t digest = 1;
+    uint32_t skip = 0;
+    struct bytes key;
+    struct item item;
+
+    *keys = 0;
+    while (store_walk(store, from, skip, &place, &key, &item)) {
+        const uint64_t of_value = hash64_seed(item.value, (uint64_t)item.type);
+        const uint64_t parts[5] = {digest, hash64(key), of_value, (uint64_t)item.deadline_ms,
+                                   item.change.v};
+        digest = hash64((struct bytes){(const uint8_t *)parts, sizeof parts});
+        skip = *keys > 0 && place.v == from.v ? skip + 1 : 1;
+        from = place;
+        (*keys)++;
+    }
+    return digest;
+}
+
+void checks_digests(struct world *w)
+{
+    const struct checks *c = w->checks;
+
+    for (uint32_t i = 0; i < c->n_groups; i++) {
+        const struct group_id group = c->groups[i].group;
+        uint64_t at[PLAN_MACHINES_MAX], digests[PLAN_MACHINES_MAX], keys[PLAN_MACHINES_MAX];
+        for (uint32_t k = 0; k < w->plan->machines; k++) {
+            struct shard *s = world_replica(&w->machines[k], group);
+            at[k] = 0;
+            if (s == NULL) continue;
+            at[k] = shard_applied(s).v;
+            digests[k] = digest_of(s, &keys[k]);
+            for (uint32_t j = 0; j < k; j++)
+                if (at[j] == at[k] && at[j] != 0 && digests[j] != digests[k])
+                    world_fail(w,
+                               "group %" PRIu32 ": s%u and s%u applied %" PRIu64
+                               " and hold different states, %" PRIu64 " and %" PRIu64
+                               " keys (K5)",
+                               group.v, j + 1, k + 1, at[k], keys[j], keys[k]);
+        }
+    }
+}
+
+/* ---- telling ---- */
+
+static void tell_replica(struct buf *out, const struct machine *m, const struct shard *s)
+{
+    static const char *const roles[] = {"follows", "asks before standing", "stands", "leads"};
+    struct raft_info i;
+
+    raft_info(shard_raft(s), &i);
+    buf_putf(out,
+             "  %s group %" PRIu32 " %s term %" PRIu64 " base %" PRIu64 " last %" PRIu64
+             " commit %" PRIu64 " applied %" PRIu64 " durable %" PRIu64 "%s%s; voters",
+             m->name, shard_group(s).v, roles[i.role], i.term.v, i.base.v, i.last.v, i.commit.v,
+             i.applied.v, i.durable.v, i.ready ? " ready" : "", i.doubtful ? " doubtful" : "");
+    for (uint32_t k = 0; k < i.config.n_voters; k++)
+        buf_putf(out, " %" PRIu32, i.config.voters[k].v);
+    if (i.config.n_old > 0) buf_putf(out, "; old");
+    for (uint32_t k = 0; k < i.config.n_old; k++)
+        buf_putf(out, " %" PRIu32, i.config.old[k].v);
+    if (i.config.n_learners > 0) buf_putf(out, "; learners");
+    for (uint32_t k = 0; k < i.config.n_learners; k++)
+        buf_putf(out, " %" PRIu32, i.config.learners[k].v);
+    buf_putf(out, "\n");
+}
+
+void checks_tell(struct world *w, struct buf *out)
+{
+    for (uint32_t i = 0; i < w->plan->machines; i++) {
+        const struct machine *m = &w->machines[i];
+        if (m->life == NULL) {
+            buf_putf(out, "  %s is down\n", m->name);
+            continue;
+        }
+        buf_putf(out, "  %s is server %" PRIu32 "%s\n", m->name,
+                 server_self(m->life->server).v, m->life->ready ? ", ready" : "");
+        for (uint32_t k = 0;; k++) {
+            const struct shard *s = server_shard(m->life->server, k);
+            if (s == NULL) break;
+            tell_replica(out, m, s);
+        }
+    }
+}

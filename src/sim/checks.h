@@ -1,0 +1,27 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* checks - what must be true of the servers, looked at from outside after each turn, and
+ * what must come true once the storm is over.
+ *
+ * K1  at most one leader of a group in a term
+ * K2  an entry once committed at an index is the same on every replica, for ever
+ * K3  who becomes leader holds everything that was committed in earlier terms
+ * K4  a replica's commit index does not go back within a life, and nothing is applied
+ *     that is not committed
+ * K5  replicas of a group that applied the same position hold the same state
+ * K6  after the storm every group has a leader, every member has caught up, every server
+ *     has joined, no log is doubtful, no membership is left half changed
+ */
+#pragma once
+
+#include "sim/world.h"
+
+struct checks *checks_new(struct world *w);
+void checks_after_turn(struct world *w, uint32_t machine); /* K1 to K4 */
+void checks_life_begins(struct world *w, uint32_t machine);
+void checks_life_ends(struct world *w, uint32_t machine);
+void checks_log_line(struct world *w, uint32_t machine, const char *text);
+
+/* K6; if not, says in `why` (may be NULL) what is missing. */
+bool checks_converged(struct world *w, struct buf *why);
+void checks_digests(struct world *w); /* K5 */
+void checks_tell(struct world *w, struct buf *out); /* a line for each replica */

@@ -1,0 +1,271 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* What the faults of a story do, and how each of them ends. */
+#include "sim/client.h"
+#include "sim/world.h"
+
+static void on_fault_ends(void *ctx, uint64_t number, uint64_t machine);
+
+static void ends_later(struct world *w, uint64_t number, uint32_t machine)
+{
+    const struct fault *f = &w->story.faults[number];
+
+    timeline_at(&w->time, w->time.now_ns + f->lasts_ns, on_fault_ends, w, number, machine);
+}
+
+static void begin_again(struct world *w, uint32_t index)
+{
+    struct machine *m = &w->machines[index];
+
+    m->power = true;
+    if (m->life == NULL && m->started) world_start(w, index);
+}
+
+/* ---- cuts ---- */
+
+static void cut(struct world *w, const struct fault *f, bool back, bool mend)
+{
+    for (uint32_t i = 0; i < w->plan->machines; i++) {
+        for (uint32_t k = 0; k < w->plan->machines; k++) {
+            const bool there = (f->a & (1u << i)) != 0 && (f->b & (1u << k)) != 0;
+            if (!there || i == k) continue;
+            if (mend) net_mend(&w->net, i, k);
+            if (mend && back) net_mend(&w->net, k, i);
+            if (!mend) net_cut(&w->net, i, k);
+            if (!mend && back) net_cut(&w->net, k, i);
+        }
+    }
+}
+
+static void cut_clients(struct world *w, uint32_t machine, bool mend)
+{
+    for (uint32_t c = CLIENT_NODE; c < NET_NODES_MAX; c++) {
+        if (mend) net_mend(&w->net, machine, c);
+        if (mend) net_mend(&w->net, c, machine);
+        if (!mend) net_cut(&w->net, machine, c);
+        if (!mend) net_cut(&w->net, c, machine);
+    }
+}
+
+/* ---- clocks ---- */
+
+/* The clock goes on from where it is. */
+static void change_rate(struct machine *m, int64_t ppm)
+{
+    const uint64_t now = m->world->time.now_ns;
+    const uint64_t passed = now - m->anchor_ns;
+    const uint64_t rate = (uint64_t)(1000000 + m->rate_ppm);
+
+    m->anchor_local_ns += passed / 1000000 * rate + passed % 1000000 * rate / 1000000;
+    m->anchor_ns = now;
+    m->rate_ppm = ppm;
+    world_wake(m); /* its timers now mean other moments */
+}
+
+/* ---- one fault ---- */
+
+static void flip(struct world *w, struct machine *m, const struct fault *f, bool kill)
+{
+    uint32_t flipped = 0;
+
+    /* Not among the newest syncs: below the position that later records name as durable,
+     * where damage can be told from a torn tail. */
+    for (int64_t i = 0; i < f->n; i++)
+        flipped += disk_flip(&m->disk, 8, &w->disks);
+    w->report.marks[MARK_flips] += flipped;
+    if (flipped > 0) m->damaged = true;
+    if (kill) world_kill(w, m->index, false);
+}
+
+static uint32_t machine_of(struct world *w, const struct fault *f)
+{
+    if (f->a != MACHINE_LEADER) return f->a;
+    const int leader = world_leader(w, world_first_group(w));
+    return leader < 0 ? 0 : (uint32_t)leader;
+}
+
+static void stall(struct world *w, struct machine *m, const struct fault *f)
+{
+    const uint64_t until = w->time.now_ns + f->lasts_ns;
+
+    w->report.marks[MARK_stalls]++;
+    if (until > m->disk_stalled_until_ns) m->disk_stalled_until_ns = until;
+}
+
+static void power_all(struct world *w, uint64_t number)
+{
+    const struct fault *f = &w->story.faults[number];
+
+    for (uint32_t i = 0; i < w->plan->machines; i++) {
+        if (!w->machines[i].power) continue;
+        w->report.marks[MARK_power_cuts]++;
+        world_kill(w, i, true);
+        timeline_at(&w->time, w->time.now_ns + f->lasts_ns + i * 37 * MS_NS, on_fault_ends, w,
+                    number, i);
+    }
+}
+
+static void kill_for_a_while(struct world *w, uint64_t number, struct machine *m, bool power)
+{
+    w->report.marks[power ? MARK_power_cuts : MARK_kills]++;
+    world_kill(w, m->index, power);
+    ends_later(w, number, m->index);
+}
+
+static void change_clock(struct world *w, struct machine *m, const struct fault *f)
+{
+    w->report.marks[MARK_clock_changes]++;
+    if (f->kind == FAULT_WALL_JUMP)
+        m->wall_offset_ms += f->n;
+    else
+        change_rate(m, f->n);
+}
+
+/* True: the fault's end is to be planned. */
+static bool begin_fault(struct world *w, uint64_t number, struct machine *m)
+{
+    const struct fault *f = &w->story.faults[number];
+
+    switch (f->kind) {
+    case FAULT_KILL: kill_for_a_while(w, number, m, false); return false;
+    case FAULT_POWER: kill_for_a_while(w, number, m, true); return false;
+    case FAULT_POWER_ALL: power_all(w, number); return false;
+    case FAULT_CUT: cut(w, f, false, false); return true;
+    case FAULT_CUT_BOTH: cut(w, f, true, false); return true;
+    case FAULT_CUT_CLIENTS: cut_clients(w, m->index, false); return true;
+    case FAULT_BREAK: net_break_all_of(&w->net, m->index); return false;
+    case FAULT_SLOW_LINKS: w->net.slow[m->index] *= (uint32_t)f->n; return true;
+    case FAULT_FRAMES: w->net.frames_per_thousand += 120; return true;
+    case FAULT_DISK_SLOW: m->disk_factor *= (uint32_t)f->n; return true;
+    case FAULT_DISK_STALL: stall(w, m, f); return false;
+    case FAULT_DISK_FULL: m->disk_full++; return true;
+    case FAULT_SYNC_ERROR: m->sync_error_next = m->life != NULL; return false;
+    case FAULT_FLIP: flip(w, m, f, true); return true;
+    case FAULT_FLIP_LIVE: flip(w, m, f, false); return false;
+    case FAULT_CLOCK_RATE: change_clock(w, m, f); return true;
+    case FAULT_WALL_JUMP: change_clock(w, m, f); return false;
+    case FAULT_PAUSE:
+        w->report.marks[MARK_pauses]++;
+        m->paused++;
+        return true;
+    case FAULT_STOP: world_stop(w, m->index); return false;
+    case FAULT_FAILOVER: clients_failover(w, m->index); return false;
+    case FAULT_REPLICAS: clients_replicas(w, (uint32_t)f->n); return false;
+    case FAULT_START:
+        if (!m->started && m->power) world_start(w, m->index);
+        return false;
+    case FAULT_KIND_END: break;
+    }
+    check(false);
+    return false;
+}
+
+static void end_fault(struct world *w, const struct fault *f, struct machine *m)
+{
+    switch (f->kind) {
+    case FAULT_KILL:
+    case FAULT_POWER:
+    case FAULT_POWER_ALL:
+    case FAULT_FLIP: begin_again(w, m->index); break;
+    case FAULT_CUT: cut(w, f, false, true); break;
+    case FAULT_CUT_BOTH: cut(w, f, true, true); break;
+    case FAULT_CUT_CLIENTS: cut_clients(w, m->index, true); break;
+    case FAULT_SLOW_LINKS: w->net.slow[m->index] /= (uint32_t)f->n; break;
+    case FAULT_FRAMES: w->net.frames_per_thousand -= 120; break;
+    case FAULT_DISK_SLOW: m->disk_factor /= (uint32_t)f->n; break;
+    case FAULT_DISK_FULL: m->disk_full--; break;
+    case FAULT_CLOCK_RATE: change_rate(m, 0); break;
+    case FAULT_PAUSE:
+        if (--m->paused == 0) world_wake(m);
+        break;
+    case FAULT_BREAK:
+    case FAULT_DISK_STALL:
+    case FAULT_SYNC_ERROR:
+    case FAULT_FLIP_LIVE:
+    case FAULT_WALL_JUMP:
+    case FAULT_STOP:
+    case FAULT_FAILOVER:
+    case FAULT_REPLICAS:
+    case FAULT_START: break;
+    case FAULT_KIND_END: check(false); break;
+    }
+}
+
+static void say_fault(struct world *w, uint64_t number, const char *what)
+{
+    if (!w->verbose) return;
+    struct buf text = buf_new(&w->mem);
+    fault_tell(&text, (uint32_t)number, &w->story.faults[number]);
+    world_say(w, "---- %s%.*s", what, (int)text.len - 1, (const char *)text.at);
+    buf_free(&text);
+}
+
+static void on_fault_ends(void *ctx, uint64_t number, uint64_t machine)
+{
+    struct world *w = ctx;
+
+    world_trace(w, 90, number);
+    say_fault(w, number, "ends");
+    end_fault(w, &w->story.faults[number], &w->machines[machine]);
+}
+
+static void on_fault(void *ctx, uint64_t number, uint64_t unused)
+{
+    struct world *w = ctx;
+    const struct fault *f = &w->story.faults[number];
+
+    (void)unused;
+    const bool one = f->kind != FAULT_CUT && f->kind != FAULT_CUT_BOTH &&
+                     f->kind != FAULT_FRAMES && f->kind != FAULT_POWER_ALL &&
+                     f->kind != FAULT_REPLICAS;
+    const uint32_t machine = one ? machine_of(w, f) : 0;
+    world_trace(w, 91, number);
+    say_fault(w, number, "begins");
+    if (begin_fault(w, number, &w->machines[machine])) ends_later(w, number, machine);
+}
+
+/* A process that ended by itself is started again, as an operator's supervisor would. */
+static void on_supervisor(void *ctx, uint64_t a, uint64_t b)
+{
+    struct world *w = ctx;
+
+    (void)a;
+    (void)b;
+    for (uint32_t i = 0; i < w->plan->machines; i++) {
+        struct machine *m = &w->machines[i];
+        if (!m->wanted || m->life != NULL || !m->power) continue;
+        world_start(w, i);
+    }
+    const uint64_t again = prng_range(&w->faults, 5 * SEC_NS, 8 * SEC_NS);
+    timeline_at(&w->time, w->time.now_ns + again, on_supervisor, w, 0, 0);
+}
+
+void faults_plan(struct world *w)
+{
+    w->storm_ns = w->time.now_ns;
+    for (uint32_t i = 0; i < w->story.n; i++)
+        if (!w->story.left_out[i])
+            timeline_at(&w->time, w->storm_ns + w->story.faults[i].at_ns, on_fault, w, i, 0);
+    timeline_at(&w->time, w->storm_ns + 5 * SEC_NS, on_supervisor, w, 0, 0);
+}
+
+/* Faults still in force end by themselves: none lasts longer than the longest of its plan.
+ * What is down by then is started. */
+void world_heal(struct world *w)
+{
+    uint64_t last = w->time.now_ns;
+
+    for (uint32_t i = 0; i < w->story.n; i++) {
+        const struct fault *f = &w->story.faults[i];
+        const uint64_t end = w->storm_ns + f->at_ns + f->lasts_ns + SEC_NS;
+        if (!w->story.left_out[i] && end > last) last = end;
+    }
+    (void)world_run(w, last, NULL);
+    w->calm = true;
+    for (uint32_t i = 0; i < w->plan->machines; i++) {
+        struct machine *m = &w->machines[i];
+        m->power = true;
+        m->sync_error_next = false;
+        if (m->life == NULL) world_start(w, i);
+    }
+    world_say(w, "==== calm");
+}

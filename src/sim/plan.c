@@ -1,0 +1,361 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "sim/plan.h"
+
+#include <inttypes.h>
+
+#include "base/hash.h"
+
+/* clang-format off */
+const struct plan plans[] = {
+    {
+        .name = "alone", .about = "one server: killed, power cut, slow disk",
+        .machines = 1, .shards = 1, .storm_ms = 20000, .traits = PLAN_TRANSACTIONS,
+        .net_us_low = 50, .net_us_high = 500, .sync_us_low = 100, .sync_us_high = 3000,
+        .faults = {
+            {FAULT_KILL, 1, 5, 50, 2000, 0, 0}, {FAULT_POWER, 2, 8, 100, 3000, 0, 0},
+            {FAULT_DISK_SLOW, 0, 2, 500, 3000, 5, 50}, {FAULT_BREAK, 0, 3, 0, 0, 0, 0},
+            {FAULT_STOP, 0, 2, 100, 1000, 0, 0}, {FAULT_SYNC_ERROR, 0, 1, 100, 1000, 0, 0},
+        },
+        .marks = {MARK_answered, MARK_power_cuts, MARK_writes_lost, MARK_writes_torn,
+                  MARK_torn_tails, MARK_sync_errors, MARK_checkpoints, MARK_transactions},
+        .n_marks = 8,
+    },
+    {
+        .name = "network", .about = "three servers: links cut one way and both, slow, broken; "
+                                    "frames lost, doubled, overtaken",
+        .machines = 3, .shards = 1, .storm_ms = 25000,
+        .net_us_low = 100, .net_us_high = 20000, .sync_us_low = 100, .sync_us_high = 3000,
+        .faults = {
+            {FAULT_CUT, 2, 8, 200, 5000, 0, 0}, {FAULT_CUT_BOTH, 2, 8, 200, 5000, 0, 0},
+            {FAULT_BREAK, 1, 8, 0, 0, 0, 0}, {FAULT_SLOW_LINKS, 0, 4, 500, 5000, 3, 60},
+            {FAULT_FRAMES, 0, 4, 1000, 8000, 0, 0}, {FAULT_CUT_CLIENTS, 0, 3, 200, 3000, 0, 0},
+        },
+        .marks = {MARK_answered, MARK_unknown, MARK_elections, MARK_links_cut,
+                  MARK_streams_broken, MARK_frames_dropped, MARK_frames_doubled,
+                  MARK_frames_late},
+        .n_marks = 8,
+    },
+    {
+        .name = "crashes", .about = "three servers killed, paused, stopped, with links cut",
+        .machines = 3, .shards = 1, .storm_ms = 25000, .traits = PLAN_TRANSACTIONS,
+        .net_us_low = 100, .net_us_high = 3000, .sync_us_low = 100, .sync_us_high = 5000,
+        .faults = {
+            {FAULT_KILL, 4, 14, 50, 4000, 0, 0}, {FAULT_PAUSE, 0, 4, 200, 6000, 0, 0},
+            {FAULT_STOP, 0, 3, 100, 2000, 0, 0}, {FAULT_CUT, 0, 3, 200, 3000, 0, 0},
+            {FAULT_BREAK, 0, 3, 0, 0, 0, 0},
+        },
+        .marks = {MARK_answered, MARK_unknown, MARK_kills, MARK_pauses, MARK_stops,
+                  MARK_transactions},
+        .n_marks = 6,
+    },
+    {
+        .name = "power", .about = "power cuts of one and of all, unsynced writes lost or torn",
+        .machines = 3, .shards = 1, .storm_ms = 25000,
+        .net_us_low = 100, .net_us_high = 3000, .sync_us_low = 500, .sync_us_high = 20000,
+        .faults = {
+            {FAULT_POWER, 3, 12, 50, 4000, 0, 0}, {FAULT_POWER_ALL, 1, 4, 100, 2000, 0, 0},
+            {FAULT_KILL, 0, 4, 50, 1000, 0, 0}, {FAULT_CUT, 0, 3, 200, 3000, 0, 0},
+        },
+        .marks = {MARK_power_cuts, MARK_writes_lost, MARK_writes_torn, MARK_torn_tails},
+        .n_marks = 4,
+    },
+    {
+        .name = "damage", .about = "bits flipped in one log of three, and that one repaired",
+        .machines = 3, .shards = 1, .storm_ms = 25000, .traits = PLAN_ONE_VICTIM,
+        .net_us_low = 100, .net_us_high = 3000, .sync_us_low = 100, .sync_us_high = 3000,
+        .faults = {
+            {FAULT_FLIP, 1, 4, 100, 3000, 1, 5}, {FAULT_FLIP_LIVE, 0, 2, 0, 0, 1, 3},
+            {FAULT_KILL, 0, 3, 50, 2000, 0, 0}, {FAULT_CUT, 0, 2, 200, 2000, 0, 0},
+        },
+        .marks = {MARK_flips, MARK_doubtful, MARK_repaired},
+        .n_marks = 3,
+    },
+    {
+        .name = "slow-disks", .about = "disks that are slow, stand still, or fail a sync",
+        .machines = 3, .shards = 1, .storm_ms = 30000,
+        .net_us_low = 100, .net_us_high = 3000, .sync_us_low = 200, .sync_us_high = 30000,
+        .faults = {
+            {FAULT_DISK_STALL, 1, 4, 2000, 12000, 0, 0},
+            {FAULT_DISK_SLOW, 1, 4, 1000, 8000, 5, 60},
+            {FAULT_SYNC_ERROR, 0, 3, 200, 3000, 0, 0}, {FAULT_KILL, 0, 3, 50, 2000, 0, 0},
+        },
+        .marks = {MARK_stalls, MARK_sync_errors, MARK_exits, MARK_answered},
+        .n_marks = 4,
+    },
+    {
+        .name = "full-disks", .about = "disks that fill up and are freed again",
+        .machines = 3, .shards = 1, .storm_ms = 25000, .traits = PLAN_SNAPSHOTS,
+        .net_us_low = 100, .net_us_high = 3000, .sync_us_low = 100, .sync_us_high = 3000,
+        .faults = {
+            {FAULT_DISK_FULL, 2, 8, 1000, 8000, 0, 0}, {FAULT_KILL, 0, 3, 50, 2000, 0, 0},
+        },
+        .marks = {MARK_creates_refused, MARK_answered},
+        .n_marks = 2,
+    },
+    {
+        .name = "clocks", .about = "clocks that run at half or twice the rate, walls that jump",
+        .machines = 3, .shards = 1, .storm_ms = 25000,
+        .traits = PLAN_WILD_CLOCKS | PLAN_DEADLINES,
+        .net_us_low = 100, .net_us_high = 5000, .sync_us_low = 100, .sync_us_high = 3000,
+        .faults = {
+            {FAULT_CLOCK_RATE, 2, 8, 500, 10000, -500000, 1000000},
+            {FAULT_WALL_JUMP, 2, 8, 0, 0, -3600000, 3600000},
+            {FAULT_PAUSE, 0, 3, 200, 5000, 0, 0}, {FAULT_KILL, 0, 4, 50, 2000, 0, 0},
+            {FAULT_CUT, 0, 3, 200, 3000, 0, 0},
+        },
+        .marks = {MARK_clock_changes, MARK_lapsed, MARK_answered},
+        .n_marks = 3,
+    },
+    {
+        .name = "leases", .about = "reads by lease, clocks within the bound, hand-overs",
+        .machines = 3, .shards = 1, .storm_ms = 25000, .traits = PLAN_LEASE,
+        .net_us_low = 100, .net_us_high = 8000, .sync_us_low = 100, .sync_us_high = 3000,
+        .faults = {
+            {FAULT_CUT_BOTH, 1, 5, 500, 6000, 0, 0}, {FAULT_PAUSE, 1, 5, 500, 6000, 0, 0},
+            {FAULT_FAILOVER, 2, 8, 0, 0, 0, 0}, {FAULT_CUT, 1, 4, 500, 5000, 0, 0},
+            {FAULT_CLOCK_RATE, 0, 4, 1000, 9000, -2000, 2000},
+        },
+        .marks = {MARK_failovers, MARK_pauses, MARK_answered},
+        .n_marks = 3,
+    },
+    {
+        .name = "joins", .about = "one server with data grows to five under load",
+        .machines = 5, .shards = 2, .storm_ms = 30000, .traits = PLAN_START_ALONE,
+        .net_us_low = 100, .net_us_high = 3000, .sync_us_low = 100, .sync_us_high = 3000,
+        .faults = {
+            {FAULT_START, 4, 4, 0, 0, 0, 0}, {FAULT_KILL, 0, 4, 50, 2000, 0, 0},
+            {FAULT_CUT, 0, 3, 200, 2000, 0, 0}, {FAULT_POWER, 0, 2, 100, 2000, 0, 0},
+        },
+        .marks = {MARK_joins, MARK_config_changes, MARK_snapshots, MARK_answered},
+        .n_marks = 4,
+    },
+    {
+        .name = "snapshots", .about = "logs so short that followers who were away need snapshots",
+        .machines = 3, .shards = 1, .storm_ms = 25000, .traits = PLAN_SNAPSHOTS,
+        .net_us_low = 100, .net_us_high = 4000, .sync_us_low = 100, .sync_us_high = 3000,
+        .faults = {
+            {FAULT_KILL, 1, 6, 500, 6000, 0, 0}, {FAULT_CUT_BOTH, 1, 4, 500, 6000, 0, 0},
+            {FAULT_POWER, 0, 4, 500, 5000, 0, 0}, {FAULT_BREAK, 0, 6, 0, 0, 0, 0},
+        },
+        .marks = {MARK_snapshots, MARK_checkpoints, MARK_answered},
+        .n_marks = 3,
+    },
+    {
+        .name = "large", .about = "values of up to a few MB, in pieces",
+        .machines = 3, .shards = 1, .storm_ms = 15000, .traits = PLAN_LARGE,
+        .net_us_low = 100, .net_us_high = 3000, .sync_us_low = 200, .sync_us_high = 5000,
+        .faults = {
+            {FAULT_KILL, 0, 4, 100, 3000, 0, 0}, {FAULT_CUT, 0, 3, 200, 3000, 0, 0},
+            {FAULT_BREAK, 1, 5, 0, 0, 0, 0}, {FAULT_POWER, 0, 2, 100, 2000, 0, 0},
+        },
+        .marks = {MARK_answered, MARK_streams_broken},
+        .n_marks = 2,
+    },
+    {
+        .name = "shards", .about = "eight shards on three servers, crashes and cuts",
+        .machines = 3, .shards = 8, .storm_ms = 20000, .traits = PLAN_TRANSACTIONS,
+        .net_us_low = 100, .net_us_high = 4000, .sync_us_low = 100, .sync_us_high = 5000,
+        .faults = {
+            {FAULT_KILL, 1, 5, 50, 3000, 0, 0}, {FAULT_POWER, 0, 4, 50, 3000, 0, 0},
+            {FAULT_CUT, 0, 4, 200, 3000, 0, 0}, {FAULT_BREAK, 0, 4, 0, 0, 0, 0},
+            {FAULT_FAILOVER, 0, 3, 0, 0, 0, 0},
+        },
+        .marks = {MARK_answered, MARK_elections, MARK_transactions},
+        .n_marks = 3,
+    },
+    {
+        .name = "membership", .about = "five servers, the number of replicas going up and down",
+        .machines = 5, .shards = 1, .storm_ms = 30000,
+        .net_us_low = 100, .net_us_high = 4000, .sync_us_low = 100, .sync_us_high = 4000,
+        .faults = {
+            {FAULT_REPLICAS, 2, 8, 0, 0, 1, 5}, {FAULT_KILL, 0, 6, 50, 3000, 0, 0},
+            {FAULT_CUT, 0, 4, 200, 4000, 0, 0}, {FAULT_FAILOVER, 0, 4, 0, 0, 0, 0},
+            {FAULT_POWER, 0, 3, 100, 3000, 0, 0},
+        },
+        .marks = {MARK_config_changes, MARK_answered},
+        .n_marks = 2,
+    },
+    {
+        .name = "everything", .about = "three or five servers, a little of all at once",
+        .machines = 3, .shards = 2, .storm_ms = 30000,
+        .traits = PLAN_TRANSACTIONS | PLAN_SNAPSHOTS | PLAN_DEADLINES | PLAN_ONE_VICTIM,
+        .net_us_low = 100, .net_us_high = 10000, .sync_us_low = 100, .sync_us_high = 10000,
+        .faults = {
+            {FAULT_KILL, 0, 4, 50, 3000, 0, 0}, {FAULT_POWER, 0, 4, 50, 3000, 0, 0},
+            {FAULT_CUT, 0, 4, 200, 4000, 0, 0}, {FAULT_CUT_BOTH, 0, 3, 200, 4000, 0, 0},
+            {FAULT_FRAMES, 0, 2, 1000, 6000, 0, 0}, {FAULT_PAUSE, 0, 2, 200, 5000, 0, 0},
+            {FAULT_DISK_STALL, 0, 2, 1000, 6000, 0, 0}, {FAULT_SYNC_ERROR, 0, 2, 200, 2000, 0, 0},
+            {FAULT_FLIP, 0, 1, 100, 2000, 1, 3}, {FAULT_WALL_JUMP, 0, 3, 0, 0, -60000, 60000},
+            {FAULT_STOP, 0, 2, 100, 2000, 0, 0}, {FAULT_DISK_FULL, 0, 1, 500, 4000, 0, 0},
+            {FAULT_FAILOVER, 0, 3, 0, 0, 0, 0}, {FAULT_POWER_ALL, 0, 1, 100, 2000, 0, 0},
+        },
+        .marks = {MARK_answered, MARK_unknown, MARK_transactions, MARK_snapshots},
+        .n_marks = 4,
+    },
+};
+/* clang-format on */
+const uint32_t n_plans = sizeof plans / sizeof plans[0];
+
+const struct plan *plan_named(const char *name)
+{
+    for (uint32_t i = 0; i < n_plans; i++)
+        if (strcmp(plans[i].name, name) == 0) return &plans[i];
+    return NULL;
+}
+
+struct prng prng_for(uint64_t seed, uint64_t concern)
+{
+    const uint64_t both[2] = {seed, concern};
+
+    return prng_seed(hash64((struct bytes){(const uint8_t *)both, sizeof both}));
+}
+
+static uint32_t some_machine(const struct plan *plan, struct prng *p)
+{
+    if (plan->machines > 1 && prng_chance(p, 400)) return MACHINE_LEADER;
+    return (uint32_t)prng_below(p, plan->machines);
+}
+
+/* Two sides, neither empty. */
+static void draw_sides(const struct plan *plan, struct prng *p, struct fault *f)
+{
+    const uint32_t all = (1u << plan->machines) - 1;
+
+    if (plan->machines == 1) return;
+    f->a = (uint32_t)prng_range(p, 1, all - 1);
+    f->b = all & ~f->a;
+    /* Sometimes a single link, so that the graph is not a partition. */
+    if (prng_chance(p, 400)) {
+        const uint32_t from = (uint32_t)prng_below(p, plan->machines);
+        const uint32_t step = (uint32_t)prng_range(p, 1, plan->machines - 1);
+        f->a = 1u << from;
+        f->b = 1u << (from + step) % plan->machines;
+    }
+}
+
+static struct fault draw_fault(const struct plan *plan, const struct plan_fault *row,
+                               uint32_t victim, struct prng *p)
+{
+    struct fault f = {.kind = row->kind};
+
+    f.at_ns = prng_below(p, plan->storm_ms) * MS_NS + prng_below(p, MS_NS);
+    f.lasts_ns = prng_range(p, row->short_ms, row->long_ms) * MS_NS;
+    f.n = row->low + (int64_t)prng_below(p, (uint64_t)(row->high - row->low) + 1);
+    f.a = some_machine(plan, p);
+    switch (row->kind) {
+    case FAULT_CUT:
+    case FAULT_CUT_BOTH: draw_sides(plan, p, &f); break;
+    case FAULT_FLIP:
+    case FAULT_FLIP_LIVE:
+        if ((plan->traits & PLAN_ONE_VICTIM) != 0) f.a = victim;
+        break;
+    case FAULT_FAILOVER: f.a = (uint32_t)prng_below(p, plan->machines); break;
+    case FAULT_REPLICAS: f.n = f.n / 2 * 2 + 1; break; /* 1, 3, 5 */
+    case FAULT_KILL:
+    case FAULT_POWER:
+    case FAULT_POWER_ALL:
+    case FAULT_CUT_CLIENTS:
+    case FAULT_BREAK:
+    case FAULT_SLOW_LINKS:
+    case FAULT_FRAMES:
+    case FAULT_DISK_SLOW:
+    case FAULT_DISK_STALL:
+    case FAULT_DISK_FULL:
+    case FAULT_SYNC_ERROR:
+    case FAULT_CLOCK_RATE:
+    case FAULT_WALL_JUMP:
+    case FAULT_PAUSE:
+    case FAULT_STOP:
+    case FAULT_START:
+    case FAULT_KIND_END: break;
+    }
+    return f;
+}
+
+static void story_put(struct story *story, const struct fault *f)
+{
+    uint32_t at = story->n;
+
+    if (story->n == STORY_MAX) return;
+    for (; at > 0 && story->faults[at - 1].at_ns > f->at_ns; at--)
+        story->faults[at] = story->faults[at - 1];
+    story->faults[at] = *f;
+    story->n++;
+}
+
+void story_draw(struct story *story, const struct plan *plan, uint64_t seed)
+{
+    struct prng p = prng_for(seed, PRNG_STORY);
+    const uint32_t victim = (uint32_t)prng_below(&p, plan->machines);
+    uint32_t started = 1;
+
+    memset(story, 0, sizeof *story);
+    for (uint32_t i = 0; i < PLAN_FAULTS_MAX && plan->faults[i].kind != 0; i++) {
+        const struct plan_fault *row = &plan->faults[i];
+        const uint64_t times = prng_range(&p, row->few, row->many);
+        for (uint64_t k = 0; k < times; k++) {
+            struct fault f = draw_fault(plan, row, victim, &p);
+            if (f.kind == FAULT_START) f.a = started++;
+            if (f.kind == FAULT_START) f.at_ns /= 2;
+            story_put(story, &f);
+        }
+    }
+}
+
+static const char *fault_name(enum fault_kind kind)
+{
+    switch (kind) {
+    case FAULT_KILL: return "kill";
+    case FAULT_POWER: return "power cut";
+    case FAULT_POWER_ALL: return "power cut of all";
+    case FAULT_CUT: return "cut one way";
+    case FAULT_CUT_BOTH: return "cut both ways";
+    case FAULT_CUT_CLIENTS: return "cut from clients";
+    case FAULT_BREAK: return "break connections";
+    case FAULT_SLOW_LINKS: return "slow links";
+    case FAULT_FRAMES: return "frames lost, doubled, overtaken";
+    case FAULT_DISK_SLOW: return "slow disk";
+    case FAULT_DISK_STALL: return "disk stands still";
+    case FAULT_DISK_FULL: return "disk full";
+    case FAULT_SYNC_ERROR: return "sync fails";
+    case FAULT_FLIP: return "bits flipped, killed";
+    case FAULT_FLIP_LIVE: return "bits flipped under way";
+    case FAULT_CLOCK_RATE: return "clock rate";
+    case FAULT_WALL_JUMP: return "wall clock jumps";
+    case FAULT_PAUSE: return "paused";
+    case FAULT_STOP: return "stopped by the operator";
+    case FAULT_FAILOVER: return "hand-over";
+    case FAULT_REPLICAS: return "number of replicas";
+    case FAULT_START: return "first start";
+    case FAULT_KIND_END: break;
+    }
+    check(false);
+    return "";
+}
+
+static void tell_mask(struct buf *out, uint32_t mask)
+{
+    for (uint32_t i = 0; i < PLAN_MACHINES_MAX; i++)
+        if ((mask & (1u << i)) != 0) buf_putf(out, "s%" PRIu32, i + 1);
+}
+
+void fault_tell(struct buf *out, uint32_t number, const struct fault *f)
+{
+    buf_putf(out, "  %3" PRIu32 "  at %9.3f ms  %s", number, (double)f->at_ns / 1e6,
+             fault_name(f->kind));
+    if (f->kind == FAULT_CUT || f->kind == FAULT_CUT_BOTH) {
+        buf_putf(out, " ");
+        tell_mask(out, f->a);
+        buf_putf(out, f->kind == FAULT_CUT ? " -> " : " <-> ");
+        tell_mask(out, f->b);
+    } else if (f->kind != FAULT_POWER_ALL && f->kind != FAULT_FRAMES &&
+               f->kind != FAULT_REPLICAS) {
+        if (f->a == MACHINE_LEADER)
+            buf_putf(out, " of the leader");
+        else
+            buf_putf(out, " s%" PRIu32, f->a + 1);
+    }
+    if (f->n != 0) buf_putf(out, " (%" PRId64 ")", f->n);
+    if (f->lasts_ns > 0) buf_putf(out, " for %.0f ms", (double)f->lasts_ns / 1e6);
+    buf_putf(out, "\n");
+}

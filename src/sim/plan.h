@@ -1,0 +1,104 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* plan - threats: how large a cluster, in which weather, with which faults and workload.
+ * A plan and a seed make a run; the story is the list of faults drawn for it, up front, so
+ * that they can be left out one by one when a failure is shrunk. */
+#pragma once
+
+#include "base/buf.h"
+#include "base/ids.h"
+#include "base/prng.h"
+#include "sim/report.h"
+
+enum { PLAN_MACHINES_MAX = 5, PLAN_FAULTS_MAX = 16, STORY_MAX = 160, PLAN_MARKS_MAX = 10 };
+enum { MACHINE_LEADER = 100 }; /* whichever leads the first shard at that time */
+
+enum fault_kind {
+    FAULT_KILL = 1,     /* process a, back after `lasts` */
+    FAULT_POWER,        /* machine a */
+    FAULT_POWER_ALL,
+    FAULT_CUT,          /* what goes from the machines of mask a to those of mask b waits */
+    FAULT_CUT_BOTH,     /* and back */
+    FAULT_CUT_CLIENTS,  /* machine a from its clients, both ways */
+    FAULT_BREAK,        /* every connection of machine a */
+    FAULT_SLOW_LINKS,   /* of machine a, n times slower */
+    FAULT_FRAMES,       /* frames between servers are dropped, doubled, overtaken */
+    FAULT_DISK_SLOW,    /* n times */
+    FAULT_DISK_STALL,
+    FAULT_DISK_FULL,
+    FAULT_SYNC_ERROR,   /* the next sync of machine a fails; back after `lasts` */
+    FAULT_FLIP,         /* n bits on machine a, then its process is killed */
+    FAULT_FLIP_LIVE,    /* n bits under a process that runs on */
+    FAULT_CLOCK_RATE,   /* n ppm */
+    FAULT_WALL_JUMP,    /* n ms */
+    FAULT_PAUSE,
+    FAULT_STOP,         /* as an operator would, back after `lasts` */
+    FAULT_FAILOVER,     /* to machine a */
+    FAULT_REPLICAS,     /* of the keyspaces: n */
+    FAULT_START,        /* machine a, for the first time */
+    FAULT_KIND_END,
+};
+
+struct fault {
+    enum fault_kind kind;
+    uint64_t at_ns; /* since the storm began */
+    uint64_t lasts_ns;
+    uint32_t a, b;
+    int64_t n;
+};
+
+struct plan_fault {
+    enum fault_kind kind;
+    uint32_t few, many;       /* how often, in one storm */
+    uint32_t short_ms, long_ms;
+    int64_t low, high;        /* n */
+};
+
+enum plan_trait {
+    PLAN_ONE_VICTIM = 1 << 0,  /* damage hits one machine only, of a majority that is sound */
+    PLAN_SNAPSHOTS = 1 << 1,   /* the log is kept so short that followers need snapshots */
+    PLAN_LARGE = 1 << 2,       /* values of up to a few MB */
+    PLAN_TRANSACTIONS = 1 << 3,
+    PLAN_DEADLINES = 1 << 4,
+    PLAN_LEASE = 1 << 5,       /* a keyspace that reads by lease; clocks keep the bound */
+    PLAN_START_ALONE = 1 << 6, /* one server with data, the others come by FAULT_START */
+    PLAN_WILD_CLOCKS = 1 << 7, /* rates far outside any bound */
+    PLAN_PRIMARY = 1 << 8,     /* a keyspace in leader-follower mode */
+};
+
+struct plan {
+    const char *name, *about;
+    uint32_t machines;
+    uint32_t shards;
+    uint32_t storm_ms;
+    uint32_t traits;
+    uint32_t net_us_low, net_us_high;
+    uint32_t sync_us_low, sync_us_high;
+    struct plan_fault faults[PLAN_FAULTS_MAX];
+    enum mark marks[PLAN_MARKS_MAX]; /* to be reached over the plan's seeds */
+    uint32_t n_marks;
+};
+
+extern const struct plan plans[];
+extern const uint32_t n_plans;
+const struct plan *plan_named(const char *name); /* NULL */
+
+struct story {
+    struct fault faults[STORY_MAX]; /* by time */
+    bool left_out[STORY_MAX];
+    uint32_t n;
+};
+
+/* Streams of randomness: one per concern, so that leaving a fault out moves nothing else. */
+enum prng_concern {
+    PRNG_STORY = 1,
+    PRNG_LIMITS,
+    PRNG_NET,
+    PRNG_DISK,
+    PRNG_SERVERS,
+    PRNG_FAULTS,
+    PRNG_CLIENTS, /* + number of the client */
+};
+struct prng prng_for(uint64_t seed, uint64_t concern);
+
+void story_draw(struct story *story, const struct plan *plan, uint64_t seed);
+void fault_tell(struct buf *out, uint32_t number, const struct fault *f);

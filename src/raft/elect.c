@@ -9,8 +9,9 @@
  * Two reasons to refuse a vote although the log would do, and neither adopts the term:
  *  - the leader is heard: a server that lost touch, or was removed, must not depose it;
  *  - a promise: the leader serves reads under a lease that rests on our keeping still.
- * The first ends when the leader's connection breaks, so that a crashed leader is replaced at
- * once; the second never ends early, since a connection may break while the leader lives. */
+ * The first ends when the leader's connection breaks, so that a crashed leader is
+ * replaced at once; the second never ends early, since a connection may break while the
+ * leader lives. */
 #include "raft/raft_state.h"
 
 void raft_elect_reset_timer(struct raft *raft)
@@ -29,8 +30,8 @@ bool raft_elect_may_campaign(const struct raft *raft)
 
     if (raft->state.doubtful) return false;
     if (raft_config_has_voter(raft_member_config(raft), self)) return true;
-    return at.v > raft->commit.v && raft->n_configs > 1
-           && raft_config_has_voter(&raft->configs[raft->n_configs - 2].config, self);
+    return at.v > raft->commit.v && raft->n_configs > 1 &&
+           raft_config_has_voter(&raft->configs[raft->n_configs - 2].config, self);
 }
 
 static void enter_term(struct raft *raft, struct term term)
@@ -63,7 +64,7 @@ void raft_elect_follow(struct raft *raft, struct term term, struct server_id lea
         enter_term(raft, term);
         raft->leader.v = 0;
         raft->ack = (struct raft_ack){0}; /* it speaks to the leader of the old term */
-        raft->verified = raft->commit; /* what is committed is in every leader's log */
+        raft->verified = raft->commit;    /* what is committed is in every leader's log */
         raft->round_seen = 0;
     }
     if (raft->role != RAFT_FOLLOWER) {
@@ -90,8 +91,8 @@ void raft_elect_leader_heard(struct raft *raft, const struct raft_msg *msg)
     raft->leader_heard = raft->now;
     raft->leader_lost = false;
     raft_elect_reset_timer(raft);
-    if (msg->flags & RAFT_LEASE) raft->promised_until = raft->now.ns
-                                                        + raft->settings.election_ns;
+    if (msg->flags & RAFT_LEASE)
+        raft->promised_until = raft->now.ns + raft->settings.election_ns;
 }
 
 static bool leader_is_heard(const struct raft *raft, struct server_id asker)
@@ -99,8 +100,8 @@ static bool leader_is_heard(const struct raft *raft, struct server_id asker)
     if (raft->role == RAFT_LEADER) return true;
     if (raft->leader.v != 0 && raft->leader.v == asker.v) return false;
     if (raft->now.ns < raft->promised_until) return true;
-    return raft->leader.v != 0 && !raft->leader_lost
-           && raft->now.ns < raft->leader_heard.ns + raft->settings.election_ns;
+    return raft->leader.v != 0 && !raft->leader_lost &&
+           raft->now.ns < raft->leader_heard.ns + raft->settings.election_ns;
 }
 
 bool raft_elect_refuses(const struct raft *raft, const struct raft_msg *msg)
@@ -109,7 +110,8 @@ bool raft_elect_refuses(const struct raft *raft, const struct raft_msg *msg)
     return leader_is_heard(raft, msg->from);
 }
 
-/* [RAFT 5.4.1] the log whose last term is higher is newer; with equal terms, the longer. */
+/* [RAFT 5.4.1] the log whose last term is higher is newer; with equal terms, the
+ * longer. */
 static bool asker_is_up_to_date(const struct raft *raft, const struct raft_msg *msg)
 {
     const struct term ours = log_term_at(&raft->log, raft->log.last);
@@ -135,12 +137,12 @@ static bool can_vote(const struct raft *raft)
     return !raft->state.doubtful || raft->settings.bug_doubtful_counts;
 }
 
-/* Nothing changes here: a pre-vote says what a vote would be.  A grant names the term that
- * it is for, a refusal ours, from which an asker that is behind learns. */
+/* Nothing changes here: a pre-vote says what a vote would be.  A grant names the term
+ * that it is for, a refusal ours, from which an asker that is behind learns. */
 void raft_elect_on_prevote(struct raft *raft, const struct raft_msg *msg)
 {
-    const bool granted = can_vote(raft) && msg->term.v > raft->state.term.v
-                         && !raft_elect_refuses(raft, msg) && asker_is_up_to_date(raft, msg);
+    const bool granted = can_vote(raft) && msg->term.v > raft->state.term.v &&
+                         !raft_elect_refuses(raft, msg) && asker_is_up_to_date(raft, msg);
 
     reply(raft, msg, RAFT_PREVOTE_REPLY, granted ? msg->term : raft->state.term, granted);
 }
@@ -151,8 +153,8 @@ void raft_elect_on_vote(struct raft *raft, const struct raft_msg *msg)
     const bool free_to = raft->state.vote.v == 0
                              ? raft->leader.v == 0 || raft->leader.v == msg->from.v
                              : raft->state.vote.v == msg->from.v;
-    const bool granted = msg->term.v == raft->state.term.v && free_to && can_vote(raft)
-                         && asker_is_up_to_date(raft, msg);
+    const bool granted = msg->term.v == raft->state.term.v && free_to && can_vote(raft) &&
+                         asker_is_up_to_date(raft, msg);
 
     if (granted) {
         if (raft->state.vote.v == 0) raft->state_dirty = true;
@@ -217,11 +219,8 @@ static void count_votes(struct raft *raft)
 {
     while (raft->role == RAFT_PRECANDIDATE || raft->role == RAFT_CANDIDATE) {
         switch (raft_member_tally(raft)) {
-        case RAFT_TALLY_OPEN:
-            return;
-        case RAFT_TALLY_LOST:
-            raft_elect_step_down(raft);
-            return;
+        case RAFT_TALLY_OPEN: return;
+        case RAFT_TALLY_LOST: raft_elect_step_down(raft); return;
         case RAFT_TALLY_WON:
             if (raft->role == RAFT_CANDIDATE)
                 raft_replicate_lead(raft);
@@ -279,12 +278,12 @@ static void on_timeout(struct raft *raft)
     count_votes(raft);
 }
 
-/* Nobody to wait for.  While its being alone is not committed, another leader may be at work on
- * that very change, perhaps with reads under a lease: then as any other. */
+/* Nobody to wait for.  While its being alone is not committed, another leader may be at
+ * work on that very change, perhaps with reads under a lease: then as any other. */
 bool raft_elect_leads_at_once(const struct raft *raft)
 {
-    return raft_member_is_alone(raft) && raft_elect_may_campaign(raft)
-           && raft_member_config_index(raft).v <= raft->commit.v;
+    return raft_member_is_alone(raft) && raft_elect_may_campaign(raft) &&
+           raft_member_config_index(raft).v <= raft->commit.v;
 }
 
 void raft_elect_on_tick(struct raft *raft)

@@ -2,11 +2,11 @@
 /* The follower's side: taking entries in, acknowledging them, and switching to a snapshot
  * [RAFT 5.3, 7].
  *
- * What is acknowledged is `verified`: the part of our log that the leader of this term has
- * shown to be its own by matching, never our whole tail, which may be another leader's.  The
- * acknowledgement carries the mark of the write that holds the last of it.  A heartbeat or a
- * new read round is also answered at once, with what is durable already: neither contact nor
- * reads need to wait for our disk. */
+ * What is acknowledged is `verified`: the part of our log that the leader of this term
+ * has shown to be its own by matching, never our whole tail, which may be another
+ * leader's.  The acknowledgement carries the mark of the write that holds the last of
+ * it.  A heartbeat or a new read round is also answered at once, with what is durable
+ * already: neither contact nor reads need to wait for our disk. */
 #include "raft/raft_state.h"
 
 /* What a sane leader of the message's term could have sent. */
@@ -21,14 +21,15 @@ static bool is_sound(const struct raft_msg *msg)
         if (e->index.v != msg->index.v + 1 + i) return false;
         if (e->term.v < before.v || e->term.v > msg->term.v) return false;
         if (e->kind < RAFT_NOOP || e->kind > RAFT_CONFIG) return false;
-        if (e->kind == RAFT_CONFIG && !raft_config_decode(e->payload, &config)) return false;
+        if (e->kind == RAFT_CONFIG && !raft_config_decode(e->payload, &config))
+            return false;
         before = e->term;
     }
     return true;
 }
 
-/* The entry that the leader should try next: our last one whose term is not above that of the
- * entry it named, but nothing below commit, which is in every leader's log. */
+/* The entry that the leader should try next: our last one whose term is not above that of
+ * the entry it named, but nothing below commit, which is in every leader's log. */
 static void refuse(struct raft *raft, const struct raft_msg *msg)
 {
     struct log_index hint = log_find_term(&raft->log, msg->index, msg->log_term);
@@ -40,11 +41,11 @@ static void refuse(struct raft *raft, const struct raft_msg *msg)
     raft->ack.hint_term = log_term_at(&raft->log, hint);
 }
 
-/* Entries that are here already stay; the first that differs ends ours.  False: it lies at or
- * below commit, where nothing may ever differ: counted and left alone, for one of the two
- * logs is broken and cutting ours could only make it worse. */
-static bool merge(struct raft *raft, struct log_index prev, const struct raft_entry *entries,
-                  uint32_t n)
+/* Entries that are here already stay; the first that differs ends ours.  False: it lies
+ * at or below commit, where nothing may ever differ: counted and left alone, for one of
+ * the two logs is broken and cutting ours could only make it worse. */
+static bool merge(struct raft *raft, struct log_index prev,
+                  const struct raft_entry *entries, uint32_t n)
 {
     for (uint32_t i = 0; i < n; i++) {
         const struct log_index at = {prev.v + 1 + i};
@@ -68,10 +69,12 @@ static void accepted(struct raft *raft, const struct raft_msg *msg, struct log_i
 
     if (upto.v > raft->verified.v) raft->verified = upto;
     if (msg->commit.v > raft->commit.v)
-        raft->commit.v = msg->commit.v < raft->verified.v ? msg->commit.v : raft->verified.v;
+        raft->commit.v = msg->commit.v < raft->verified.v ? msg->commit.v
+                                                          : raft->verified.v;
     check(raft->commit.v >= before);
     raft->ack.due = true;
-    if (raft->ack.reject && raft->ack.prev.v <= raft->verified.v) raft->ack.reject = false;
+    if (raft->ack.reject && raft->ack.prev.v <= raft->verified.v)
+        raft->ack.reject = false;
     if ((msg->flags & RAFT_CLEARED) && raft->state.doubtful) {
         raft->state.doubtful = false;
         raft->state_dirty = true;
@@ -90,12 +93,12 @@ static void note_round(struct raft *raft, const struct raft_msg *msg)
     ack->flags |= msg->flags & RAFT_LEASE;
 }
 
-/* Whether entries can be taken now: when memory is full of what has yet to be applied, they
- * are dropped, and the leader finds out by its next probe. */
+/* Whether entries can be taken now: when memory is full of what has yet to be applied,
+ * they are dropped, and the leader finds out by its next probe. */
 static bool has_room(const struct raft *raft)
 {
-    return raft->log.bytes <= raft->settings.log_bytes_max
-           || raft->applied.v == raft->commit.v;
+    return raft->log.bytes <= raft->settings.log_bytes_max ||
+           raft->applied.v == raft->commit.v;
 }
 
 void raft_follow_on_append(struct raft *raft, const struct raft_msg *msg)
@@ -120,15 +123,16 @@ void raft_follow_on_append(struct raft *raft, const struct raft_msg *msg)
         entries += skip;
         n -= (uint32_t)skip;
         prev = raft->log.base;
-    } else if (prev.v > raft->log.last.v
-               || log_term_at(&raft->log, prev).v != msg->log_term.v) {
+    } else if (prev.v > raft->log.last.v ||
+               log_term_at(&raft->log, prev).v != msg->log_term.v) {
         if (prev.v <= raft->commit.v)
             raft->refused++;
         else
             refuse(raft, msg);
         return;
     }
-    if (merge(raft, prev, entries, n)) accepted(raft, msg, (struct log_index){prev.v + n});
+    if (merge(raft, prev, entries, n))
+        accepted(raft, msg, (struct log_index){prev.v + n});
 }
 
 /* --- snapshots --- */
@@ -145,17 +149,17 @@ void raft_follow_on_snapshot(struct raft *raft, const struct raft_msg *msg)
 
 bool raft_snapshot_welcome(const struct raft *raft, const struct raft_msg *msg)
 {
-    return msg->kind == RAFT_SNAPSHOT && raft->role == RAFT_FOLLOWER
-           && msg->term.v == raft->state.term.v && msg->from.v == raft->leader.v
-           && msg->index.v > raft->commit.v;
+    return msg->kind == RAFT_SNAPSHOT && raft->role == RAFT_FOLLOWER &&
+           msg->term.v == raft->state.term.v && msg->from.v == raft->leader.v &&
+           msg->index.v > raft->commit.v;
 }
 
 /* The suffix is kept only if it follows from the snapshot; a log that differs at its last
  * entry is another history, and keeping it would refuse every append from here on. */
 void raft_follow_on_installed(struct raft *raft, const struct raft_event *event)
 {
-    const bool fits = event->index.v <= raft->log.last.v
-                      && log_term_at(&raft->log, event->index).v == event->term.v;
+    const bool fits = event->index.v <= raft->log.last.v &&
+                      log_term_at(&raft->log, event->index).v == event->term.v;
 
     check(event->config != NULL);
     if (event->index.v <= raft->applied.v || event->index.v <= raft->log.base.v) return;
@@ -216,7 +220,8 @@ static void emit_refusal(struct raft *raft)
     };
 }
 
-/* One answer for all the appends of this turn; called when the turn's write has its mark. */
+/* One answer for all the appends of this turn; called when the turn's write has its
+ * mark. */
 void raft_follow_send(struct raft *raft)
 {
     const struct raft_ack *ack = &raft->ack;
@@ -230,6 +235,7 @@ void raft_follow_send(struct raft *raft)
             emit_ack(raft, raft->verified, mark);
         }
     }
-    if (raft->role == RAFT_FOLLOWER && raft->leader.v != 0 && ack->reject) emit_refusal(raft);
+    if (raft->role == RAFT_FOLLOWER && raft->leader.v != 0 && ack->reject)
+        emit_refusal(raft);
     raft->ack = (struct raft_ack){0};
 }

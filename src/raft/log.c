@@ -15,7 +15,8 @@ static uint64_t count_in_memory(const struct log *log)
     return log->last.v + 1 - log->mem_first.v;
 }
 
-void log_init(struct log *log, struct mem *mem, struct log_index base, struct term base_term)
+void log_init(struct log *log, struct mem *mem, struct log_index base,
+              struct term base_term)
 {
     *log = (struct log){
         .mem = mem,
@@ -82,8 +83,8 @@ void log_free(struct log *log)
     log_init(log, log->mem, log->base, log->base_term);
 }
 
-/* A payload that does not fit the rest of the newest chunk begins a new one; a large one gets
- * a chunk of exactly its own size, which goes with it. */
+/* A payload that does not fit the rest of the newest chunk begins a new one; a large one
+ * gets a chunk of exactly its own size, which goes with it. */
 static uint8_t *payload_place(struct log *log, struct log_index index, size_t len)
 {
     struct log_chunk *chunk = log->newest;
@@ -113,8 +114,8 @@ static uint8_t *payload_place(struct log *log, struct log_index index, size_t le
     return at;
 }
 
-/* Room for one more descriptor at the end: slide down when half of the array is behind us,
- * else double.  Either way each descriptor moves O(1) times on average. */
+/* Room for one more descriptor at the end: slide down when half of the array is behind
+ * us, else double.  Either way each descriptor moves O(1) times on average. */
 static struct raft_entry *entry_place(struct log *log)
 {
     const uint64_t count = count_in_memory(log);
@@ -141,7 +142,8 @@ static void run_add(struct log *log, struct log_index from, struct term term)
         return;
     if (log->runs_head + log->n_runs == log->runs_cap) {
         if (log->runs_head > 0) {
-            memmove(log->runs, log->runs + log->runs_head, log->n_runs * sizeof *log->runs);
+            memmove(log->runs, log->runs + log->runs_head,
+                    log->n_runs * sizeof *log->runs);
             log->runs_head = 0;
         } else {
             const uint32_t cap = log->runs_cap > 0 ? 2 * log->runs_cap : RUNS_CAP_MIN;
@@ -229,8 +231,8 @@ void log_evict(struct log *log, struct log_index upto, uint64_t bytes_max)
 {
     if (log->bytes <= bytes_max || log->mem_first.v > upto.v) return;
 
-    while (log->bytes > bytes_max && log->mem_first.v <= upto.v
-           && log->mem_first.v <= log->last.v)
+    while (log->bytes > bytes_max && log->mem_first.v <= upto.v &&
+           log->mem_first.v <= log->last.v)
         drop_front(log);
     drop_chunks_behind(log);
 }

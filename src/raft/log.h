@@ -6,9 +6,9 @@
  *        ├───────────┼───────────────────────────┤
  *        └─ terms are known from here to last ───┘
  *
- * Entries come in at the end and go from either end: truncated by a new leader, evicted or
- * compacted at the front.  So payloads lie in a queue of chunks, and the descriptors in one
- * sliding array, a slice of which can be a message as it stands.
+ * Entries come in at the end and go from either end: truncated by a new leader, evicted
+ * or compacted at the front.  So payloads lie in a queue of chunks, and the descriptors
+ * in one sliding array, a slice of which can be a message as it stands.
  *
  * Terms    are kept as runs: a log of a million entries has as many runs as it had leaders.
  * Owner    the log owns payloads and descriptors; what it gives out is good until it changes.
@@ -48,19 +48,21 @@ struct log {
     uint64_t bytes; /* payloads and descriptors in memory */
 };
 
-void log_init(struct log *log, struct mem *mem, struct log_index base, struct term base_term);
+void log_init(struct log *log, struct mem *mem, struct log_index base,
+              struct term base_term);
 void log_free(struct log *log);
 
 struct log_index log_append(struct log *log, struct term term, enum raft_entry_kind kind,
                             struct bytes payload);
 void log_truncate(struct log *log, struct log_index last); /* entries above `last` go */
 void log_evict(struct log *log, struct log_index upto, uint64_t bytes_max);
-void log_compact(struct log *log, struct log_index base);  /* within base .. last */
+void log_compact(struct log *log, struct log_index base); /* within base .. last */
 void log_reset(struct log *log, struct log_index base, struct term base_term);
 
 /* 0 outside base .. last. */
 struct term log_term_at(const struct log *log, struct log_index index);
-/* The largest index up to `index` whose term is at most `term`; the base if there is none. */
+/* The largest index up to `index` whose term is at most `term`; the base if there is
+ * none. */
 struct log_index log_find_term(const struct log *log, struct log_index index,
                                struct term term);
 /* The entry in memory, or NULL; the ones after it up to last lie behind it. */

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Membership: which config is in force, who counts, and how a change goes through its joint
- * phase [RAFT 6, THESIS 4.3].
+/* Membership: which config is in force, who counts, and how a change goes through its
+ * joint phase [RAFT 6, THESIS 4.3].
  *
  * A config is in force from the moment it is appended, and is given up when its entry is
  * truncated.  So the configs of the log are kept as a list beside it, the base's first.
@@ -42,8 +42,8 @@ struct raft_progress *raft_member_find(struct raft *raft, struct server_id id)
 
 /* --- counting --- */
 
-/* How many of a set of n must agree.  Leader-follower: `ack` copies beside the leader's and
- * `elect` votes; contact must meet every set that could elect. */
+/* How many of a set of n must agree.  Leader-follower: `ack` copies beside the leader's
+ * and `elect` votes; contact must meet every set that could elect. */
 static uint32_t needed(const struct raft *raft, enum raft_count what, uint32_t n)
 {
     const struct raft_settings *s = &raft->settings;
@@ -67,7 +67,8 @@ static uint32_t needed_votes(const struct raft *raft, uint32_t n)
     return elect < n ? elect : n;
 }
 
-static uint64_t value_of(const struct raft *raft, enum raft_count what, struct server_id id)
+static uint64_t value_of(const struct raft *raft, enum raft_count what,
+                         struct server_id id)
 {
     const struct raft_progress *peer = NULL;
 
@@ -119,7 +120,8 @@ uint64_t raft_member_quorum(const struct raft *raft, enum raft_count what)
     return v < v_old ? v : v_old;
 }
 
-static enum raft_tally tally(const struct raft *raft, const struct server_id *ids, uint32_t n)
+static enum raft_tally tally(const struct raft *raft, const struct server_id *ids,
+                             uint32_t n)
 {
     const uint32_t need = needed_votes(raft, n);
     uint32_t granted = 0, open = 0;
@@ -194,7 +196,8 @@ static void rebuild_peers(struct raft *raft)
         add_peer(raft, fresh, &n, c->old[i]);
     for (uint8_t i = 0; i < c->n_learners; i++)
         add_peer(raft, fresh, &n, c->learners[i]);
-    /* One that leaves may still hold a TIMEOUT_NOW, and nobody will hear of it any more. */
+    /* One that leaves may still hold a TIMEOUT_NOW, and nobody will hear of it any
+     * more. */
     for (uint32_t i = 0; i < raft->n_peers; i++) {
         const struct raft_progress *peer = &raft->peers[i];
         if (raft_config_has(c, peer->id)) continue;
@@ -205,7 +208,8 @@ static void rebuild_peers(struct raft *raft)
         if (is_new) fresh[i].inflight = free_window(raft, fresh, n);
         fresh[i].voter = raft_config_has_voter(c, fresh[i].id);
         fresh[i].learner = !fresh[i].voter;
-        if (is_new && raft->role == RAFT_LEADER) raft_replicate_reset_peer(raft, &fresh[i]);
+        if (is_new && raft->role == RAFT_LEADER)
+            raft_replicate_reset_peer(raft, &fresh[i]);
     }
     memcpy(raft->peers, fresh, sizeof fresh);
     raft->n_peers = n;
@@ -213,7 +217,8 @@ static void rebuild_peers(struct raft *raft)
 
 /* --- the list of configs --- */
 
-static void push(struct raft *raft, struct log_index index, const struct raft_config *config)
+static void push(struct raft *raft, struct log_index index,
+                 const struct raft_config *config)
 {
     if (raft->n_configs == raft->configs_cap) {
         const uint32_t cap = raft->configs_cap > 0 ? 2 * raft->configs_cap : 4;
@@ -227,8 +232,9 @@ static void push(struct raft *raft, struct log_index index, const struct raft_co
 
 void raft_member_init(struct raft *raft, const struct raft_config *config)
 {
-    raft->inflight_memory = mem_alloc(raft->mem, RAFT_PEERS_MAX * raft->settings.inflight_max
-                                                     * sizeof *raft->inflight_memory);
+    raft->inflight_memory = mem_alloc(raft->mem, RAFT_PEERS_MAX *
+                                                     raft->settings.inflight_max *
+                                                     sizeof *raft->inflight_memory);
     push(raft, raft->log.base, config);
     rebuild_peers(raft);
 }
@@ -236,7 +242,8 @@ void raft_member_init(struct raft *raft, const struct raft_config *config)
 void raft_member_free(struct raft *raft)
 {
     mem_free(raft->mem, raft->inflight_memory,
-             RAFT_PEERS_MAX * raft->settings.inflight_max * sizeof *raft->inflight_memory);
+             RAFT_PEERS_MAX * raft->settings.inflight_max *
+                 sizeof *raft->inflight_memory);
     mem_free(raft->mem, raft->configs, raft->configs_cap * sizeof *raft->configs);
 }
 
@@ -254,8 +261,8 @@ void raft_member_truncated(struct raft *raft)
 {
     const uint32_t before = raft->n_configs;
 
-    while (raft->n_configs > 1
-           && raft->configs[raft->n_configs - 1].index.v > raft->log.last.v)
+    while (raft->n_configs > 1 &&
+           raft->configs[raft->n_configs - 1].index.v > raft->log.last.v)
         raft->n_configs--;
     if (raft->n_configs != before) rebuild_peers(raft);
 }
@@ -264,14 +271,15 @@ void raft_member_compacted(struct raft *raft)
 {
     uint32_t keep = 0; /* the one in force at the base becomes the base's */
 
-    while (keep + 1 < raft->n_configs
-           && raft->configs[keep + 1].index.v <= raft->log.base.v)
+    while (keep + 1 < raft->n_configs &&
+           raft->configs[keep + 1].index.v <= raft->log.base.v)
         keep++;
     raft->n_configs -= keep;
     memmove(raft->configs, raft->configs + keep, raft->n_configs * sizeof *raft->configs);
 }
 
-/* The log begins behind a snapshot now, and what it kept above it has its newer configs. */
+/* The log begins behind a snapshot now, and what it kept above it has its newer
+ * configs. */
 void raft_member_installed(struct raft *raft, const struct raft_config *config)
 {
     uint32_t kept = 0;
@@ -287,7 +295,8 @@ void raft_member_installed(struct raft *raft, const struct raft_config *config)
     rebuild_peers(raft);
 }
 
-bool raft_config_at(const struct raft *raft, struct log_index index, struct raft_config *out)
+bool raft_config_at(const struct raft *raft, struct log_index index,
+                    struct raft_config *out)
 {
     uint32_t i = raft->n_configs;
 
@@ -328,8 +337,8 @@ static bool wish_is_sound(const struct raft *raft, const struct raft_config *con
     struct buf encoded = buf_new(raft->mem);
     struct raft_config decoded;
 
-    if (config->n_voters > RAFT_PEERS_MAX || config->n_old > RAFT_PEERS_MAX
-        || config->n_learners > RAFT_PEERS_MAX)
+    if (config->n_voters > RAFT_PEERS_MAX || config->n_old > RAFT_PEERS_MAX ||
+        config->n_learners > RAFT_PEERS_MAX)
         return false;
     raft_config_encode(&encoded, config);
     const bool sound = raft_config_decode(buf_bytes(&encoded), &decoded);
@@ -337,9 +346,9 @@ static bool wish_is_sound(const struct raft *raft, const struct raft_config *con
     return sound;
 }
 
-/* Refused while another change is under way, and until the leader has committed in its own
- * term: without that, two changes of two leaders can have majorities that do not meet (the
- * erratum of 2015 to [THESIS 4.1]). */
+/* Refused while another change is under way, and until the leader has committed in its
+ * own term: without that, two changes of two leaders can have majorities that do not meet
+ * (the erratum of 2015 to [THESIS 4.1]). */
 void raft_member_on_change(struct raft *raft, const struct raft_config *config)
 {
     const struct raft_config *current = raft_member_config(raft);
@@ -351,9 +360,8 @@ void raft_member_on_change(struct raft *raft, const struct raft_config *config)
 
     const bool same_voters = same_ids(config->voters, config->n_voters, current->voters,
                                       current->n_voters);
-    if (same_voters
-        && same_ids(config->learners, config->n_learners, current->learners,
-                    current->n_learners))
+    if (same_voters && same_ids(config->learners, config->n_learners, current->learners,
+                                current->n_learners))
         return;
     struct raft_config next = *config;
     if (!same_voters) {
@@ -375,7 +383,7 @@ void raft_member_leave_joint(struct raft *raft)
 
 bool raft_member_is_out(const struct raft *raft)
 {
-    return !raft_member_is_joint(raft)
-           && raft_member_config_index(raft).v <= raft->commit.v
-           && !raft_config_has_voter(raft_member_config(raft), raft->settings.self);
+    return !raft_member_is_joint(raft) &&
+           raft_member_config_index(raft).v <= raft->commit.v &&
+           !raft_config_has_voter(raft_member_config(raft), raft->settings.self);
 }

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* The bytes of messages, configs and states.  Numbers are varints in their shortest form, so
- * that what decodes has one encoding only.  An entry's term is written as its distance below
- * the message's: nearly always one byte. */
+/* The bytes of messages, configs and states.  Numbers are varints in their shortest form,
+ * so that what decodes has one encoding only.  An entry's term is written as its distance
+ * below the message's: nearly always one byte. */
 #include "raft/raft.h"
 
 enum { FLAGS_KNOWN = 2 * RAFT_LEASE - 1 };
@@ -61,13 +61,14 @@ bool raft_msg_decode(struct bytes in, struct raft_msg *out, struct raft_entry *e
     uint8_t kind;
     uint64_t n;
 
-    if (!get_u8(&c, &kind) || kind < RAFT_APPEND || kind >= RAFT_MSG_KIND_END) return false;
+    if (!get_u8(&c, &kind) || kind < RAFT_APPEND || kind >= RAFT_MSG_KIND_END)
+        return false;
     if (!get_u8(&c, &m.flags) || m.flags > FLAGS_KNOWN) return false;
     if (!get_server(&c, &m.from) || !get_server(&c, &m.to)) return false;
-    if (!get_varint(&c, &m.term.v) || !get_varint(&c, &m.index.v)
-        || !get_varint(&c, &m.log_term.v) || !get_varint(&c, &m.commit.v)
-        || !get_varint(&c, &m.round) || !get_varint(&c, &m.offset)
-        || !get_varint(&c, &m.sent_ns) || !get_varint(&c, &n))
+    if (!get_varint(&c, &m.term.v) || !get_varint(&c, &m.index.v) ||
+        !get_varint(&c, &m.log_term.v) || !get_varint(&c, &m.commit.v) ||
+        !get_varint(&c, &m.round) || !get_varint(&c, &m.offset) ||
+        !get_varint(&c, &m.sent_ns) || !get_varint(&c, &n))
         return false;
 
     if (n > max || (n > 0 && kind != RAFT_APPEND)) return false;
@@ -119,8 +120,8 @@ bool raft_config_has(const struct raft_config *c, struct server_id id)
     return raft_config_has_voter(c, id) || has_id(c->learners, c->n_learners, id);
 }
 
-/* A voter of the target set is no learner; one of the old set may become one.  All members
- * together must fit the table of peers. */
+/* A voter of the target set is no learner; one of the old set may become one.  All
+ * members together must fit the table of peers. */
 static bool config_is_sound(const struct raft_config *c)
 {
     unsigned members = c->n_voters;

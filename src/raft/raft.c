@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* The step, the end of the turn, and what both rest on: the log and its outstanding writes. */
+/* The step, the end of the turn, and what both rest on: the log and its outstanding
+ * writes. */
 #include "raft/raft_state.h"
 
 #include <string.h>
@@ -27,8 +28,8 @@ static void write_push(struct raft *raft, struct raft_write write)
     *write_at(raft, raft->n_writes - 1) = write;
 }
 
-/* The write after which the log is durable up to index; 0: it is.  A write that was overtaken
- * by a truncation counts only for what is left of it. */
+/* The write after which the log is durable up to index; 0: it is.  A write that was
+ * overtaken by a truncation counts only for what is left of it. */
 uint64_t raft_mark_of(const struct raft *raft, struct log_index index)
 {
     if (index.v <= raft->durable.v) return 0;
@@ -57,8 +58,8 @@ static void on_durable(struct raft *raft, uint64_t mark)
 
 /* --- the log, with all that hangs on it --- */
 
-struct log_index raft_append(struct raft *raft, enum raft_entry_kind kind, struct term term,
-                             struct bytes payload)
+struct log_index raft_append(struct raft *raft, enum raft_entry_kind kind,
+                             struct term term, struct bytes payload)
 {
     const struct log_index index = log_append(&raft->log, term, kind, payload);
 
@@ -104,7 +105,8 @@ struct raft_msg *raft_emit(struct raft *raft)
 {
     if (raft->n_msgs == raft->msgs_cap) {
         const uint32_t cap = raft->msgs_cap > 0 ? 2 * raft->msgs_cap : 32;
-        raft->msgs = mem_resize(raft->mem, raft->msgs, raft->msgs_cap * sizeof *raft->msgs,
+        raft->msgs = mem_resize(raft->mem, raft->msgs,
+                                raft->msgs_cap * sizeof *raft->msgs,
                                 cap * sizeof *raft->msgs);
         raft->msgs_cap = cap;
     }
@@ -126,10 +128,11 @@ static bool is_plausible(const struct raft *raft, const struct raft_msg *msg)
     const uint64_t low = msg->term.v & ((UINT64_C(1) << TERM_EPOCH_SHIFT) - 1);
 
     if (msg->kind < RAFT_APPEND || msg->kind >= RAFT_MSG_KIND_END) return false;
-    if (msg->to.v != raft->settings.self.v || msg->from.v == raft->settings.self.v) return false;
+    if (msg->to.v != raft->settings.self.v || msg->from.v == raft->settings.self.v)
+        return false;
     if (msg->from.v == 0 || msg->index.v > UINT64_MAX / 2) return false;
-    /* So near to the end of its epoch that elections would run out of terms: no group gets
-     * there by itself. */
+    /* So near to the end of its epoch that elections would run out of terms: no group
+     * gets there by itself. */
     return low < UINT64_C(1) << (TERM_EPOCH_SHIFT - 1);
 }
 
@@ -149,12 +152,8 @@ static void on_old_term(struct raft *raft, const struct raft_msg *msg)
         reply.kind = RAFT_APPEND_REPLY;
         reply.index = msg->index;
         break;
-    case RAFT_VOTE:
-        reply.kind = RAFT_VOTE_REPLY;
-        break;
-    case RAFT_READ_INDEX:
-        reply.kind = RAFT_READ_INDEX_REPLY;
-        break;
+    case RAFT_VOTE: reply.kind = RAFT_VOTE_REPLY; break;
+    case RAFT_READ_INDEX: reply.kind = RAFT_READ_INDEX_REPLY; break;
     case RAFT_PREVOTE:
     case RAFT_APPEND_REPLY:
     case RAFT_PREVOTE_REPLY:
@@ -162,8 +161,7 @@ static void on_old_term(struct raft *raft, const struct raft_msg *msg)
     case RAFT_TIMEOUT_NOW:
     case RAFT_SNAPSHOT_REPLY:
     case RAFT_READ_INDEX_REPLY:
-    case RAFT_MSG_KIND_END:
-        return;
+    case RAFT_MSG_KIND_END: return;
     }
     raft_enqueue(raft, &reply);
 }
@@ -171,9 +169,9 @@ static void on_old_term(struct raft *raft, const struct raft_msg *msg)
 /* False: nothing more is to be done about this message. */
 static bool settle_term(struct raft *raft, const struct raft_msg *msg)
 {
-    const bool hypothetical = msg->kind == RAFT_PREVOTE
-                              || (msg->kind == RAFT_PREVOTE_REPLY
-                                  && !(msg->flags & RAFT_REJECT));
+    const bool hypothetical = msg->kind == RAFT_PREVOTE ||
+                              (msg->kind == RAFT_PREVOTE_REPLY &&
+                               !(msg->flags & RAFT_REJECT));
 
     if (hypothetical) return true;
     if (msg->term.v < raft->state.term.v) {
@@ -190,8 +188,8 @@ static bool settle_term(struct raft *raft, const struct raft_msg *msg)
 /* One leader per term: a second one is not to be believed, whoever is wrong. */
 static bool from_our_leader(struct raft *raft, const struct raft_msg *msg)
 {
-    if (raft->role != RAFT_LEADER
-        && (raft->leader.v == 0 || raft->leader.v == msg->from.v))
+    if (raft->role != RAFT_LEADER &&
+        (raft->leader.v == 0 || raft->leader.v == msg->from.v))
         return true;
     raft->refused++;
     return false;
@@ -213,15 +211,15 @@ static void on_message(struct raft *raft, const struct raft_msg *msg)
         if (from_our_leader(raft, msg)) raft_follow_on_snapshot(raft, msg);
         break;
     case RAFT_APPEND_REPLY:
-    case RAFT_SNAPSHOT_REPLY:   raft_replicate_on_reply(raft, msg); break;
-    case RAFT_PREVOTE:          raft_elect_on_prevote(raft, msg); break;
-    case RAFT_VOTE:             raft_elect_on_vote(raft, msg); break;
+    case RAFT_SNAPSHOT_REPLY: raft_replicate_on_reply(raft, msg); break;
+    case RAFT_PREVOTE: raft_elect_on_prevote(raft, msg); break;
+    case RAFT_VOTE: raft_elect_on_vote(raft, msg); break;
     case RAFT_PREVOTE_REPLY:
-    case RAFT_VOTE_REPLY:       raft_elect_on_reply(raft, msg); break;
-    case RAFT_TIMEOUT_NOW:      raft_elect_on_timeout_now(raft, msg); break;
-    case RAFT_READ_INDEX:       raft_read_on_request(raft, msg); break;
+    case RAFT_VOTE_REPLY: raft_elect_on_reply(raft, msg); break;
+    case RAFT_TIMEOUT_NOW: raft_elect_on_timeout_now(raft, msg); break;
+    case RAFT_READ_INDEX: raft_read_on_request(raft, msg); break;
     case RAFT_READ_INDEX_REPLY: raft_read_on_answer(raft, msg); break;
-    case RAFT_MSG_KIND_END:     break;
+    case RAFT_MSG_KIND_END: break;
     }
 }
 
@@ -277,18 +275,18 @@ void raft_step(struct raft *raft, const struct raft_event *event)
     if (event->now.ns > raft->now.ns) raft->now = event->now;
 
     switch (event->kind) {
-    case RAFT_TICK:           on_tick(raft); break;
-    case RAFT_RECV:           on_message(raft, event->msg); break;
-    case RAFT_DURABLE:        on_durable(raft, event->mark); break;
-    case RAFT_PEER_LOST:      on_peer_lost(raft, event->peer); break;
-    case RAFT_CHANGE:         raft_member_on_change(raft, event->config); break;
-    case RAFT_TRANSFER_TO:    raft_replicate_transfer(raft, event->peer); break;
-    case RAFT_COMPACT:        on_compact(raft, event->index, event->keep); break;
+    case RAFT_TICK: on_tick(raft); break;
+    case RAFT_RECV: on_message(raft, event->msg); break;
+    case RAFT_DURABLE: on_durable(raft, event->mark); break;
+    case RAFT_PEER_LOST: on_peer_lost(raft, event->peer); break;
+    case RAFT_CHANGE: raft_member_on_change(raft, event->config); break;
+    case RAFT_TRANSFER_TO: raft_replicate_transfer(raft, event->peer); break;
+    case RAFT_COMPACT: on_compact(raft, event->index, event->keep); break;
     case RAFT_SNAPSHOT_READY: raft_replicate_on_snapshot_ready(raft, event); break;
-    case RAFT_SNAPSHOT_SENT:  raft_replicate_on_snapshot_sent(raft, event); break;
-    case RAFT_INSTALLED:      raft_follow_on_installed(raft, event); break;
-    case RAFT_LOADED:         raft_replicate_on_loaded(raft, event); break;
-    case RAFT_APPLIED:        on_applied(raft, event->index); break;
+    case RAFT_SNAPSHOT_SENT: raft_replicate_on_snapshot_sent(raft, event); break;
+    case RAFT_INSTALLED: raft_follow_on_installed(raft, event); break;
+    case RAFT_LOADED: raft_replicate_on_loaded(raft, event); break;
+    case RAFT_APPLIED: on_applied(raft, event->index); break;
     case RAFT_EPOCH:
         if (event->term.v > raft->state.term.v)
             raft_elect_follow(raft, event->term, (struct server_id){0});
@@ -305,11 +303,12 @@ enum raft_propose_result raft_may_propose(const struct raft *raft)
     return RAFT_PROPOSED;
 }
 
-/* 0 while nothing is taken.  The bound in bytes is the caller's to ask for: a batch that was
- * begun under it is carried through. */
+/* 0 while nothing is taken.  The bound in bytes is the caller's to ask for: a batch that
+ * was begun under it is carried through. */
 struct log_index raft_propose(struct raft *raft, struct bytes payload)
 {
-    if (raft->role != RAFT_LEADER || raft->transfer_to.v != 0) return (struct log_index){0};
+    if (raft->role != RAFT_LEADER || raft->transfer_to.v != 0)
+        return (struct log_index){0};
     return raft_append(raft, RAFT_COMMAND, raft->state.term, payload);
 }
 
@@ -350,14 +349,16 @@ static void give_writes(struct raft *raft, struct raft_out *out)
 /* Nothing that names a term leaves before that term, and the vote in it, is durable. */
 static void seal_messages(struct raft *raft)
 {
-    const uint64_t state_after = raft->state_mark > raft->mark_durable ? raft->state_mark : 0;
+    const uint64_t state_after = raft->state_mark > raft->mark_durable ? raft->state_mark
+                                                                       : 0;
     const bool hasty = raft->settings.bug_vote_before_durable;
 
     for (uint32_t i = 0; i < raft->n_msgs; i++) {
         struct raft_msg *msg = &raft->msgs[i];
         const bool is_vote = msg->kind == RAFT_VOTE || msg->kind == RAFT_VOTE_REPLY;
-        const bool is_reply = msg->kind == RAFT_APPEND_REPLY || msg->kind == RAFT_VOTE_REPLY
-                              || msg->kind == RAFT_PREVOTE_REPLY;
+        const bool is_reply = msg->kind == RAFT_APPEND_REPLY ||
+                              msg->kind == RAFT_VOTE_REPLY ||
+                              msg->kind == RAFT_PREVOTE_REPLY;
         msg->from = raft->settings.self;
         if (is_reply && raft->state.doubtful) msg->flags |= RAFT_DOUBTFUL;
         if (msg->after < state_after && !(is_vote && hasty)) msg->after = state_after;
@@ -393,9 +394,9 @@ static struct instant next_wake(const struct raft *raft)
 
 static void tell_role(struct raft *raft, struct raft_out *out)
 {
-    out->role_changed = raft->role != raft->told_role
-                        || raft->leader.v != raft->told_leader.v
-                        || raft->state.term.v != raft->told_term.v;
+    out->role_changed = raft->role != raft->told_role ||
+                        raft->leader.v != raft->told_leader.v ||
+                        raft->state.term.v != raft->told_term.v;
     raft->told_role = raft->role;
     raft->told_leader = raft->leader;
     raft->told_term = raft->state.term;
@@ -408,12 +409,14 @@ void raft_turn_end(struct raft *raft, struct instant now, struct raft_out *out)
     raft->n_msgs = 0;
 
     if (raft->role == RAFT_LEADER) lead(raft);
-    log_evict(&raft->log, raft->applied.v < raft->durable.v ? raft->applied : raft->durable,
+    log_evict(&raft->log,
+              raft->applied.v < raft->durable.v ? raft->applied : raft->durable,
               raft->settings.log_bytes_max);
     raft_read_send(raft);
     give_writes(raft, out);
     gather_messages(raft, out);
-    /* Having told the others that our removal is committed, we have nothing left to lead. */
+    /* Having told the others that our removal is committed, we have nothing left to
+     * lead. */
     if (raft->role == RAFT_LEADER && raft_member_is_out(raft)) raft_elect_step_down(raft);
 
     raft_read_give(raft, out);
@@ -426,7 +429,8 @@ void raft_turn_end(struct raft *raft, struct instant now, struct raft_out *out)
 
 /* --- beginning and end --- */
 
-struct raft *raft_new(const struct raft_settings *settings, const struct raft_start *start)
+struct raft *raft_new(const struct raft_settings *settings,
+                      const struct raft_start *start)
 {
     struct raft *raft = mem_zero(settings->mem, sizeof *raft);
 
@@ -521,7 +525,8 @@ uint32_t raft_peers(const struct raft *raft, struct raft_peer out[RAFT_PEERS_MAX
     return raft->n_peers;
 }
 
-bool raft_entry_at(const struct raft *raft, struct log_index index, struct raft_entry *out)
+bool raft_entry_at(const struct raft *raft, struct log_index index,
+                   struct raft_entry *out)
 {
     const struct raft_entry *entry = log_at(&raft->log, index);
 
@@ -539,23 +544,23 @@ static void verify_peers(const struct raft *raft)
 {
     for (uint32_t i = 0; i < raft->n_peers; i++) {
         const struct raft_progress *peer = &raft->peers[i];
-        check(peer->match.v < peer->next.v);                          /* I7 */
-        check(peer->next.v <= raft->log.last.v + 1);                  /* I7 */
-        check(peer->inflight_count <= raft->settings.inflight_max);   /* I10 */
+        check(peer->match.v < peer->next.v);                        /* I7 */
+        check(peer->next.v <= raft->log.last.v + 1);                /* I7 */
+        check(peer->inflight_count <= raft->settings.inflight_max); /* I10 */
     }
 }
 
 static void verify_lists(const struct raft *raft)
 {
     for (uint32_t i = 0; i < raft->n_writes; i++) {
-        check(write_at(raft, i)->upto.v <= raft->log.last.v);                       /* I3 */
-        check(i == 0 || write_at(raft, i - 1)->mark < write_at(raft, i)->mark);     /* I3 */
+        check(write_at(raft, i)->upto.v <= raft->log.last.v);                   /* I3 */
+        check(i == 0 || write_at(raft, i - 1)->mark < write_at(raft, i)->mark); /* I3 */
     }
     for (uint32_t i = 0; i < raft->n_configs; i++) {
         const struct log_index at = raft->configs[i].index;
-        check(i > 0 ? at.v > raft->log.base.v : at.v <= raft->log.base.v);          /* I9 */
-        check(at.v <= raft->log.last.v);                                            /* I9 */
-        check(i == 0 || raft->configs[i - 1].index.v < at.v);                       /* I9 */
+        check(i > 0 ? at.v > raft->log.base.v : at.v <= raft->log.base.v); /* I9 */
+        check(at.v <= raft->log.last.v);                                   /* I9 */
+        check(i == 0 || raft->configs[i - 1].index.v < at.v);              /* I9 */
     }
 }
 
@@ -563,18 +568,18 @@ void raft_verify(const struct raft *raft)
 {
     const bool stands = raft->role == RAFT_CANDIDATE || raft->role == RAFT_LEADER;
 
-    check(raft->log.base.v <= raft->applied.v);                                     /* I1 */
-    check(raft->applied.v <= raft->commit.v);                                       /* I1 */
-    check(raft->commit.v <= raft->log.last.v);                                      /* I1 */
-    check(raft->log.base.v <= raft->durable.v);                                     /* I2 */
-    check(raft->durable.v <= raft->log.last.v);                                     /* I2 */
-    check(log_term_at(&raft->log, raft->log.last).v <= raft->state.term.v);         /* I5 */
-    check(raft->verified.v <= raft->log.last.v);                                    /* I6 */
-    check(!stands || raft->state.vote.v == raft->settings.self.v);                  /* I8 */
-    check(!stands || !raft->state.doubtful);                                        /* I8 */
+    check(raft->log.base.v <= raft->applied.v);                             /* I1 */
+    check(raft->applied.v <= raft->commit.v);                               /* I1 */
+    check(raft->commit.v <= raft->log.last.v);                              /* I1 */
+    check(raft->log.base.v <= raft->durable.v);                             /* I2 */
+    check(raft->durable.v <= raft->log.last.v);                             /* I2 */
+    check(log_term_at(&raft->log, raft->log.last).v <= raft->state.term.v); /* I5 */
+    check(raft->verified.v <= raft->log.last.v);                            /* I6 */
+    check(!stands || raft->state.vote.v == raft->settings.self.v);          /* I8 */
+    check(!stands || !raft->state.doubtful);                                /* I8 */
     if (raft->role == RAFT_LEADER) {
-        check(log_term_at(&raft->log, raft->noop_index).v == raft->state.term.v
-              || raft->noop_index.v < raft->log.base.v);                            /* I4 */
+        check(log_term_at(&raft->log, raft->noop_index).v == raft->state.term.v ||
+              raft->noop_index.v < raft->log.base.v); /* I4 */
         verify_peers(raft);
     }
 #ifdef SENNIT_CHECK_SLOW

@@ -22,9 +22,10 @@
 #include "raft/raft.h"
 
 enum {
-    RAFT_QUEUE_MAX = 256,     /* answers of one turn */
-    RAFT_STUCK_TIMEOUTS = 4,  /* a leader whose disk is silent for so long steps down */
-    RAFT_NOTIFY_PARTS = 10,   /* a commit is told after this part of a heartbeat at latest */
+    RAFT_QUEUE_MAX = 256,    /* answers of one turn */
+    RAFT_STUCK_TIMEOUTS = 4, /* a leader whose disk is silent for so long steps down */
+    RAFT_NOTIFY_PARTS =
+        10, /* a commit is told after this part of a heartbeat at latest */
 };
 
 /* Every `next` is a promise of what to send; only `match` is a fact. */
@@ -50,25 +51,25 @@ struct raft_progress {
     /* as leader */
     enum raft_flow flow;
     struct log_index match, next;
-    struct log_index told;     /* the highest commit sent */
+    struct log_index told; /* the highest commit sent */
     bool probe_sent;
-    bool send_now;             /* something has to be said although there are no entries */
+    bool send_now; /* something has to be said although there are no entries */
     struct raft_inflight *inflight; /* a ring of inflight_max */
     uint32_t inflight_head, inflight_count;
     uint64_t inflight_bytes;
-    struct instant heard;      /* its last answer in this term */
-    struct instant sent;       /* our last append */
+    struct instant heard; /* its last answer in this term */
+    struct instant sent;  /* our last append */
     uint64_t round_sent, round_heard;
-    uint64_t lease_ns;         /* latest sending time of an append under lease it answered */
-    uint64_t lease_barrier;    /* no lease before it has answered this round: until then it
+    uint64_t lease_ns;      /* latest sending time of an append under lease it answered */
+    uint64_t lease_barrier; /* no lease before it has answered this round: until then it
                                 * may hold a TIMEOUT_NOW of an abandoned transfer */
 
     bool doubtful, clearing;
     struct log_index doubt_last; /* our last when we heard of the doubt ... */
     uint64_t doubt_round;        /* ... and the first round sent since */
 
-    bool snapshotting;           /* the caller is at it, or has been asked */
-    bool snapshot_wanted;        /* to be asked at the end of this turn */
+    bool snapshotting;    /* the caller is at it, or has been asked */
+    bool snapshot_wanted; /* to be asked at the end of this turn */
     bool snapshot_ready;
     struct instant snapshot_after; /* not before this, after one that failed */
     struct log_index snapshot_index;
@@ -91,8 +92,8 @@ struct raft_config_at {
 
 /* The answer to the appends of this turn: one for all of them. */
 struct raft_ack {
-    bool due, reject; /* what was matched; what was refused */
-    bool at_once;     /* a heartbeat or a new round: no waiting for the disk */
+    bool due, reject;            /* what was matched; what was refused */
+    bool at_once;                /* a heartbeat or a new round: no waiting for the disk */
     struct log_index prev, hint; /* reject */
     struct term hint_term;
     uint64_t round, sent_ns;
@@ -128,22 +129,22 @@ struct raft {
     struct raft_inflight *inflight_memory;
 
     /* elections */
-    struct instant deadline;       /* of the election timer */
+    struct instant deadline; /* of the election timer */
     struct instant leader_heard;
-    bool leader_lost;              /* its connection broke */
-    uint64_t promised_until;       /* no vote before this: a lease may rest on it */
-    bool transfer_vote;            /* this candidacy was asked for by the leader */
-    uint64_t round_seen;           /* the highest of this leader, in this term */
+    bool leader_lost;        /* its connection broke */
+    uint64_t promised_until; /* no vote before this: a lease may rest on it */
+    bool transfer_vote;      /* this candidacy was asked for by the leader */
+    uint64_t round_seen;     /* the highest of this leader, in this term */
 
     /* as leader */
     struct log_index noop_index;
     struct instant led_since;
     uint64_t uncommitted_bytes;
-    struct log_index counted;      /* entries up to here are out of uncommitted_bytes */
+    struct log_index counted; /* entries up to here are out of uncommitted_bytes */
     struct server_id transfer_to;
     bool transfer_sent;
     struct instant transfer_until;
-    bool lease_void;               /* for the rest of this term */
+    bool lease_void; /* for the rest of this term */
     bool lease_used;
     uint64_t round, confirmed;
     bool round_wanted;
@@ -161,14 +162,15 @@ struct raft {
     uint64_t read_asked, read_answered; /* numbers: those in between wait */
     bool read_to_send;
     struct instant read_since, read_sent;
-    struct raft_read_done read_done;    /* of this turn; round 0: none */
+    struct raft_read_done read_done; /* of this turn; round 0: none */
     uint64_t read_refused;
     struct raft_read_done reads_out[2];
 
     struct raft_msg *queue, *msgs;
     uint32_t n_queue, queue_cap, n_msgs, msgs_cap;
 
-    bool lost_entries, other_history; /* while a start finds out what there is: restore.c */
+    bool lost_entries,
+        other_history; /* while a start finds out what there is: restore.c */
 
     enum raft_role told_role;
     struct server_id told_leader;
@@ -206,7 +208,12 @@ bool raft_elect_may_campaign(const struct raft *raft);
 bool raft_elect_leads_at_once(const struct raft *raft);
 
 /* member.c */
-enum raft_count { RAFT_COUNT_MATCH = 1, RAFT_COUNT_ROUND, RAFT_COUNT_LEASE, RAFT_COUNT_HEARD };
+enum raft_count {
+    RAFT_COUNT_MATCH = 1,
+    RAFT_COUNT_ROUND,
+    RAFT_COUNT_LEASE,
+    RAFT_COUNT_HEARD
+};
 enum raft_tally { RAFT_TALLY_OPEN = 0, RAFT_TALLY_WON, RAFT_TALLY_LOST };
 const struct raft_config *raft_member_config(const struct raft *raft);
 struct log_index raft_member_config_index(const struct raft *raft);

@@ -8,7 +8,8 @@
  *          know what is.
  * Leases   the same answers, kept for a while: whoever answered an append that was sent at s
  *          under lease elects nobody before s + election timeout.
- * Followers ask the leader for a round, all reads of a turn as one, and learn the commit that
+ * Followers ask the leader for a round, all reads of a turn as one, and learn the commit
+ * that
  *          they have to wait for.  Their numbers start at random, so that an answer meant for
  *          an earlier life of this server falls outside of what is asked for. */
 #include "raft/raft_state.h"
@@ -27,11 +28,12 @@ bool raft_lease_valid(const struct raft *raft, struct instant now)
 {
     if (raft->role != RAFT_LEADER || !raft_is_ready(raft)) return false;
     if (raft_member_is_alone(raft)) return true;
-    if (!transfer_is_over(raft) && !raft->settings.bug_lease_through_transfer) return false;
+    if (!transfer_is_over(raft) && !raft->settings.bug_lease_through_transfer)
+        return false;
 
     const uint64_t from_ns = raft_member_quorum(raft, RAFT_COUNT_LEASE);
-    return from_ns > 0
-           && now.ns + raft->settings.drift_ns < from_ns + raft->settings.election_ns;
+    return from_ns > 0 &&
+           now.ns + raft->settings.drift_ns < from_ns + raft->settings.election_ns;
 }
 
 static uint64_t read_at_leader(struct raft *raft, enum raft_read_mode mode)
@@ -59,11 +61,12 @@ static uint64_t read_at_follower(struct raft *raft)
 uint64_t raft_read(struct raft *raft, enum raft_read_mode mode, struct instant now)
 {
     if (now.ns > raft->now.ns) raft->now = now;
-    return raft->role == RAFT_LEADER ? read_at_leader(raft, mode) : read_at_follower(raft);
+    return raft->role == RAFT_LEADER ? read_at_leader(raft, mode)
+                                     : read_at_follower(raft);
 }
 
-/* Two places per follower are enough: the one that waits for a round under way, and one for
- * all that came since, for they wait for the next. */
+/* Two places per follower are enough: the one that waits for a round under way, and one
+ * for all that came since, for they wait for the next. */
 void raft_read_on_request(struct raft *raft, const struct raft_msg *msg)
 {
     struct raft_progress *peer = raft_member_find(raft, msg->from);
@@ -145,18 +148,18 @@ void raft_read_on_answer(struct raft *raft, const struct raft_msg *msg)
     if (known.v > raft->commit.v) raft->commit = known;
 }
 
-/* The newest number stands for all before it, so a lost request is repeated by the next, and
- * at a heartbeat's distance if none comes. */
+/* The newest number stands for all before it, so a lost request is repeated by the next,
+ * and at a heartbeat's distance if none comes. */
 void raft_read_send(struct raft *raft)
 {
     if (raft->read_asked == raft->read_answered) return;
-    if (raft->role != RAFT_FOLLOWER || raft->leader.v == 0
-        || raft->now.ns >= raft->read_since.ns + raft->settings.election_ns) {
+    if (raft->role != RAFT_FOLLOWER || raft->leader.v == 0 ||
+        raft->now.ns >= raft->read_since.ns + raft->settings.election_ns) {
         raft_read_refuse(raft);
         return;
     }
-    if (!raft->read_to_send
-        && raft->now.ns < raft->read_sent.ns + raft->settings.heartbeat_ns)
+    if (!raft->read_to_send &&
+        raft->now.ns < raft->read_sent.ns + raft->settings.heartbeat_ns)
         return;
     raft->read_to_send = false;
     raft->read_sent = raft->now;

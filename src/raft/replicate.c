@@ -8,9 +8,9 @@
  *        │ └──────────────────────────┘         sent, or it connects       │
  *        └─────────────────────────────────────────────────────────────────┘
  *
- * A heartbeat to a follower in PIPELINE is an empty append behind the last one sent, so it is
- * refused when anything before it was lost; that is how losses are found without timers per
- * message.  In PROBE the heartbeat is the probe once more. */
+ * A heartbeat to a follower in PIPELINE is an empty append behind the last one sent, so
+ * it is refused when anything before it was lost; that is how losses are found without
+ * timers per message.  In PROBE the heartbeat is the probe once more. */
 #include "raft/raft_state.h"
 
 #include <string.h>
@@ -33,16 +33,16 @@ static void window_clear(struct raft_progress *peer)
 
 static bool window_has_room(const struct raft *raft, const struct raft_progress *peer)
 {
-    return peer->inflight_count < raft->settings.inflight_max
-           && (peer->inflight_count == 0
-               || peer->inflight_bytes < raft->settings.inflight_bytes_max);
+    return peer->inflight_count < raft->settings.inflight_max &&
+           (peer->inflight_count == 0 ||
+            peer->inflight_bytes < raft->settings.inflight_bytes_max);
 }
 
-static void window_add(struct raft *raft, struct raft_progress *peer, struct log_index last,
-                       uint64_t bytes)
+static void window_add(struct raft *raft, struct raft_progress *peer,
+                       struct log_index last, uint64_t bytes)
 {
-    const uint32_t at = (peer->inflight_head + peer->inflight_count)
-                        % raft->settings.inflight_max;
+    const uint32_t at = (peer->inflight_head + peer->inflight_count) %
+                        raft->settings.inflight_max;
 
     peer->inflight[at] = (struct raft_inflight){last, bytes};
     peer->inflight_count++;
@@ -52,8 +52,8 @@ static void window_add(struct raft *raft, struct raft_progress *peer, struct log
 /* Freed by index: an answer to a later message answers for the earlier ones. */
 static void window_free(const struct raft *raft, struct raft_progress *peer)
 {
-    while (peer->inflight_count > 0
-           && peer->inflight[peer->inflight_head].last.v <= peer->match.v) {
+    while (peer->inflight_count > 0 &&
+           peer->inflight[peer->inflight_head].last.v <= peer->match.v) {
         peer->inflight_bytes -= peer->inflight[peer->inflight_head].bytes;
         peer->inflight_head = (peer->inflight_head + 1) % raft->settings.inflight_max;
         peer->inflight_count--;
@@ -104,7 +104,8 @@ void raft_replicate_lead(struct raft *raft)
         const struct raft_entry *entry = log_at(&raft->log, (struct log_index){at});
         if (entry != NULL) raft->uncommitted_bytes += log_cost(entry->payload);
     }
-    raft->noop_index = raft_append(raft, RAFT_NOOP, raft->state.term, (struct bytes){NULL, 0});
+    raft->noop_index = raft_append(raft, RAFT_NOOP, raft->state.term,
+                                   (struct bytes){NULL, 0});
 }
 
 /* --- answers --- */
@@ -124,9 +125,9 @@ static void on_doubt(struct raft *raft, struct raft_progress *peer)
 }
 
 /* Whole again: it holds all that could be committed when the doubt was heard of, and all
- * other voters have since answered in this term.  The rounds matter: an answer that was under
- * way before could come from a voter that stands in a higher term by now, with a vote that
- * the doubtful one gave it and forgot. */
+ * other voters have since answered in this term.  The rounds matter: an answer that was
+ * under way before could come from a voter that stands in a higher term by now, with a
+ * vote that the doubtful one gave it and forgot. */
 static bool doubt_is_over(const struct raft *raft, const struct raft_progress *peer)
 {
     if (peer->match.v < peer->doubt_last.v) return false;
@@ -145,8 +146,8 @@ static void on_refused(struct raft *raft, struct raft_progress *peer,
     if (peer->flow == RAFT_FLOW_PROBE && msg->index.v + 1 != peer->next.v) return;
     if (peer->flow == RAFT_FLOW_PIPELINE && msg->index.v <= peer->match.v) return;
 
-    /* The follower's last entry of the hinted term or before: what lies between that and ours
-     * of that term or before can't match, so whole terms are skipped [RAFT 5.3]. */
+    /* The follower's last entry of the hinted term or before: what lies between that and
+     * ours of that term or before can't match, so whole terms are skipped [RAFT 5.3]. */
     const uint64_t refused = msg->index.v > 0 ? msg->index.v - 1 : 0;
     const struct log_index hint = {min_u64(msg->commit.v, refused)};
     const struct log_index meet = log_find_term(&raft->log, hint, msg->log_term);
@@ -164,8 +165,7 @@ static void on_accepted(struct raft *raft, struct raft_progress *peer,
     peer->next.v = max_u64(peer->next.v, peer->match.v + 1);
     window_free(raft, peer);
     switch (peer->flow) {
-    case RAFT_FLOW_PIPELINE:
-        break;
+    case RAFT_FLOW_PIPELINE: break;
     case RAFT_FLOW_SNAPSHOT:
         if (peer->match.v < raft->log.base.v) return;
         set_flow(peer, RAFT_FLOW_PIPELINE);
@@ -236,10 +236,11 @@ void raft_replicate_on_snapshot_sent(struct raft *raft, const struct raft_event 
 
     if (peer == NULL || raft->role != RAFT_LEADER || !peer->snapshotting) return;
     if (peer->flow == RAFT_FLOW_SNAPSHOT) {
-        const bool arrived = event->ok && peer->snapshot_ready
-                             && peer->snapshot_index.v <= raft->log.last.v;
+        const bool arrived = event->ok && peer->snapshot_ready &&
+                             peer->snapshot_index.v <= raft->log.last.v;
         probe_from(peer, arrived ? peer->snapshot_index.v + 1 : peer->match.v + 1);
-        if (!arrived) peer->snapshot_after.ns = raft->now.ns + raft->settings.heartbeat_ns;
+        if (!arrived)
+            peer->snapshot_after.ns = raft->now.ns + raft->settings.heartbeat_ns;
     }
     peer->snapshotting = peer->snapshot_ready = false;
 }
@@ -254,8 +255,8 @@ void raft_replicate_on_loaded(struct raft *raft, const struct raft_event *event)
     if (raft->role != RAFT_LEADER) return;
     while (n < event->n_entries) {
         const struct raft_entry *e = &event->entries[n];
-        if (e->index.v != asked.from.v + n || e->index.v > asked.upto.v
-            || e->term.v != log_term_at(&raft->log, e->index).v)
+        if (e->index.v != asked.from.v + n || e->index.v > asked.upto.v ||
+            e->term.v != log_term_at(&raft->log, e->index).v)
             break;
         n++;
     }
@@ -272,7 +273,7 @@ void raft_replicate_on_loaded(struct raft *raft, const struct raft_event *event)
         raft->loaded_cap = n;
     }
     raft->loaded_bytes.len = 0;
-    buf_reserve(&raft->loaded_bytes, 1); /* so that an empty payload, too, lies somewhere */
+    buf_reserve(&raft->loaded_bytes, 1); /* an empty payload, too, lies somewhere */
     for (uint32_t i = 0; i < n; i++)
         buf_put(&raft->loaded_bytes, event->entries[i].payload.at,
                 event->entries[i].payload.len);
@@ -306,8 +307,8 @@ static const struct raft_entry *sendable(const struct raft *raft, struct log_ind
         *n = raft->log.last.v + 1 - from.v;
         return log_at(&raft->log, from);
     }
-    if (raft->n_loaded > 0 && from.v >= raft->loaded[0].index.v
-        && from.v < raft->loaded[0].index.v + raft->n_loaded) {
+    if (raft->n_loaded > 0 && from.v >= raft->loaded[0].index.v &&
+        from.v < raft->loaded[0].index.v + raft->n_loaded) {
         const uint64_t at = from.v - raft->loaded[0].index.v;
         *n = raft->n_loaded - at;
         return &raft->loaded[at];
@@ -318,8 +319,9 @@ static const struct raft_entry *sendable(const struct raft *raft, struct log_ind
 
 /* --- sending --- */
 
-static void emit_append(struct raft *raft, struct raft_progress *peer, struct log_index prev,
-                        const struct raft_entry *entries, uint32_t n)
+static void emit_append(struct raft *raft, struct raft_progress *peer,
+                        struct log_index prev, const struct raft_entry *entries,
+                        uint32_t n)
 {
     uint8_t flags = 0;
 
@@ -345,8 +347,8 @@ static void emit_append(struct raft *raft, struct raft_progress *peer, struct lo
 }
 
 /* As many as one message may hold, at least one. */
-static uint32_t take(const struct raft *raft, const struct raft_entry *entries, uint64_t n,
-                     uint64_t *bytes)
+static uint32_t take(const struct raft *raft, const struct raft_entry *entries,
+                     uint64_t n, uint64_t *bytes)
 {
     uint32_t taken = 0;
 
@@ -367,7 +369,8 @@ static void send_probe(struct raft *raft, struct raft_progress *peer)
     uint64_t n, bytes;
     const struct raft_entry *entries = sendable(raft, peer->next, &n);
 
-    emit_append(raft, peer, prev, entries, entries != NULL ? take(raft, entries, n, &bytes) : 0);
+    emit_append(raft, peer, prev, entries,
+                entries != NULL ? take(raft, entries, n, &bytes) : 0);
     peer->probe_sent = true;
 }
 
@@ -398,7 +401,8 @@ static uint64_t heartbeat_due(const struct raft *raft, const struct raft_progres
     return peer->sent.ns + raft->settings.heartbeat_ns;
 }
 
-/* A commit rides on the next entries; when none come it is told after part of a heartbeat. */
+/* A commit rides on the next entries; when none come it is told after part of a
+ * heartbeat. */
 static uint64_t notify_due(const struct raft *raft, const struct raft_progress *peer)
 {
     const uint64_t known = min_u64(raft->commit.v, peer->match.v);
@@ -407,13 +411,14 @@ static uint64_t notify_due(const struct raft *raft, const struct raft_progress *
     return peer->sent.ns + raft->settings.heartbeat_ns / RAFT_NOTIFY_PARTS;
 }
 
-/* What to say when there is nothing to send: prev is where the follower stands as far as we
- * know, so that a loss shows as a refusal. */
+/* What to say when there is nothing to send: prev is where the follower stands as far as
+ * we know, so that a loss shows as a refusal. */
 static void send_empty(struct raft *raft, struct raft_progress *peer)
 {
     struct log_index prev = {peer->next.v - 1};
 
-    if (peer->flow == RAFT_FLOW_SNAPSHOT) prev.v = max_u64(peer->match.v, raft->log.base.v);
+    if (peer->flow == RAFT_FLOW_SNAPSHOT)
+        prev.v = max_u64(peer->match.v, raft->log.base.v);
     emit_append(raft, peer, prev, NULL, 0);
 }
 
@@ -431,17 +436,15 @@ static void send_to(struct raft *raft, struct raft_progress *peer)
     case RAFT_FLOW_PROBE:
         if (!peer->probe_sent || beat) send_probe(raft, peer);
         break;
-    case RAFT_FLOW_PIPELINE:
-        send_pipelined(raft, peer);
-        break;
+    case RAFT_FLOW_PIPELINE: send_pipelined(raft, peer); break;
     case RAFT_FLOW_SNAPSHOT:
         if (is_active(raft, peer) && raft->now.ns >= peer->snapshot_after.ns)
             want_snapshot(peer);
         break;
     }
     if (raft->n_msgs > sent_before) return;
-    if (beat || peer->send_now || raft->now.ns >= notify_due(raft, peer)
-        || (raft->round > peer->round_sent && peer->voter))
+    if (beat || peer->send_now || raft->now.ns >= notify_due(raft, peer) ||
+        (raft->round > peer->round_sent && peer->voter))
         send_empty(raft, peer);
 }
 
@@ -474,8 +477,8 @@ void raft_replicate_commit(struct raft *raft)
 
     if (upto.v > raft->log.last.v) upto = raft->log.last;
     if (upto.v <= raft->commit.v) return;
-    if (log_term_at(&raft->log, upto).v != raft->state.term.v
-        && !raft->settings.bug_commit_old_term)
+    if (log_term_at(&raft->log, upto).v != raft->state.term.v &&
+        !raft->settings.bug_commit_old_term)
         return;
     raft->commit = upto;
     while (raft->counted.v < upto.v) {
@@ -499,8 +502,8 @@ static uint64_t contact_until(const struct raft *raft)
 static uint64_t disk_until(const struct raft *raft)
 {
     if (raft->n_writes == 0 || raft_member_is_alone(raft)) return UINT64_MAX;
-    return raft->writes[raft->writes_head].at.ns
-           + RAFT_STUCK_TIMEOUTS * raft->settings.election_ns;
+    return raft->writes[raft->writes_head].at.ns +
+           RAFT_STUCK_TIMEOUTS * raft->settings.election_ns;
 }
 
 void raft_replicate_on_tick(struct raft *raft)
@@ -562,9 +565,9 @@ void raft_replicate_transfer(struct raft *raft, struct server_id id)
     raft->transfer_until.ns = raft->now.ns + raft->settings.election_ns;
 }
 
-/* The target may hold our TIMEOUT_NOW and stand at any time.  So a lease begins again only
- * when it has answered a round that began after this: it refuses a TIMEOUT_NOW that is older
- * than a round it has seen. */
+/* The target may hold our TIMEOUT_NOW and stand at any time.  So a lease begins again
+ * only when it has answered a round that began after this: it refuses a TIMEOUT_NOW that
+ * is older than a round it has seen. */
 void raft_replicate_transfer_end(struct raft *raft)
 {
     struct raft_progress *peer = raft_member_find(raft, raft->transfer_to);

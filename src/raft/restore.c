@@ -2,16 +2,16 @@
 /* What a start finds on disk, in the order in which it was written. */
 #include "raft/raft_state.h"
 
-/* A restart forgets when it last heard a leader, and what it promised it: so it keeps still for
- * as long as it could have promised. */
+/* A restart forgets when it last heard a leader, and what it promised it: so it keeps
+ * still for as long as it could have promised. */
 void raft_keep_still(struct raft *raft)
 {
     if (raft->state.term.v == 0) return; /* it never heard anyone */
     raft->promised_until = raft->now.ns + raft->settings.election_ns;
 }
 
-/* A term whose vote we may have forgotten, since the log knows it and the state does not: no
- * other server gets our vote in it. */
+/* A term whose vote we may have forgotten, since the log knows it and the state does not:
+ * no other server gets our vote in it. */
 void raft_own_up_to_term(struct raft *raft, struct term term)
 {
     if (term.v <= raft->state.term.v) return;
@@ -39,7 +39,8 @@ void raft_restore_state(struct raft *raft, const struct raft_state *state)
 }
 
 /* A snapshot had come, and the log behind it was void unless it followed from it. */
-void raft_restore_base(struct raft *raft, struct log_index index, struct term term, bool clears)
+void raft_restore_base(struct raft *raft, struct log_index index, struct term term,
+                       bool clears)
 {
     raft_own_up_to_term(raft, term);
     if (index.v > raft->log.base.v) { /* the store should have been switched before */
@@ -51,11 +52,11 @@ void raft_restore_base(struct raft *raft, struct log_index index, struct term te
     raft_truncate(raft, raft->log.base);
 }
 
-/* An entry ends what was found from its index on, also when that lies at or below the base,
- * for then all of the old suffix had been overwritten.  The log from before a snapshot whose
- * arrival it did not live to see is known by its entry at the base, or by terms that are older
- * than the base's: it is another history.  What can't follow on shows a log that lost
- * something. */
+/* An entry ends what was found from its index on, also when that lies at or below the
+ * base, for then all of the old suffix had been overwritten.  The log from before a
+ * snapshot whose arrival it did not live to see is known by its entry at the base, or by
+ * terms that are older than the base's: it is another history.  What can't follow on
+ * shows a log that lost something. */
 void raft_restore(struct raft *raft, const struct raft_entry *entry)
 {
     struct raft_config config;

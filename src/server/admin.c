@@ -49,7 +49,8 @@ static void reply_role(const struct server *s, struct reply *r)
     uint32_t others = 0;
 
     for (uint32_t i = 0; i < s->n_slots; i++)
-        if (s->all_slots[i]->shard != NULL) position += shard_applied(s->all_slots[i]->shard).v;
+        if (s->all_slots[i]->shard != NULL)
+            position += shard_applied(s->all_slots[i]->shard).v;
     for (uint32_t i = 0; i < s->meta.n_servers; i++)
         others += s->meta.servers[i]->id.v != s->identity.server.v;
     reply_array(r, 3);
@@ -60,8 +61,8 @@ static void reply_role(const struct server *s, struct reply *r)
         const struct meta_server *server = s->meta.servers[i];
         struct address at;
         if (server->id.v == s->identity.server.v) continue;
-        admin_address((struct bytes){(const uint8_t *)server->client.at, server->client.len},
-                      &at);
+        admin_address(
+            (struct bytes){(const uint8_t *)server->client.at, server->client.len}, &at);
         reply_array(r, 3);
         reply_bulk_str(r, at.host);
         reply_bulk_int(r, at.port);
@@ -88,12 +89,14 @@ static const char *failover_read(const struct server *s, const struct bytes *arg
     *to = NULL;
     for (uint32_t i = 2; i < n_args; i++) {
         if (bytes_equal_nocase(args[i], "force"))
-            return "ERR FAILOVER FORCE is not supported yet; without FORCE the lead is handed "
+            return "ERR FAILOVER FORCE is not supported yet; without FORCE the lead is "
+                   "handed "
                    "over when the other server has everything";
         if (!bytes_equal_nocase(args[i], "to") || i + 1 == n_args)
             return outcome_row(OUTCOME_SYNTAX)->text;
         *to = server_of(s, args[++i]);
-        if (*to == NULL) return "ERR no server has that name or id; CLUSTER NODES shows them";
+        if (*to == NULL)
+            return "ERR no server has that name or id; CLUSTER NODES shows them";
     }
     return NULL;
 }
@@ -113,8 +116,10 @@ static void failover(struct server *s, const struct bytes *args, uint32_t n_args
     const char *wrong = failover_read(s, args, n_args, &to);
     uint32_t handed = 0, elsewhere = 0;
 
-    if (keyspace == NULL) wrong = outcome_row(OUTCOME_NOKEYSPACE)->text;
-    else if (keyspace->policy.mode != MODE_RAFT) wrong = outcome_row(OUTCOME_MODE)->text;
+    if (keyspace == NULL)
+        wrong = outcome_row(OUTCOME_NOKEYSPACE)->text;
+    else if (keyspace->policy.mode != MODE_RAFT)
+        wrong = outcome_row(OUTCOME_MODE)->text;
     if (wrong != NULL) {
         reply_error(r, wrong);
         return;
@@ -123,7 +128,8 @@ static void failover(struct server *s, const struct bytes *args, uint32_t n_args
         const struct meta_shard *shard = meta_shard_of(&s->meta, keyspace->id, i);
         if (shard == NULL) break;
         struct slot *slot = server_slot_find(s, shard->group);
-        const bool leads = slot != NULL && slot->shard != NULL && shard_leads(slot->shard);
+        const bool leads = slot != NULL && slot->shard != NULL &&
+                           shard_leads(slot->shard);
         const bool fits = to == NULL ? shard->n_voters > 1
                                      : is_voter(shard, to->id) &&
                                            to->id.v != s->identity.server.v;
@@ -138,8 +144,11 @@ static void failover(struct server *s, const struct bytes *args, uint32_t n_args
     if (handed > 0)
         reply_ok(r);
     else
-        reply_errorf(r, "ERR none of the %u shards is led by this server and can be led by the "
-                        "other; SHARD LIST shows who leads: ask that server", elsewhere);
+        reply_errorf(
+            r,
+            "ERR none of the %u shards is led by this server and can be led by the "
+            "other; SHARD LIST shows who leads: ask that server",
+            elsewhere);
 }
 
 /* ---- KEYSPACE DIGEST: waits for jobs of this server's own replicas ---- */

@@ -52,7 +52,8 @@ static struct server_id master_of(const struct server *s, const struct meta_shar
     return leader.v != 0 || shard->n_voters == 0 ? leader : shard->voters[0];
 }
 
-static uint32_t members(const struct meta_shard *shard, struct server_id out[2 * RAFT_PEERS_MAX])
+static uint32_t members(const struct meta_shard *shard,
+                        struct server_id out[2 * RAFT_PEERS_MAX])
 {
     uint32_t n = 0;
 
@@ -85,7 +86,8 @@ static void nodes(struct server *s, struct reply *r)
         const bool me = server->id.v == s->identity.server.v;
         const bool up = is_up(s, server->id);
         address_of(s, server->id, &client);
-        admin_address((struct bytes){(const uint8_t *)server->peer.at, server->peer.len}, &peer);
+        admin_address((struct bytes){(const uint8_t *)server->peer.at, server->peer.len},
+                      &peer);
         node_id(s, server->id, id);
         buf_putf(&text, "%s %s:%lld@%lld,%s %s%s - 0 0 %u %s", id, client.host,
                  (long long)client.port, (long long)peer.port, server->name.at,
@@ -114,10 +116,11 @@ static void info(struct server *s, struct reply *r)
             first = admin_leader(s, default_shard(s, j)->group).v != leader.v;
         masters += first;
     }
-    buf_putf(&text, "cluster_enabled:0\r\ncluster_state:%s\r\ncluster_slots_assigned:%u\r\n"
-                    "cluster_slots_ok:%u\r\ncluster_slots_pfail:0\r\ncluster_slots_fail:%u\r\n"
-                    "cluster_known_nodes:%u\r\ncluster_size:%u\r\ncluster_current_epoch:%llu\r\n"
-                    "cluster_my_epoch:%u\r\n",
+    buf_putf(&text,
+             "cluster_enabled:0\r\ncluster_state:%s\r\ncluster_slots_assigned:%u\r\n"
+             "cluster_slots_ok:%u\r\ncluster_slots_pfail:0\r\ncluster_slots_fail:%u\r\n"
+             "cluster_known_nodes:%u\r\ncluster_size:%u\r\ncluster_current_epoch:%llu\r\n"
+             "cluster_my_epoch:%u\r\n",
              led == slots && slots > 0 ? "ok" : "fail", slots, led, slots - led,
              s->meta.n_servers, masters, (unsigned long long)s->meta.version,
              s->identity.server.v);
@@ -196,7 +199,8 @@ static void shard_node(const struct server *s, const struct meta_shard *shard,
     reply_bulk_str(r, id.v == master_of(s, shard).v ? "master" : "replica");
     reply_bulk_str(r, "replication-offset");
     reply_int(r, slot == NULL || slot->shard == NULL
-                     ? 0 : (int64_t)shard_applied(slot->shard).v);
+                     ? 0
+                     : (int64_t)shard_applied(slot->shard).v);
     reply_bulk_str(r, "health");
     reply_bulk_str(r, is_up(s, id) ? "online" : "fail");
 }
@@ -222,8 +226,8 @@ static void shards(const struct server *s, struct reply *r)
     }
 }
 
-void admin_cluster(struct server *s, const struct command *command, const struct bytes *args,
-                   struct reply *r)
+void admin_cluster(struct server *s, const struct command *command,
+                   const struct bytes *args, struct reply *r)
 {
     char text[NODE_ID_MAX];
 
@@ -283,14 +287,20 @@ static void own_replica(struct server *s, struct slot *slot, struct replica *out
 
 /* Another server's replica, as its leader sees it if that is here. */
 static void other_replica(struct server *s, const struct meta_shard *shard,
-                          const struct slot *slot, struct server_id id, struct replica *out)
+                          const struct slot *slot, struct server_id id,
+                          struct replica *out)
 {
     struct raft_peer peers[RAFT_PEERS_MAX];
     struct raft_info info = {.role = RAFT_FOLLOWER};
     uint32_t n = 0;
 
-    *out = (struct replica){.server = id, .role = "unknown", .applied = -1, .commit = -1,
-                            .lag = -1, .keys = -1, .trouble = ""};
+    *out = (struct replica){.server = id,
+                            .role = "unknown",
+                            .applied = -1,
+                            .commit = -1,
+                            .lag = -1,
+                            .keys = -1,
+                            .trouble = ""};
     out->leader = admin_leader(s, shard->group);
     if (slot != NULL && slot->shard != NULL) {
         raft_info(shard_raft(slot->shard), &info);
@@ -304,9 +314,12 @@ static void other_replica(struct server *s, const struct meta_shard *shard,
         out->role = p->learner ? "learner" : "follower";
         out->applied = (int64_t)(p->match.v < info.commit.v ? p->match.v : info.commit.v);
         out->lag = info.last.v > p->match.v ? (int64_t)(info.last.v - p->match.v) : 0;
-        if (p->snapshotting) out->trouble = "it is sent a snapshot";
-        else if (p->doubtful) out->trouble = "its log is damaged and being repaired";
-        else if (!p->active) out->trouble = "not heard of for an election timeout";
+        if (p->snapshotting)
+            out->trouble = "it is sent a snapshot";
+        else if (p->doubtful)
+            out->trouble = "its log is damaged and being repaired";
+        else if (!p->active)
+            out->trouble = "not heard of for an election timeout";
     }
     if (out->trouble[0] == 0 && !is_up(s, id)) out->trouble = "not reachable from here";
 }
@@ -347,7 +360,8 @@ static void reply_replica(const struct server *s, const struct meta_shard *shard
     reply_pair(r, "trouble", p->trouble);
 }
 
-static uint32_t replicas(struct server *s, const struct meta_shard *shard, struct reply *r)
+static uint32_t replicas(struct server *s, const struct meta_shard *shard,
+                         struct reply *r)
 {
     struct slot *slot = server_slot_find(s, shard->group);
     struct server_id all[2 * RAFT_PEERS_MAX];
@@ -356,9 +370,12 @@ static uint32_t replicas(struct server *s, const struct meta_shard *shard, struc
     struct replica p;
 
     for (uint32_t i = 0; i < n; i++) {
-        const bool own = all[i].v == s->identity.server.v && slot != NULL && slot->shard != NULL;
-        if (own) own_replica(s, slot, &p);
-        else other_replica(s, shard, slot, all[i], &p);
+        const bool own = all[i].v == s->identity.server.v && slot != NULL &&
+                         slot->shard != NULL;
+        if (own)
+            own_replica(s, slot, &p);
+        else
+            other_replica(s, shard, slot, all[i], &p);
         mine |= own;
         reply_replica(s, shard, &p, r);
     }

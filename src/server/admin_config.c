@@ -18,8 +18,18 @@ enum setting_kind {
 
 enum setting_id {
     NONE,
-    CLIENTS, OUTPUT_MAX, OUTPUT_PAUSE, INPUT_MAX, VALUE_MAX_ID, TABLE, LOG_CHECKPOINT, TIMEOUT,
-    REPLACE, SKEW, MEMORY, PORT,
+    CLIENTS,
+    OUTPUT_MAX,
+    OUTPUT_PAUSE,
+    INPUT_MAX,
+    VALUE_MAX_ID,
+    TABLE,
+    LOG_CHECKPOINT,
+    TIMEOUT,
+    REPLACE,
+    SKEW,
+    MEMORY,
+    PORT,
 };
 
 struct setting {
@@ -104,7 +114,8 @@ static void number_set(struct server *s, enum setting_id id, uint64_t v)
 
 /* ---- GET ---- */
 
-static bool value_text(const struct server *s, const struct setting *at, char *out, size_t room)
+static bool value_text(const struct server *s, const struct setting *at, char *out,
+                       size_t room)
 {
     switch (at->kind) {
     case SETTING_FIXED: snprintf(out, room, "%s", at->text); return true;
@@ -196,22 +207,26 @@ static bool number_read(const struct setting *at, struct bytes value, uint64_t *
 }
 
 /* NULL, or why this value can't be taken. */
-static const char *refusal(const struct server *s, const struct setting *at, struct bytes value)
+static const char *refusal(const struct server *s, const struct setting *at,
+                           struct bytes value)
 {
     char now[VALUE_TEXT_MAX];
     uint64_t v;
 
     /* Tools set what they expect anyway: the value that is in force is always taken. */
-    if (value_text(s, at, now, sizeof now) && bytes_equal(value, bytes_of_str(now))) return NULL;
+    if (value_text(s, at, now, sizeof now) && bytes_equal(value, bytes_of_str(now)))
+        return NULL;
     if (!at->may_set) return "can't set immutable config";
     if (at->kind == SETTING_WORLD) return NULL;
-    if (!number_read(at, value, &v)) return "argument couldn't be parsed or is out of range";
+    if (!number_read(at, value, &v))
+        return "argument couldn't be parsed or is out of range";
     return NULL;
 }
 
 static void refuse(struct reply *r, const char *name, const char *why)
 {
-    reply_errorf(r, "ERR CONFIG SET failed (possibly related to argument '%s') - %s", name, why);
+    reply_errorf(r, "ERR CONFIG SET failed (possibly related to argument '%s') - %s",
+                 name, why);
 }
 
 /* All or none: every value is looked at before the first is set. */
@@ -224,9 +239,10 @@ static void set(struct server *s, const struct bytes *pairs, uint32_t n, struct 
     for (uint32_t i = 0; i < n; i += 2) {
         const struct setting *at = setting_named(pairs[i]);
         if (at == NULL) {
-            reply_errorf(r, "ERR Unknown option or number of arguments for CONFIG SET - '%.*s'",
-                         (int)(pairs[i].len < 128 ? pairs[i].len : 128),
-                         (const char *)pairs[i].at);
+            reply_errorf(
+                r, "ERR Unknown option or number of arguments for CONFIG SET - '%.*s'",
+                (int)(pairs[i].len < 128 ? pairs[i].len : 128),
+                (const char *)pairs[i].at);
             return;
         }
         const char *why = refusal(s, at, pairs[i + 1]);
@@ -250,8 +266,8 @@ static void set(struct server *s, const struct bytes *pairs, uint32_t n, struct 
     reply_ok(r);
 }
 
-void admin_config(struct server *s, const struct command *command, const struct bytes *args,
-                  uint32_t n_args, struct reply *r)
+void admin_config(struct server *s, const struct command *command,
+                  const struct bytes *args, uint32_t n_args, struct reply *r)
 {
     if (command->id == COMMAND_CONFIG_GET) {
         get(s, args + 2, n_args - 2, r);

@@ -9,10 +9,14 @@ static void human(uint64_t bytes, char out[24])
 {
     const double v = (double)bytes;
 
-    if (bytes < 1024) snprintf(out, 24, "%lluB", (unsigned long long)bytes);
-    else if (bytes < 1 << 20) snprintf(out, 24, "%.2fK", v / 1024);
-    else if (bytes < 1 << 30) snprintf(out, 24, "%.2fM", v / (1 << 20));
-    else snprintf(out, 24, "%.2fG", v / (1 << 30));
+    if (bytes < 1024)
+        snprintf(out, 24, "%lluB", (unsigned long long)bytes);
+    else if (bytes < 1 << 20)
+        snprintf(out, 24, "%.2fK", v / 1024);
+    else if (bytes < 1 << 30)
+        snprintf(out, 24, "%.2fM", v / (1 << 20));
+    else
+        snprintf(out, 24, "%.2fG", v / (1 << 30));
 }
 
 static bool world_text(const struct server *s, const char *name, char out[4096])
@@ -32,10 +36,11 @@ static void section_server(struct server *s, struct buf *out)
     buf_putf(out, "arch_bits:64\r\nprocess_id:%u\r\nrun_id:%016llx%016llx%08x\r\n",
              s->config.process_id, (unsigned long long)s->identity.cluster.v,
              (unsigned long long)s->incarnation.v, s->identity.server.v);
-    buf_putf(out, "tcp_port:%u\r\nserver_time_usec:%lld\r\nuptime_in_seconds:%llu\r\n"
-                  "uptime_in_days:%llu\r\n",
-             s->config.client_port, (long long)s->wall.ms * 1000, (unsigned long long)up_s,
-             (unsigned long long)(up_s / 86400));
+    buf_putf(out,
+             "tcp_port:%u\r\nserver_time_usec:%lld\r\nuptime_in_seconds:%llu\r\n"
+             "uptime_in_days:%llu\r\n",
+             s->config.client_port, (long long)s->wall.ms * 1000,
+             (unsigned long long)up_s, (unsigned long long)(up_s / 86400));
     buf_putf(out, "config_file:%.*s\r\nserver_name:%s\r\nserver_id:%u\r\n",
              (int)s->config.config_file.len,
              s->config.config_file.len > 0 ? (const char *)s->config.config_file.at : "",
@@ -52,11 +57,13 @@ static void section_clients(struct server *s, struct buf *out)
         if (c->in.len - c->in_at > in_most) in_most = c->in.len - c->in_at;
         if (c->owed_bytes > out_most) out_most = c->owed_bytes;
     }
-    buf_putf(out, "connected_clients:%u\r\ncluster_connections:%llu\r\nmaxclients:%u\r\n"
-                  "client_recent_max_input_buffer:%llu\r\n"
-                  "client_recent_max_output_buffer:%llu\r\nblocked_clients:%u\r\n",
-             s->n_clients, (unsigned long long)s->conns.count, s->config.limits.clients_max,
-             (unsigned long long)in_most, (unsigned long long)out_most, blocked);
+    buf_putf(out,
+             "connected_clients:%u\r\ncluster_connections:%llu\r\nmaxclients:%u\r\n"
+             "client_recent_max_input_buffer:%llu\r\n"
+             "client_recent_max_output_buffer:%llu\r\nblocked_clients:%u\r\n",
+             s->n_clients, (unsigned long long)s->conns.count,
+             s->config.limits.clients_max, (unsigned long long)in_most,
+             (unsigned long long)out_most, blocked);
 }
 
 static void section_memory(struct server *s, struct buf *out)
@@ -66,9 +73,11 @@ static void section_memory(struct server *s, struct buf *out)
     human(s->mem->used, used);
     human(s->mem->limit, most);
     buf_putf(out, "used_memory:%zu\r\nused_memory_human:%s\r\n", s->mem->used, used);
-    if (world_text(s, "used_memory_rss", text)) buf_putf(out, "used_memory_rss:%s\r\n", text);
-    buf_putf(out, "maxmemory:%zu\r\nmaxmemory_human:%s\r\nmaxmemory_policy:noeviction\r\n"
-                  "mem_allocator:libc\r\n",
+    if (world_text(s, "used_memory_rss", text))
+        buf_putf(out, "used_memory_rss:%s\r\n", text);
+    buf_putf(out,
+             "maxmemory:%zu\r\nmaxmemory_human:%s\r\nmaxmemory_policy:noeviction\r\n"
+             "mem_allocator:libc\r\n",
              s->mem->limit, most);
 }
 
@@ -79,11 +88,13 @@ static void section_persistence(struct server *s, struct buf *out)
     for (uint32_t i = 0; i < s->n_slots; i++)
         if (s->all_slots[i]->shard != NULL)
             table += store_table_bytes(shard_store(s->all_slots[i]->shard));
-    buf_putf(out, "loading:0\r\naof_enabled:1\r\naof_last_write_status:%s\r\n"
-                  "rdb_changes_since_last_save:0\r\nrdb_bgsave_in_progress:%d\r\n",
+    buf_putf(out,
+             "loading:0\r\naof_enabled:1\r\naof_last_write_status:%s\r\n"
+             "rdb_changes_since_last_save:0\r\nrdb_bgsave_in_progress:%d\r\n",
              s->wal_failed ? "err" : "ok", s->n_jobs > 0);
-    buf_putf(out, "log_durable_position:%llu\r\nlog_checkpoint_position:%llu\r\n"
-                  "table_bytes:%llu\r\n",
+    buf_putf(out,
+             "log_durable_position:%llu\r\nlog_checkpoint_position:%llu\r\n"
+             "table_bytes:%llu\r\n",
              (unsigned long long)s->durable.v, (unsigned long long)s->checkpoint_lsn.v,
              (unsigned long long)table);
 }
@@ -92,18 +103,21 @@ static void section_stats(struct server *s, struct buf *out)
 {
     const struct server_stats *t = &s->stats;
 
-    buf_putf(out, "total_connections_received:%llu\r\ntotal_commands_processed:%llu\r\n"
-                  "total_net_input_bytes:%llu\r\ntotal_net_output_bytes:%llu\r\n"
-                  "rejected_connections:%llu\r\ntotal_error_replies:%llu\r\n",
+    buf_putf(out,
+             "total_connections_received:%llu\r\ntotal_commands_processed:%llu\r\n"
+             "total_net_input_bytes:%llu\r\ntotal_net_output_bytes:%llu\r\n"
+             "rejected_connections:%llu\r\ntotal_error_replies:%llu\r\n",
              (unsigned long long)t->connections, (unsigned long long)t->commands,
              (unsigned long long)t->bytes_in, (unsigned long long)t->bytes_out,
              (unsigned long long)t->rejected, (unsigned long long)t->error_replies);
-    buf_putf(out, "expired_keys:%llu\r\nevicted_keys:0\r\nkeyspace_hits:%llu\r\n"
-                  "keyspace_misses:%llu\r\n",
+    buf_putf(out,
+             "expired_keys:%llu\r\nevicted_keys:0\r\nkeyspace_hits:%llu\r\n"
+             "keyspace_misses:%llu\r\n",
              (unsigned long long)t->expired_keys, (unsigned long long)t->keyspace_hits,
              (unsigned long long)t->keyspace_misses);
-    buf_putf(out, "forwarded_requests:%llu\r\nuncertain_replies:%llu\r\n"
-                  "refused_peers:%llu\r\nlog_syncs:%llu\r\nloop_turns:%llu\r\n",
+    buf_putf(out,
+             "forwarded_requests:%llu\r\nuncertain_replies:%llu\r\n"
+             "refused_peers:%llu\r\nlog_syncs:%llu\r\nloop_turns:%llu\r\n",
              (unsigned long long)t->forwarded, (unsigned long long)t->uncertain,
              (unsigned long long)t->peer_refused, (unsigned long long)t->syncs,
              (unsigned long long)t->turns);
@@ -117,8 +131,10 @@ static void section_replication(struct server *s, struct buf *out)
     for (uint32_t i = 0; i < s->n_slots; i++) {
         const struct shard *shard = s->all_slots[i]->shard;
         if (shard == NULL) continue;
-        if (shard_leads(shard)) leads++;
-        else follows++;
+        if (shard_leads(shard))
+            leads++;
+        else
+            follows++;
         position += shard_applied(shard).v;
     }
     for (uint32_t i = 0; i < s->meta.n_servers; i++) {
@@ -127,9 +143,10 @@ static void section_replication(struct server *s, struct buf *out)
         others++;
         reachable += peer_reachable(s, id);
     }
-    buf_putf(out, "role:master\r\nconnected_slaves:%u\r\nmaster_repl_offset:%llu\r\n"
-                  "servers_others:%u\r\nservers_reachable:%u\r\nshards_led:%u\r\n"
-                  "shards_followed:%u\r\n",
+    buf_putf(out,
+             "role:master\r\nconnected_slaves:%u\r\nmaster_repl_offset:%llu\r\n"
+             "servers_others:%u\r\nservers_reachable:%u\r\nshards_led:%u\r\n"
+             "shards_followed:%u\r\n",
              reachable, (unsigned long long)position, others, reachable, leads, follows);
 }
 
@@ -144,10 +161,11 @@ static void section_cpu(struct server *s, struct buf *out)
 
 static void section_cluster(struct server *s, struct buf *out)
 {
-    buf_putf(out, "cluster_enabled:0\r\ncluster_id:%016llx\r\ncluster_servers:%u\r\n"
-                  "cluster_keyspaces:%u\r\ncluster_shards:%u\r\n",
-             (unsigned long long)s->identity.cluster.v, s->meta.n_servers, s->meta.n_keyspaces,
-             s->meta.n_shards);
+    buf_putf(out,
+             "cluster_enabled:0\r\ncluster_id:%016llx\r\ncluster_servers:%u\r\n"
+             "cluster_keyspaces:%u\r\ncluster_shards:%u\r\n",
+             (unsigned long long)s->identity.cluster.v, s->meta.n_servers,
+             s->meta.n_keyspaces, s->meta.n_shards);
 }
 
 /* Of the shards that have a replica here. */
@@ -189,7 +207,8 @@ static bool is_asked(const char *name, const struct bytes *asked, uint32_t n)
     return n == 0;
 }
 
-void admin_info(struct server *s, const struct bytes *args, uint32_t n_args, struct reply *r)
+void admin_info(struct server *s, const struct bytes *args, uint32_t n_args,
+                struct reply *r)
 {
     struct buf text = buf_new(s->mem);
 

@@ -111,6 +111,9 @@ static void filled(struct server *s, struct answer *a)
     if (a->state != ANSWER_FILLING || c == NULL) return;
     check(c->n_filling > 0);
     c->n_filling--;
+    c->asked_bytes -= a->asked;
+    a->asked = 0;
+    if (c->choked) client_touch(s, c);
     if (c->n_filling > 0 || !c->draining) return;
     c->draining = false;
     client_go_on(s, c);
@@ -216,7 +219,8 @@ static struct answer *split(struct answer *a)
     return next;
 }
 
-static enum shard_gate_state gate_state(const struct slot *slot, const struct shard_gate *gate)
+static enum shard_gate_state gate_state(const struct slot *slot,
+                                        const struct shard_gate *gate)
 {
     if (gate->term.v == 0) return GATE_OPEN;
     return slot->shard == NULL ? GATE_LOST : shard_gate(slot->shard, gate);

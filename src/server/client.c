@@ -21,7 +21,9 @@ enum {
     IN_KEPT_BYTES = 64 * 1024,
     TURN_COMMANDS_MAX = 2000,
     TURN_BYTES_MAX = 4 << 20,
-    SEND_JOIN_BYTES = 64 * 1024,  /* answers are joined into one send up to this */
+    SEND_JOIN_BYTES = 64 * 1024, /* answers are joined into one send up to this */
+    FILLING_MAX = 1024,          /* requests of one client that others are to answer */
+    ASKED_BYTES_MAX = 64 << 20,  /* and how long they may be, but for the last */
     TLS_HANDSHAKE = 0x16,
 };
 
@@ -83,10 +85,14 @@ static void client_remove(struct server *s, struct client *c)
     check(!c->gone);
 
     c->gone = true;
-    if (c->prev != NULL) c->prev->next = c->next;
-    else s->first_client = c->next;
-    if (c->next != NULL) c->next->prev = c->prev;
-    else s->last_client = c->prev;
+    if (c->prev != NULL)
+        c->prev->next = c->next;
+    else
+        s->first_client = c->next;
+    if (c->next != NULL)
+        c->next->prev = c->prev;
+    else
+        s->last_client = c->prev;
     s->n_clients--;
     if (s->receiving == c) s->receiving = NULL;
 
@@ -180,8 +186,10 @@ static void say_and_close(struct server *s, struct client *c, const char *error)
 static void client_link(struct server *s, struct client *c)
 {
     c->prev = s->last_client;
-    if (s->last_client != NULL) s->last_client->next = c;
-    else s->first_client = c;
+    if (s->last_client != NULL)
+        s->last_client->next = c;
+    else
+        s->first_client = c;
     s->last_client = c;
     s->n_clients++;
     hmap_put(&s->clients, c->conn.v, c);
@@ -191,7 +199,8 @@ void server_client_open(struct server *s, struct conn_id conn, struct bytes addr
                         bool is_local_socket)
 {
     struct client *c = mem_zero(s->mem, sizeof *c);
-    const size_t len = address.len < sizeof c->address ? address.len : sizeof c->address - 1;
+    const size_t len = address.len < sizeof c->address ? address.len
+                                                       : sizeof c->address - 1;
 
     c->conn = conn;
     c->number = ++s->next_client;
@@ -264,8 +273,8 @@ static size_t unread(const struct client *c)
 
 static bool may_parse(const struct client *c)
 {
-    return !(c->blocked || c->held || c->draining || c->choked || c->closing || c->dropped ||
-             c->gone);
+    return !(c->blocked || c->held || c->draining || c->choked || c->closing ||
+             c->dropped || c->gone);
 }
 
 /* Room for what is missing of a large value, but no more at once than has come already: an
@@ -323,8 +332,27 @@ static struct resp_limits limits_of(const struct server *s, const struct client 
     const uint64_t most = s->config.limits.value_bytes_max;
 
     if (UNLIKELY(!c->authenticated))
-        return (struct resp_limits){RESP_UNAUTH_BULK_MAX, RESP_UNAUTH_ARGS_MAX, 64 * 1024};
+        return (struct resp_limits){RESP_UNAUTH_BULK_MAX, RESP_UNAUTH_ARGS_MAX,
+                                    64 * 1024};
     return (struct resp_limits){most, FORWARD_ARGS_MAX, 64 * 1024};
+}
+
+/* What a client may have under way, and what it may be owed, is bounded: past two
+ * halves of the bounds nothing more is begun for it, until it is under one. */
+static bool is_past(const struct server *s, const struct client *c, uint32_t halves)
+{
+    return c->owed_bytes > s->config.limits.client_output_pause_bytes / 2 * halves ||
+           c->n_filling >= FILLING_MAX / 2 * halves ||
+           c->asked_bytes > (uint64_t)ASKED_BYTES_MAX / 2 * halves;
+}
+
+static void note_asked(struct client *c, size_t len)
+{
+    struct answer *a = c->last_answer;
+
+    if (a == NULL || a->state != ANSWER_FILLING || a->asked > 0) return;
+    a->asked = len;
+    c->asked_bytes += len;
 }
 
 /* Carries out the commands of a run, within bounds; returns how many bytes were used. */
@@ -354,7 +382,8 @@ static size_t commands_run(struct server *s, struct client *c, struct bytes run)
         }
         at += parsed.used;
         session_command(s, c, parsed.args, parsed.n_args);
-        if (c->owed_bytes > s->config.limits.client_output_pause_bytes) c->choked = true;
+        note_asked(c, parsed.used);
+        if (UNLIKELY(is_past(s, c, 2))) c->choked = true;
     }
     return at;
 }
@@ -527,8 +556,9 @@ static void client_turn_end(struct server *s, struct client *c)
     const struct server_limits *limits = &s->config.limits;
 
     if (c->owed_bytes > limits->client_output_bytes_max)
-        client_drop(s, c, "more is owed to it than client-output-bytes-max; it must read "
-                          "its answers faster");
+        client_drop(s, c,
+                    "more is owed to it than client-output-bytes-max; it must read "
+                    "its answers faster");
     if (c->dropped) {
         client_close(s, c, c->why);
         return;
@@ -538,7 +568,7 @@ static void client_turn_end(struct server *s, struct client *c)
         client_close(s, c, "closed as asked or after an error");
         return;
     }
-    if (c->choked && c->owed_bytes <= limits->client_output_pause_bytes / 2) {
+    if (c->choked && !is_past(s, c, 1)) {
         c->choked = false;
         client_go_on(s, c);
     }
@@ -596,7 +626,8 @@ void client_note(struct client *c, struct group_id group, struct log_index index
     if (i == c->n_positions) {
         if (c->n_positions == c->positions_cap) {
             const uint32_t cap = c->positions_cap == 0 ? 4 : c->positions_cap * 2;
-            c->positions = mem_resize(mem, c->positions, c->positions_cap * sizeof *c->positions,
+            c->positions = mem_resize(mem, c->positions,
+                                      c->positions_cap * sizeof *c->positions,
                                       cap * sizeof *c->positions);
             c->positions_cap = cap;
         }

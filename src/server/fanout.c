@@ -21,15 +21,22 @@
 
 enum {
     PARTS_PER_TURN = 16,
-    SCAN_PARTS_MAX = 32,      /* shards that one SCAN looks into */
+    SCAN_PARTS_MAX = 32, /* shards that one SCAN looks into */
     CURSOR_PLACE_BITS = 52,
-    CURSOR_PLACE_CUT = 10,    /* low bits of a place that a cursor leaves out */
+    CURSOR_PLACE_CUT = 10, /* low bits of a place that a cursor leaves out */
     CURSOR_KEYSPACES = 1 << 12,
     PLACE_SLOT_SHIFT = 48,
 };
 #define KEYS_BYTES_MAX (UINT64_C(64) << 20)
 
-enum fanout_kind { FAN_SCAN = 1, FAN_KEYS, FAN_DBSIZE, FAN_RANDOMKEY, FAN_FLUSH, FAN_CREATE };
+enum fanout_kind {
+    FAN_SCAN = 1,
+    FAN_KEYS,
+    FAN_DBSIZE,
+    FAN_RANDOMKEY,
+    FAN_FLUSH,
+    FAN_CREATE
+};
 
 struct fanout_shard {
     struct group_id group;
@@ -41,21 +48,21 @@ struct fanout {
     enum fanout_kind kind;
     struct answer *answer;
     uint8_t resp;
-    struct buf text;          /* copies of the arguments */
+    struct buf text; /* copies of the arguments */
     struct bytes *args;
     uint32_t n_args;
     struct fanout_shard *shards;
     uint32_t n_shards, at, first; /* first: RANDOMKEY begins there */
     uint32_t parts;
     uint64_t place, count;
-    bool second_pattern;      /* CREATE: "{name:*" follows "name:*" */
+    bool second_pattern; /* CREATE: "{name:*" follows "name:*" */
     /* The part that came back. */
     struct buf part;
     enum outcome outcome;
     /* What was gathered. */
     struct buf keys;
     uint64_t n_keys;
-    struct fanout *next;      /* in server->fanouts */
+    struct fanout *next; /* in server->fanouts */
     struct fanout *all_next, **all_prev;
 };
 
@@ -184,9 +191,9 @@ static void walk_submit(struct server *s, struct fanout *f, struct bytes pattern
 {
     char place[I64_TEXT_MAX];
     const struct bytes args[6] = {
-        BYTES_OF("SCAN"),
-        {(const uint8_t *)place, format_i64(place, (int64_t)f->place)},
-        BYTES_OF("MATCH"), pattern, BYTES_OF("COUNT"), BYTES_OF("4096"),
+        BYTES_OF("SCAN"),  {(const uint8_t *)place, format_i64(place, (int64_t)f->place)},
+        BYTES_OF("MATCH"), pattern,
+        BYTES_OF("COUNT"), BYTES_OF("4096"),
     };
     part_submit(s, f, args, 6);
 }
@@ -196,7 +203,8 @@ static void scan_submit(struct server *s, struct fanout *f)
     char place[I64_TEXT_MAX];
     const struct bytes cursor = f->args[1];
 
-    f->args[1] = (struct bytes){(const uint8_t *)place, format_i64(place, (int64_t)f->place)};
+    f->args[1] = (struct bytes){(const uint8_t *)place,
+                                format_i64(place, (int64_t)f->place)};
     part_submit(s, f, f->args, f->n_args);
     f->args[1] = cursor;
 }
@@ -204,8 +212,9 @@ static void scan_submit(struct server *s, struct fanout *f)
 static void create_submit(struct server *s, struct fanout *f)
 {
     char pattern[META_NAME_MAX + 8];
-    const int len = snprintf(pattern, sizeof pattern, "%s%.*s:*", f->second_pattern ? "{" : "",
-                             (int)f->args[2].len, (const char *)f->args[2].at);
+    const int len = snprintf(pattern, sizeof pattern, "%s%.*s:*",
+                             f->second_pattern ? "{" : "", (int)f->args[2].len,
+                             (const char *)f->args[2].at);
 
     check(len > 0 && (size_t)len < sizeof pattern);
     walk_submit(s, f, (struct bytes){(const uint8_t *)pattern, (size_t)len});
@@ -247,7 +256,8 @@ static bool head_read(struct cursor *in, uint8_t sign, int64_t *out)
     const uint8_t *cr = left > 0 ? memchr(in->at, '\r', left) : NULL;
 
     if (cr == NULL || in->at[0] != sign || in->end - cr < 2) return false;
-    if (!parse_i64((struct bytes){in->at + 1, (size_t)(cr - in->at) - 1}, out)) return false;
+    if (!parse_i64((struct bytes){in->at + 1, (size_t)(cr - in->at) - 1}, out))
+        return false;
     in->at = cr + 2;
     return true;
 }
@@ -349,8 +359,9 @@ static void create_end(struct server *s, struct fanout *f)
 
     if (f->n_keys > 0) {
         char text[160];
-        snprintf(text, sizeof text, "KEYSEXIST %llu keys of default begin with this name; "
-                                    "delete or move them first",
+        snprintf(text, sizeof text,
+                 "KEYSEXIST %llu keys of default begin with this name; "
+                 "delete or move them first",
                  (unsigned long long)f->n_keys);
         reply_error(&r, text);
         end_bytes(s, f, (struct bytes){NULL, 0});
@@ -391,9 +402,12 @@ static void walk_step(struct server *s, struct fanout *f)
     }
     buf_put(&f->keys, part.keys.at, part.keys.len);
     f->n_keys += part.n_keys;
-    if (f->kind == FAN_SCAN) scan_step(s, f, &part);
-    else if (f->kind == FAN_KEYS) keys_step(s, f, &part);
-    else create_step(s, f, &part);
+    if (f->kind == FAN_SCAN)
+        scan_step(s, f, &part);
+    else if (f->kind == FAN_KEYS)
+        keys_step(s, f, &part);
+    else
+        create_step(s, f, &part);
 }
 
 static void dbsize_step(struct server *s, struct fanout *f)
@@ -496,7 +510,8 @@ static bool cursor_parse(struct bytes text, uint64_t *out)
 }
 
 /* Shards before the cursor's place are behind us. */
-static void scan_skip(struct server *s, struct fanout *f, uint32_t ordinal, uint64_t place)
+static void scan_skip(struct server *s, struct fanout *f, uint32_t ordinal,
+                      uint64_t place)
 {
     const uint64_t slot = place >> PLACE_SLOT_SHIFT;
 
@@ -515,7 +530,8 @@ static uint64_t scan_count(const struct bytes *args, uint32_t n_args)
     int64_t count = 10;
 
     for (uint32_t i = 2; i + 1 < n_args; i += 2)
-        if (bytes_equal_nocase(args[i], "count") && !parse_i64(args[i + 1], &count)) break;
+        if (bytes_equal_nocase(args[i], "count") && !parse_i64(args[i + 1], &count))
+            break;
     return count > 0 ? (uint64_t)count : 1;
 }
 
@@ -542,9 +558,8 @@ static bool scan_begin(struct server *s, struct fanout *f)
 
 static bool flush_begin(struct server *s, struct fanout *f)
 {
-    if (f->n_args > 2 ||
-        (f->n_args == 2 && !bytes_equal_nocase(f->args[1], "async") &&
-         !bytes_equal_nocase(f->args[1], "sync"))) {
+    if (f->n_args > 2 || (f->n_args == 2 && !bytes_equal_nocase(f->args[1], "async") &&
+                          !bytes_equal_nocase(f->args[1], "sync"))) {
         end_outcome(s, f, OUTCOME_SYNTAX);
         return false;
     }
@@ -566,7 +581,8 @@ static bool is_name(struct bytes name)
 
 static bool create_begin(struct server *s, struct fanout *f)
 {
-    const struct meta_keyspace *whole = meta_keyspace_named(&s->meta, BYTES_OF("default"));
+    const struct meta_keyspace *whole = meta_keyspace_named(&s->meta,
+                                                            BYTES_OF("default"));
 
     if (whole != NULL) shards_list(s, f, 0, whole->id);
     if (is_name(f->args[2]) && meta_keyspace_named(&s->meta, f->args[2]) == NULL &&

@@ -271,7 +271,9 @@ static void conn_is_up(struct server *s, struct peer_conn *c)
     struct peer *p = peer_get(s, c->id);
     p->heard = s->now;
     p->incarnation = c->incarnation;
-    if (c->dialed || (p->way == NULL && p->address.len == 0)) {
+    /* Without an address to dial, the newest connection from there is the way back: an
+     * older one may already be closing. */
+    if (c->dialed || p->address.len == 0) {
         p->way = c;
         p->dial_tries = 0;
         for (uint32_t i = 0; i < s->n_slots; i++)
@@ -413,7 +415,8 @@ static bool on_raft(struct server *s, const struct peer_conn *c, const struct me
     if (!raft_msg_decode(m->body, &msg, s->entries, SERVER_ENTRIES_MAX)) return false;
     if (msg.from.v != c->id.v || msg.to.v != s->identity.server.v) return false;
     struct slot *slot = server_slot_find(s, m->group);
-    if (slot == NULL || slot->shard == NULL) return true; /* not placed here yet, or no more */
+    if (slot == NULL || slot->shard == NULL || slot->retiring != RETIRE_NOT)
+        return true; /* not placed here yet, or no more */
     shard_receive(slot->shard, &msg, s->now);
     slot_touch(s, slot);
     return true;
@@ -435,7 +438,7 @@ static bool on_message(struct server *s, struct peer_conn *c, const struct messa
         request_reply(s, c->id, &reply);
         return true;
     }
-    case MESSAGE_STATUS: return true;
+    case MESSAGE_STATUS: return retire_message(s, c->id, m->group, m->body);
     case MESSAGE_KIND_END: break;
     }
     return false;

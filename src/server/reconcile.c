@@ -115,8 +115,12 @@ static void make_replica(struct server *s, struct group_id group, const struct m
     if (slot->shard != NULL) return;
     const struct shard_config config = reconcile_shard_config(s, group);
     slot->shard = shard_new(&config, s->now);
-    /* One server alone begins a new group, and only once: its record says who. */
-    if (target != NULL && target->founder.v == s->identity.server.v) {
+    if (retire_was_here(s, group)) {
+        /* It has forgotten what it held and promised as a member.  A snapshot from long ago
+         * may name it the only voter: it counts for nothing until a leader clears it. */
+        shard_doubt(slot->shard);
+    } else if (target != NULL && target->founder.v == s->identity.server.v) {
+        /* One server alone begins a new group, and only once: its record says who. */
         const struct raft_config members = config_of_voters(target);
         shard_found(slot->shard, &members, target->epoch);
     }
@@ -281,7 +285,7 @@ static bool caught_up(void *ctx, struct server_id id)
 
 static void move_members(struct server *s, struct slot *slot)
 {
-    if (slot->shard == NULL || !shard_leads(slot->shard)) return;
+    if (slot->shard == NULL || slot->retiring != RETIRE_NOT || !shard_leads(slot->shard)) return;
     const struct meta_shard *target = meta_shard(&s->meta, slot->group);
     struct raft_info info;
     raft_info(shard_raft(slot->shard), &info);
@@ -297,6 +301,7 @@ void reconcile_turn(struct server *s)
 {
     if (s->meta_rebuild) rebuild(s);
     follow_view(s);
+    retire_turn(s);
     if (s->now.ns < s->plan_at.ns || s->phase == PHASE_STOPPING) return;
     s->plan_at.ns = s->now.ns + PLAN_MS * MS_NS;
     plan(s);

@@ -557,6 +557,8 @@ static bool read_at_replica(struct server *s, struct slot *slot, struct request 
         return true;
     }
     if (r->read != READ_LINEARIZABLE || !replica_can_read(slot)) return false;
+    /* A leader that is not ready yet numbers its rounds otherwise: wait until it is. */
+    if (shard_leader(slot->shard).v == s->identity.server.v) return false;
     const struct term term = shard_term(slot->shard);
     if (c != NULL && !may_go(c, r->group, s->identity.server, term)) return false;
     r->round = shard_read_round(slot->shard, s->now);
@@ -569,7 +571,7 @@ static bool read_at_replica(struct server *s, struct slot *slot, struct request 
 
 static bool leads_here(const struct slot *slot)
 {
-    return slot->shard != NULL && shard_leads(slot->shard);
+    return slot->shard != NULL && slot->retiring == RETIRE_NOT && shard_leads(slot->shard);
 }
 
 /* Not in any list when called.  True: it is on its way, done, or gone. */

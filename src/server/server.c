@@ -208,6 +208,7 @@ struct server *server_new(const struct server_config *config, struct instant now
 static void slots_free(struct server *s)
 {
     for (uint32_t i = 0; i < s->n_slots; i++) {
+        retire_free(s, s->all_slots[i]);
         if (s->all_slots[i]->shard != NULL) shard_free(s->all_slots[i]->shard);
         mem_free(s->mem, s->all_slots[i], sizeof *s->all_slots[i]);
     }
@@ -304,6 +305,7 @@ void server_job_done(struct server *s, struct kv_job *job, int error)
     s->config.kv.ops->reader_renew(s->config.kv.engine, s->kv_reader);
     for (uint32_t i = 0; i < s->n_slots; i++) {
         struct slot *slot = s->all_slots[i];
+        if (retire_job_done(s, slot, job, error)) return;
         if (slot->shard == NULL || !shard_owns_job(slot->shard, job)) continue;
         shard_job_done(slot->shard, job, error, s->now);
         if (error != 0)
@@ -357,6 +359,10 @@ static void syncing_turn(struct server *s)
     uint32_t kept = 0;
     for (uint32_t i = 0; i < s->n_syncing; i++) {
         struct slot *slot = s->syncing[i];
+        if (slot->shard == NULL) {
+            slot->syncing = false;
+            continue;
+        }
         shard_durable(slot->shard, s->durable, s->now);
         slot_touch(s, slot);
         if (shard_syncing(slot->shard)) s->syncing[kept++] = slot;
@@ -396,6 +402,10 @@ static void slot_step(struct server *s, struct slot *slot)
 {
     if (slot->shard == NULL) {
         requests_slot_turn(s, slot);
+        return;
+    }
+    if (slot->retiring != RETIRE_NOT) {
+        retire_step(s, slot);
         return;
     }
     struct shard_out out;
@@ -485,14 +495,16 @@ static void sooner(struct instant *wake, struct instant other)
 static struct instant wake_of(struct server *s, bool more)
 {
     if (more) return s->now;
-    struct instant wake = s->next_sweep;
+    struct instant wake = {s->now.ns + SWEEP_MS * MS_NS};
     const struct heap_node *node = heap_min(&s->timers);
     if (node != NULL) sooner(&wake, (struct instant){node->key});
+    sooner(&wake, s->next_sweep);
     node = heap_min(&s->slot_timers);
     if (node != NULL) sooner(&wake, (struct instant){node->key});
     sooner(&wake, s->wal_wake);
     sooner(&wake, peers_wake(s));
-    if (s->phase == PHASE_JOINING && s->join_conn == NULL) sooner(&wake, s->join_at);
+    const bool asks = s->phase == PHASE_JOINING && s->identity.server.v == 0;
+    if (asks && s->join_conn == NULL) sooner(&wake, s->join_at);
     return wake;
 }
 

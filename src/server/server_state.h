@@ -3,12 +3,15 @@
  *
  *   client.c    connections of clients: parse, answers in order, flush
  *   session.c   commands about the connection: HELLO, AUTH, CLIENT, MULTI, WATCH ...
- *   admin.c     commands about the server and the cluster: INFO, CONFIG, CLUSTER, SHARD ...
+ *   session_client.c  CLIENT
+ *   admin.c     commands about the server and the cluster: admin_config.c CONFIG,
+ *               admin_info.c INFO, admin_cluster.c CLUSTER and SHARD LIST
  *   fanout.c    commands that every shard answers a part of: SCAN, KEYS, DBSIZE, FLUSHALL ...
  *   request.c   where a request goes: evaluated here, forwarded, or waiting for a leader
  *   answer.c    what is owed to someone, and the gate it waits for
  *   peer.c      connections between servers: dial, handshake, frames
  *   start.c     identity, founding, joining, recovery
+ *   retire.c    replicas that are not to be here any more
  *   reconcile.c the meta shard's view, replicas that should be here, growth
  *   server.c    events in, actions out, the turn
  *
@@ -55,6 +58,7 @@ struct answer {
     struct buf bytes;
     uint64_t sent;           /* of bytes, already on their way */
     uint64_t counted;        /* of bytes, in client->owed_bytes */
+    uint64_t asked;          /* bytes of its request, in client->asked_bytes while FILLING */
     uint64_t mark;           /* where the reply being written begins: answer_for_gate() */
     bool mute;               /* CLIENT REPLY: the client is not told */
     bool in_flight;          /* given to the world in a SEND: may not be grown or moved */
@@ -128,6 +132,8 @@ struct slot {
     bool syncing;               /* in server->syncing: waits for the log */
     struct instant config_tried;
     bool loading;               /* a wal_read for it is under way */
+    enum { RETIRE_NOT = 0, RETIRE_WAIT, RETIRE_BURY, RETIRE_DROP } retiring; /* retire.c */
+    struct kv_job *retire_job;
 };
 
 /* ---- clients ---- */
@@ -171,7 +177,7 @@ struct client {
     bool draining;              /* likewise, until no answer is FILLING any more */
     bool dropped;               /* to be removed at the end of the turn */
     bool gone;                  /* removed; kept while the world or a list has it */
-    bool choked;                /* too much is owed: parse on when half of it has left */
+    bool choked;                /* too much is owed or asked: parse on at half of that */
     const char *why;            /* dropped: for the log */
     size_t want;                /* the parser: how long what is in `in` must get at least */
     bool going_on;              /* in server->going_on: more to parse in the next turn */
@@ -199,6 +205,7 @@ struct client {
 
     struct answer *answers, *last_answer;
     uint32_t n_filling;         /* answers that are FILLING */
+    uint64_t asked_bytes;       /* of their requests */
     struct {                    /* WAIT: over positions[], while held */
         uint32_t at;
         int64_t wanted, copies;
@@ -311,7 +318,7 @@ struct server {
     struct meta meta;
     bool meta_rebuild;           /* the meta shard's state was replaced whole */
     uint64_t meta_seen;          /* version of the view that placement was compared with */
-    struct instant plan_at;
+    struct instant plan_at, retire_at;
 
     struct hmap slots;           /* group -> struct slot */
     struct slot **all_slots;
@@ -525,3 +532,13 @@ struct shard_config reconcile_shard_config(struct server *s, struct group_id gro
 void reconcile_effect(void *ctx, const struct effect *e);
 void reconcile_reset(void *ctx);
 void reconcile_begin(struct server *s); /* the log is open */
+
+/* ---- retire.c ---- */
+void retire_begin(struct server *s, struct slot *slot);
+void retire_step(struct server *s, struct slot *slot);
+bool retire_job_done(struct server *s, struct slot *slot, struct kv_job *job, int error);
+MUST_USE bool retire_message(struct server *s, struct server_id from, struct group_id group,
+                             struct bytes body); /* false: malformed */
+void retire_turn(struct server *s);
+bool retire_was_here(const struct server *s, struct group_id group);
+void retire_free(struct server *s, struct slot *slot);

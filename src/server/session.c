@@ -73,7 +73,8 @@ static void unknown_subcommand(struct server *s, struct client *c,
         snprintf(text, sizeof text, "ERR wrong number of arguments for '%s' command",
                  container->name);
     } else {
-        const int n = (int)(args[1].len < UNKNOWN_TEXT_MAX ? args[1].len : UNKNOWN_TEXT_MAX);
+        const int n = (int)(args[1].len < UNKNOWN_TEXT_MAX ? args[1].len
+                                                           : UNKNOWN_TEXT_MAX);
         snprintf(text, sizeof text, "ERR unknown subcommand '%.*s'. Try %s HELP.", n,
                  (const char *)args[1].at, upper);
     }
@@ -91,8 +92,9 @@ static void unknown_command(struct server *s, struct client *c, const struct byt
                             uint32_t n_args)
 {
     if (is_http(args)) {
-        client_drop(s, c, "it speaks HTTP; somebody may be using a browser of yours to send "
-                          "commands here (cross-protocol scripting)");
+        client_drop(s, c,
+                    "it speaks HTTP; somebody may be using a browser of yours to send "
+                    "commands here (cross-protocol scripting)");
         return;
     }
     struct buf text = buf_new(s->mem);
@@ -127,7 +129,8 @@ static bool secrets_equal(struct bytes given, struct bytes secret)
     uint32_t differ = given.len != secret.len;
 
     for (size_t i = 0; i < given.len; i++)
-        differ |= (uint32_t)(given.at[i] ^ (secret.len > 0 ? secret.at[i % secret.len] : 0));
+        differ |= (uint32_t)(given.at[i] ^
+                             (secret.len > 0 ? secret.at[i % secret.len] : 0));
     return differ == 0;
 }
 
@@ -140,22 +143,25 @@ static bool authenticate(struct server *s, struct client *c, struct bytes user,
     if (!right || !bytes_equal(user, BYTES_OF("default"))) {
         server_log(s, LOG_WARNING, "client %llu at %s gave a wrong user or password",
                    (unsigned long long)c->number, c->address);
-        session_error(s, c, "WRONGPASS invalid username-password pair or user is disabled.");
+        session_error(s, c,
+                      "WRONGPASS invalid username-password pair or user is disabled.");
         return false;
     }
     c->authenticated = true;
     return true;
 }
 
-static void auth(struct server *s, struct client *c, const struct bytes *args, uint32_t n_args)
+static void auth(struct server *s, struct client *c, const struct bytes *args,
+                 uint32_t n_args)
 {
     if (n_args > 3) {
         session_outcome(s, c, OUTCOME_SYNTAX);
         return;
     }
     if (n_args == 2 && s->config.password.len == 0) {
-        session_error(s, c, "ERR AUTH <password> called without any password configured for "
-                            "the default user. Are you sure your configuration is correct?");
+        session_error(s, c,
+                      "ERR AUTH <password> called without any password configured for "
+                      "the default user. Are you sure your configuration is correct?");
         return;
     }
     const struct bytes user = n_args == 3 ? args[1] : BYTES_OF("default");
@@ -212,10 +218,11 @@ static void hello(struct server *s, struct client *c, const struct bytes *args,
     }
     if (o.auth && !authenticate(s, c, o.user, o.password)) return;
     if (!c->authenticated) {
-        session_error(s, c, "NOAUTH HELLO must be called with the client already "
-                            "authenticated, otherwise the HELLO <proto> AUTH <user> <pass> "
-                            "option can be used to authenticate the client and select the "
-                            "RESP protocol version at the same time");
+        session_error(s, c,
+                      "NOAUTH HELLO must be called with the client already "
+                      "authenticated, otherwise the HELLO <proto> AUTH <user> <pass> "
+                      "option can be used to authenticate the client and select the "
+                      "RESP protocol version at the same time");
         return;
     }
     if (o.named && !session_name_set(s, c, o.name)) return;
@@ -331,8 +338,9 @@ static void multi(struct server *s, struct client *c)
 static enum policy_read read_of(const struct server *s, struct group_id group)
 {
     const struct meta_shard *shard = meta_shard(&s->meta, group);
-    const struct meta_keyspace *k =
-        shard == NULL ? NULL : meta_keyspace(&s->meta, shard->keyspace);
+    const struct meta_keyspace *k = shard == NULL
+                                        ? NULL
+                                        : meta_keyspace(&s->meta, shard->keyspace);
     return k == NULL ? READ_LINEARIZABLE : k->policy.read;
 }
 
@@ -403,8 +411,8 @@ static void watches_keep(struct client *c, struct forward f, struct bytes positi
     }
 }
 
-static void watched(struct server *s, struct request *r, const struct forward_reply *reply,
-                    enum outcome o)
+static void watched(struct server *s, struct request *r,
+                    const struct forward_reply *reply, enum outcome o)
 {
     struct answer *a = r->answer;
     struct client *c = a->client;
@@ -564,7 +572,8 @@ static void wait(struct server *s, struct client *c, const struct bytes *args)
 {
     int64_t wanted, ms;
 
-    if (!parse_i64(args[1], &wanted) || !parse_i64(args[2], &ms) || ms > INT64_MAX / 1000000) {
+    if (!parse_i64(args[1], &wanted) || !parse_i64(args[2], &ms) ||
+        ms > INT64_MAX / 1000000) {
         session_outcome(s, c, OUTCOME_NOT_INT);
         return;
     }
@@ -583,8 +592,8 @@ static void wait(struct server *s, struct client *c, const struct bytes *args)
 
 /* ---- KEYSPACE ---- */
 
-static void meta_done(struct server *s, struct request *r, const struct forward_reply *reply,
-                      enum outcome o)
+static void meta_done(struct server *s, struct request *r,
+                      const struct forward_reply *reply, enum outcome o)
 {
     struct answer *a = r->answer;
 
@@ -737,7 +746,8 @@ static bool is_of_multi(const struct command *command)
     return false;
 }
 
-bool session_waits_for_all(const struct client *c, const struct bytes *args, uint32_t n_args)
+bool session_waits_for_all(const struct client *c, const struct bytes *args,
+                           uint32_t n_args)
 {
     const struct command *container;
     const struct command *command = command_find(args, n_args, &container);

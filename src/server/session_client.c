@@ -20,8 +20,9 @@ static void keep(char to[CLIENT_NAME_MAX + 1], struct bytes text)
 bool session_name_set(struct server *s, struct client *c, struct bytes name)
 {
     if (!is_plain(name)) {
-        session_error(s, c, "ERR Client names cannot contain spaces, newlines or special "
-                            "characters.");
+        session_error(s, c,
+                      "ERR Client names cannot contain spaces, newlines or special "
+                      "characters.");
         return false;
     }
     if (name.len > CLIENT_NAME_MAX) {
@@ -39,15 +40,17 @@ static void setinfo(struct server *s, struct client *c, const struct bytes *args
     if (!is_name && !bytes_equal_nocase(args[2], "lib-ver")) {
         struct reply r = answer_now(c);
         reply_errorf(&r, "ERR Unrecognized option '%.*s'",
-                     (int)(args[2].len < 64 ? args[2].len : 64), (const char *)args[2].at);
+                     (int)(args[2].len < 64 ? args[2].len : 64),
+                     (const char *)args[2].at);
         answer_now_done(s, c);
         return;
     }
     if (!is_plain(args[3]) || args[3].len > CLIENT_NAME_MAX) {
-        session_error(s, c, is_name ? "ERR lib-name cannot contain spaces, newlines or special "
-                                      "characters, nor be longer than 64 bytes."
-                                    : "ERR lib-ver cannot contain spaces, newlines or special "
-                                      "characters, nor be longer than 64 bytes.");
+        session_error(s, c,
+                      is_name ? "ERR lib-name cannot contain spaces, newlines or special "
+                                "characters, nor be longer than 64 bytes."
+                              : "ERR lib-ver cannot contain spaces, newlines or special "
+                                "characters, nor be longer than 64 bytes.");
         return;
     }
     keep(is_name ? c->lib_name : c->lib_ver, args[3]);
@@ -72,22 +75,31 @@ static void line(const struct server *s, const struct client *c, struct buf *out
     const struct bytes laddr = s->config.advertise_client;
     char flags[4] = "N";
 
-    if (c->multi) flags[0] = 'x';
-    else if (c->blocked || c->held || c->draining) flags[0] = 'b';
-    else if (c->closing) flags[0] = 'c';
-    else if (c->local) flags[0] = 'U';
-    buf_putf(out, "id=%llu addr=%s laddr=%.*s fd=%llu name=%s age=%llu idle=%llu flags=%s ",
+    if (c->multi)
+        flags[0] = 'x';
+    else if (c->blocked || c->held || c->draining)
+        flags[0] = 'b';
+    else if (c->closing)
+        flags[0] = 'c';
+    else if (c->local)
+        flags[0] = 'U';
+    buf_putf(out,
+             "id=%llu addr=%s laddr=%.*s fd=%llu name=%s age=%llu idle=%llu flags=%s ",
              (unsigned long long)c->number, c->address, (int)laddr.len,
              laddr.len > 0 ? (const char *)laddr.at : "", (unsigned long long)c->conn.v,
              c->name, age, idle, flags);
-    buf_putf(out, "db=0 sub=0 psub=0 ssub=0 multi=%d qbuf=%zu qbuf-free=%zu argv-mem=0 "
-                  "multi-mem=%zu rbs=0 rbp=0 obl=0 oll=%u omem=%llu tot-mem=%llu ",
-             c->multi ? (int)c->n_queued : -1, c->in.len - c->in_at, c->in.cap - c->in.len,
-             c->queue.len, answers_count(c), (unsigned long long)c->owed_bytes,
+    buf_putf(out,
+             "db=0 sub=0 psub=0 ssub=0 multi=%d qbuf=%zu qbuf-free=%zu argv-mem=0 "
+             "multi-mem=%zu rbs=0 rbp=0 obl=0 oll=%u omem=%llu tot-mem=%llu ",
+             c->multi ? (int)c->n_queued : -1, c->in.len - c->in_at,
+             c->in.cap - c->in.len, c->queue.len, answers_count(c),
+             (unsigned long long)c->owed_bytes,
              (unsigned long long)(sizeof *c + c->in.cap + c->queue.cap + c->owed_bytes));
-    buf_putf(out, "events=%s cmd=%s user=default redir=-1 resp=%u lib-name=%s lib-ver=%s\n",
-             c->send_busy ? "rw" : "r", c->last_command == NULL ? "NULL" : c->last_command->name,
-             c->resp, c->lib_name, c->lib_ver);
+    buf_putf(out,
+             "events=%s cmd=%s user=default redir=-1 resp=%u lib-name=%s lib-ver=%s\n",
+             c->send_busy ? "rw" : "r",
+             c->last_command == NULL ? "NULL" : c->last_command->name, c->resp,
+             c->lib_name, c->lib_ver);
 }
 
 static bool is_listed(const struct client *c, const struct bytes *ids, uint32_t n_ids)
@@ -128,12 +140,13 @@ static void unknown_type(struct server *s, struct client *c, struct bytes type)
 {
     struct reply r = answer_now(c);
 
-    reply_errorf(&r, "ERR Unknown client type '%.*s'", (int)(type.len < 64 ? type.len : 64),
-                 (const char *)type.at);
+    reply_errorf(&r, "ERR Unknown client type '%.*s'",
+                 (int)(type.len < 64 ? type.len : 64), (const char *)type.at);
     answer_now_done(s, c);
 }
 
-static void list(struct server *s, struct client *c, const struct bytes *args, uint32_t n_args)
+static void list(struct server *s, struct client *c, const struct bytes *args,
+                 uint32_t n_args)
 {
     if (n_args == 2) {
         reply_lines(s, c, NULL, 0);
@@ -202,9 +215,12 @@ static const char *kill_option(struct kill *k, struct bytes name, struct bytes v
         if (!parse_i64(value, &k->age_s)) return outcome_row(OUTCOME_NOT_INT)->text;
         k->by_age = true;
     } else if (bytes_equal_nocase(name, "skipme")) {
-        if (bytes_equal_nocase(value, "yes")) k->skip_me = true;
-        else if (bytes_equal_nocase(value, "no")) k->skip_me = false;
-        else return outcome_row(OUTCOME_SYNTAX)->text;
+        if (bytes_equal_nocase(value, "yes"))
+            k->skip_me = true;
+        else if (bytes_equal_nocase(value, "no"))
+            k->skip_me = false;
+        else
+            return outcome_row(OUTCOME_SYNTAX)->text;
     } else {
         return outcome_row(OUTCOME_SYNTAX)->text;
     }
@@ -217,7 +233,8 @@ static bool is_meant(const struct server *s, const struct kill *k, const struct 
     if (k->by_id && (uint64_t)k->id != c->number) return false;
     if (k->by_address && !bytes_equal(k->address, bytes_of_str(c->address))) return false;
     if (k->by_local && !bytes_equal(k->local, s->config.advertise_client)) return false;
-    if (k->by_age && (int64_t)((s->now.ns - c->born.ns) / SEC_NS) < k->age_s) return false;
+    if (k->by_age && (int64_t)((s->now.ns - c->born.ns) / SEC_NS) < k->age_s)
+        return false;
     return true;
 }
 
@@ -352,8 +369,9 @@ static void reply_name(struct server *s, struct client *c)
     answer_now_done(s, c);
 }
 
-void session_client_command(struct server *s, struct client *c, const struct command *command,
-                            const struct bytes *args, uint32_t n_args)
+void session_client_command(struct server *s, struct client *c,
+                            const struct command *command, const struct bytes *args,
+                            uint32_t n_args)
 {
     switch ((int)command->id) {
     case COMMAND_CLIENT_ID: reply_number(s, c); return;

@@ -124,7 +124,15 @@ static void load_shards(struct server *s)
 
 static void restore(struct server *s, const struct wal_record *r)
 {
-    if (r->kind == WAL_MARK || r->kind == WAL_FORGET) return;
+    if (r->kind == WAL_MARK) return;
+    if (r->kind == WAL_FORGET) { /* what came before belongs to a life that has ended */
+        struct slot *slot = server_slot_find(s, r->group);
+        if (slot == NULL || slot->shard == NULL) return;
+        shard_free(slot->shard);
+        slot->shard = NULL;
+        slot_with_shard(s, r->group);
+        return;
+    }
     shard_restore(slot_with_shard(s, r->group)->shard, r);
 }
 

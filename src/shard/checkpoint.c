@@ -29,6 +29,11 @@ bool shard_owns_job(const struct shard *s, const struct kv_job *job)
     return s->job == job;
 }
 
+bool shard_busy(const struct shard *s)
+{
+    return s->job != NULL;
+}
+
 static void start(struct shard *s, struct kv_job *job, int kind, struct shard_out *out)
 {
     check(s->job == NULL && out->job == NULL);

@@ -410,8 +410,10 @@ void shard_turn_end(struct shard *s, struct wal *wal, struct instant now, struct
     s->ready = s->lead_term.v != 0 && info.ready && info.applied.v == s->applied.v;
     out->progressed = r.role_changed || confirmed || r.n_reads > 0 ||
                       s->applied.v != applied_before.v || s->ready != ready_before;
-    const uint64_t cut = info.first.v - 1;
-    if (info.first.v > 0 && cut > s->released.v) out->released = s->released = (struct log_index){cut};
+    /* What is checkpointed is not needed; the log keeps some of it all the same, for followers
+     * that are a little behind, by its own bound in bytes. */
+    const struct log_index base = store_base(s->store).index;
+    if (base.v > s->released.v) out->released = s->released = base;
     out->wake = sooner(r.wake, transfer_wake(s));
     if (s->retry_at.ns != 0) out->wake = sooner(out->wake, s->retry_at);
     if (s->applied.v < r.commit.v && !s->install.active) out->wake = now;

@@ -118,6 +118,7 @@ uint32_t shard_copies(const struct shard *s, struct log_index index);
 /* ---- the rest of the world ---- */
 /* Proposes the deletion of some keys that are due; true if it did.  At the leader. */
 bool shard_expire(struct shard *s, struct wall now);
+bool shard_busy(const struct shard *s); /* a job is under way */
 /* Whether something of this shard waits for the log. */
 bool shard_syncing(const struct shard *s);
 

@@ -269,6 +269,12 @@ static bool hunt_done(void *ctx, uint32_t i, const struct run_order *order,
 
     (void)i;
     if (report->verdict != REPORT_FAILED || h->caught) return !h->caught;
+    /* It is the mutant that must have been caught: without it the same run passes. */
+    struct run_order sound = *order;
+    struct report r;
+    sound.mutant = (struct server_mutant){0};
+    run_in_child(&sound, &r);
+    if (r.verdict != REPORT_PASSED) return true;
     h->caught = true;
     h->plan = order->plan;
     h->seed = order->seed;

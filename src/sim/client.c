@@ -610,9 +610,22 @@ static void take_told(struct clients *cs, struct object *o, struct linear_op *op
     }
 }
 
+static void say_answer(const struct client *c, const struct pending *p,
+                       const struct answer_read *a)
+{
+    struct world *w = c->all->world;
+    const struct bytes b = a->parts[0].b;
+
+    world_say(w, "     client %u, %s of op %u at %.3f ms: s%u says %c%.*s", c->index,
+              p->object->key, p->op, (double)p->asked_ns / 1e6, c->target + 1,
+              a->parts[0].type, (int)(b.len < 60 ? b.len : 60), (const char *)b.at);
+}
+
 static void end_single(struct client *c, const struct pending *p, const struct answer_read *a)
 {
     struct clients *cs = c->all;
+
+    say_answer(c, p, a);
 
     if (a->parts[0].type == '-') {
         op_end(cs, p->object, p->op, state_of_error(cs, a->parts[0].b));
@@ -631,6 +644,7 @@ static void end_exec(struct client *c, const struct pending *p, const struct ans
     const struct answer_part *first = &a->parts[0];
 
     c->alone = false;
+    say_answer(c, p, a);
     if (first->type == '-') {
         op_end(cs, o, p->op, state_of_error(cs, first->b));
         return;

@@ -49,6 +49,29 @@ const struct plan plans[] = {
         .n_marks = 6,
     },
     {
+        .name = "pauses", .about = "leaders that stand still and wake with requests waiting",
+        .machines = 3, .shards = 1, .storm_ms = 30000,
+        .net_us_low = 100, .net_us_high = 3000, .sync_us_low = 100, .sync_us_high = 3000,
+        .faults = {
+            {FAULT_PAUSE, 4, 12, 1500, 6000, 0, 0}, {FAULT_CUT_BOTH, 0, 3, 1000, 5000, 0, 0},
+            {FAULT_FAILOVER, 0, 3, 0, 0, 0, 0},
+        },
+        .marks = {MARK_pauses, MARK_elections, MARK_answered},
+        .n_marks = 3,
+    },
+    {
+        .name = "elections", .about = "five servers, slow disks and links, power cuts of an "
+                                      "instant: votes half written, asked for again",
+        .machines = 5, .shards = 1, .storm_ms = 30000,
+        .net_us_low = 100, .net_us_high = 200000, .sync_us_low = 5000, .sync_us_high = 400000,
+        .faults = {
+            {FAULT_POWER, 15, 40, 1, 60, 0, 0}, {FAULT_KILL, 4, 12, 10, 400, 0, 0},
+            {FAULT_CUT, 2, 8, 100, 2000, 0, 0}, {FAULT_CUT_BOTH, 0, 4, 500, 3000, 0, 0},
+        },
+        .marks = {MARK_elections, MARK_power_cuts, MARK_writes_lost},
+        .n_marks = 3,
+    },
+    {
         .name = "power", .about = "power cuts of one and of all, unsynced writes lost or torn",
         .machines = 3, .shards = 1, .storm_ms = 25000,
         .net_us_low = 100, .net_us_high = 3000, .sync_us_low = 500, .sync_us_high = 20000,

@@ -68,7 +68,7 @@ enum message_kind {
     MESSAGE_RAFT = 1,     /* raft_msg_encode() */
     MESSAGE_FORWARD,      /* struct forward */
     MESSAGE_FORWARD_REPLY,
-    MESSAGE_STATUS,       /* what a server tells the meta leader about its replicas */
+    MESSAGE_STATUS,       /* whether a replica is still a member (src/server/retire.c) */
     MESSAGE_KIND_END,
 };
 

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* The input is what peers send: messages, each behind its length.  What decodes encodes to the
- * same bytes; and whatever it says, a follower, a leader and a candidate that take it in stay
- * sound: a peer may be wrong, and must not be able to end us. */
+/* The input is what peers send: messages, each behind its length.  What decodes encodes
+ * to the same bytes; and whatever it says, a follower, a leader and a candidate that take
+ * it in stay sound: a peer may be wrong, and must not be able to end us. */
 #include <stdint.h>
 
 #include "mem_test_alloc.h"
@@ -18,8 +18,8 @@ static void turn(struct raft *raft, struct raft_event event)
     raft_step(raft, &event);
     raft_turn_end(raft, event.now, &out);
     if (out.mark > 0) {
-        raft_step(raft, &(struct raft_event){.kind = RAFT_DURABLE, .now = event.now,
-                                             .mark = out.mark});
+        raft_step(raft, &(struct raft_event){
+                            .kind = RAFT_DURABLE, .now = event.now, .mark = out.mark});
         raft_turn_end(raft, event.now, &out);
     }
 }
@@ -29,32 +29,48 @@ static void hear(struct raft *raft, struct instant now, const struct raft_msg *m
     turn(raft, (struct raft_event){.kind = RAFT_RECV, .now = now, .msg = msg});
 }
 
-/* Server 1 of three, as far on its way to leadership as the votes of server 2 bring it. */
+/* Server 1 of three, as far on its way to leadership as the votes of server 2 bring
+ * it. */
 static struct raft *core_new(struct mem *mem, uint32_t votes)
 {
     const struct raft_settings settings = {
-        .self = {1}, .election_ns = SEC_NS, .heartbeat_ns = SEC_NS / 10,
-        .append_entries_max = 16, .append_bytes_max = 4096, .inflight_max = 4,
-        .inflight_bytes_max = 4096, .uncommitted_bytes_max = 4096, .log_bytes_max = 4096,
-        .seed = 7, .mem = mem,
+        .self = {1},
+        .election_ns = SEC_NS,
+        .heartbeat_ns = SEC_NS / 10,
+        .append_entries_max = 16,
+        .append_bytes_max = 4096,
+        .inflight_max = 4,
+        .inflight_bytes_max = 4096,
+        .uncommitted_bytes_max = 4096,
+        .log_bytes_max = 4096,
+        .seed = 7,
+        .mem = mem,
     };
     const struct raft_start start = {
-        .config = {.voters = {{1}, {2}, {3}}, .n_voters = 3}, .now = {SEC_NS},
+        .config = {.voters = {{1}, {2}, {3}}, .n_voters = 3},
+        .now = {SEC_NS},
     };
     const struct instant now = {10 * SEC_NS};
     struct raft *raft = raft_new(&settings, &start);
     const struct raft_entry entry = {{1}, {1}, RAFT_COMMAND, BYTES_OF("one")};
 
-    hear(raft, start.now, &(struct raft_msg){.kind = RAFT_APPEND, .from = {2}, .to = {1},
-                                             .term = {1}, .n_entries = 1,
-                                             .entries = &entry, .commit = {1}});
+    hear(raft, start.now,
+         &(struct raft_msg){.kind = RAFT_APPEND,
+                            .from = {2},
+                            .to = {1},
+                            .term = {1},
+                            .n_entries = 1,
+                            .entries = &entry,
+                            .commit = {1}});
     if (votes == 0) return raft;
     turn(raft, (struct raft_event){.kind = RAFT_TICK, .now = now});
-    hear(raft, now, &(struct raft_msg){.kind = RAFT_PREVOTE_REPLY, .from = {2}, .to = {1},
-                                       .term = {2}});
+    hear(raft, now,
+         &(struct raft_msg){
+             .kind = RAFT_PREVOTE_REPLY, .from = {2}, .to = {1}, .term = {2}});
     if (votes == 1) return raft;
-    hear(raft, now, &(struct raft_msg){.kind = RAFT_VOTE_REPLY, .from = {2}, .to = {1},
-                                       .term = {2}});
+    hear(
+        raft, now,
+        &(struct raft_msg){.kind = RAFT_VOTE_REPLY, .from = {2}, .to = {1}, .term = {2}});
     return raft;
 }
 

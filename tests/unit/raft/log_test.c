@@ -55,10 +55,12 @@ static void compare(const struct log *log, const struct model *m, struct prng *p
         compare_entry(log, m, i);
         while (meet > m->base && m->terms[meet] > term)
             meet--;
-        assert_int_equal(log_find_term(log, (struct log_index){i}, (struct term){term}).v, meet);
+        assert_int_equal(log_find_term(log, (struct log_index){i}, (struct term){term}).v,
+                         meet);
     }
     assert_int_equal(log_term_at(log, (struct log_index){m->last + 1}).v, 0);
-    if (m->base > 0) assert_int_equal(log_term_at(log, (struct log_index){m->base - 1}).v, 0);
+    if (m->base > 0)
+        assert_int_equal(log_term_at(log, (struct log_index){m->base - 1}).v, 0);
 }
 
 static void model_cut_front(struct model *m, uint64_t mem_first)
@@ -153,7 +155,8 @@ static void a_log_that_moves_along_allocates_nothing(void **state)
         log_append(&log, (struct term){1}, RAFT_COMMAND, (struct bytes){payload, 100});
         if (i % 100 == 0) log_evict(&log, (struct log_index){i}, 100000);
         if (i == 10000) used = mem.used;
-        if (i > 10000) assert_true(mem.used <= used + (LOG_SPARE_MAX + 1) * LOG_CHUNK_BYTES);
+        if (i > 10000)
+            assert_true(mem.used <= used + (LOG_SPARE_MAX + 1) * LOG_CHUNK_BYTES);
     }
     log_free(&log);
     assert_int_equal(mem.used, 0);

@@ -1,8 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Small random clusters of cores: a network that loses, doubles, delays and cuts, disks that
- * finish late, crashes that lose what was not durable, damaged logs, membership changes,
- * transfers, reads.  What must hold is checked as it happens, and mutants of the core show that
- * the checks see: those that a storm brings about too seldom are caught in raft_test.c. */
+/* Small random clusters of cores: a network that loses, doubles, delays and cuts, disks
+ * that finish late, crashes that lose what was not durable, damaged logs, membership
+ * changes, transfers, reads.  What must hold is checked as it happens, and mutants of the
+ * core show that the checks see: those that a storm brings about too seldom are caught in
+ * raft_test.c. */
 #include "unit.h"
 
 #include <stdio.h>
@@ -62,7 +63,7 @@ struct read {
 struct node {
     struct raft *raft;
     struct disk disk;
-    uint64_t wake, offset, up_at, applied;
+    uint64_t wake, offset, rate, up_at, applied; /* rate: of its clock, in thousandths */
     struct write writes[WRITES_MAX];
     uint32_t n_writes;
     struct packet held[HELD_MAX];
@@ -75,7 +76,7 @@ struct node {
 
 struct plan {
     uint32_t nodes, voters;
-    uint32_t loss, dup;              /* per thousand */
+    uint32_t loss, dup; /* per thousand */
     uint64_t net_ns, disk_ns;
     uint32_t crash, damage, cut, change, transfer, propose, read, compact, lost;
     bool lease;
@@ -100,7 +101,8 @@ struct world {
     uint32_t leader_of[TERMS_MAX];
     uint32_t n_leaders;
     bool calm;
-    uint32_t reads_done, snapshots, loads, joints, cleared, follower_reads_done, lease_reads;
+    uint32_t reads_done, snapshots, loads, joints, cleared, follower_reads_done,
+        lease_reads;
     uint32_t transfers_done;
     char wrong[200];
 };
@@ -117,9 +119,9 @@ _Noreturn void check_failed(const char *what, const char *file, int line)
     abort();
 }
 
-#define WRONG(w, ...)                                                                          \
-    do {                                                                                       \
-        if ((w)->wrong[0] == 0) snprintf((w)->wrong, sizeof(w)->wrong, __VA_ARGS__);           \
+#define WRONG(w, ...)                                                                    \
+    do {                                                                                 \
+        if ((w)->wrong[0] == 0) snprintf((w)->wrong, sizeof(w)->wrong, __VA_ARGS__);     \
     } while (0)
 
 static uint64_t chance(struct world *w, uint32_t per_100k)
@@ -129,7 +131,13 @@ static uint64_t chance(struct world *w, uint32_t per_100k)
 
 static struct instant node_now(const struct world *w, const struct node *n)
 {
-    return (struct instant){w->now + n->offset};
+    return (struct instant){w->now / 1000 * n->rate + n->offset};
+}
+
+/* The first moment of the world at which a node's clock is past `at`. */
+static uint64_t moment_of(const struct node *n, struct instant at)
+{
+    return at.ns > n->offset ? ((at.ns - n->offset) / n->rate + 1) * 1000 : 0;
 }
 
 /* --- checks --- */
@@ -152,15 +160,16 @@ static void check_commit(struct world *w, uint32_t id, uint64_t commit)
         const uint64_t hash = entry_hash(e.kind, e.payload);
         if (i <= w->n_committed) {
             if (w->committed_term[i].v != e.term.v || w->committed_hash[i] != hash)
-                WRONG(w, "n%u: entry %lu committed twice, differently", id, (unsigned long)i);
+                WRONG(w, "n%u: entry %lu committed twice, differently", id,
+                      (unsigned long)i);
             continue;
         }
         w->n_committed = i;
         w->committed_term[i] = e.term;
         w->committed_hash[i] = hash;
         w->committed_config[i] = w->committed_config[i - 1];
-        if (e.kind == RAFT_CONFIG
-            && !raft_config_decode(e.payload, &w->committed_config[i]))
+        if (e.kind == RAFT_CONFIG &&
+            !raft_config_decode(e.payload, &w->committed_config[i]))
             WRONG(w, "config does not decode");
         if (e.kind == RAFT_CONFIG && w->committed_config[i].n_old > 0) w->joints++;
     }
@@ -175,7 +184,8 @@ static void check_leader(struct world *w, uint32_t id)
     if (info.role != RAFT_LEADER) return;
     for (uint32_t i = 0; i < w->n_leaders; i++) {
         if (w->leader_term[i] != info.term.v) continue;
-        if (w->leader_of[i] != id) WRONG(w, "two leaders in term %lu", (unsigned long)info.term.v);
+        if (w->leader_of[i] != id)
+            WRONG(w, "two leaders in term %lu", (unsigned long)info.term.v);
         return;
     }
     if (w->n_leaders == TERMS_MAX) return;
@@ -192,15 +202,15 @@ static void check_leader(struct world *w, uint32_t id)
 
 static bool same_config(const struct raft_config *a, const struct raft_config *b)
 {
-    return a->n_voters == b->n_voters && a->n_old == b->n_old
-           && a->n_learners == b->n_learners
-           && memcmp(a->voters, b->voters, a->n_voters * sizeof a->voters[0]) == 0
-           && memcmp(a->old, b->old, a->n_old * sizeof a->old[0]) == 0
-           && memcmp(a->learners, b->learners, a->n_learners * sizeof a->learners[0]) == 0;
+    return a->n_voters == b->n_voters && a->n_old == b->n_old &&
+           a->n_learners == b->n_learners &&
+           memcmp(a->voters, b->voters, a->n_voters * sizeof a->voters[0]) == 0 &&
+           memcmp(a->old, b->old, a->n_old * sizeof a->old[0]) == 0 &&
+           memcmp(a->learners, b->learners, a->n_learners * sizeof a->learners[0]) == 0;
 }
 
-/* Equal term at an index means equal logs up to there; and the configs in force at what is
- * committed are the same. */
+/* Equal term at an index means equal logs up to there; and the configs in force at what
+ * is committed are the same. */
 static void check_logs(struct world *w, uint32_t a, uint32_t b)
 {
     struct raft *ra = w->nodes[a].raft, *rb = w->nodes[b].raft;
@@ -220,13 +230,13 @@ static void check_logs(struct world *w, uint32_t a, uint32_t b)
             continue;
         }
         met = true;
-        if (raft_entry_at(ra, at, &ea) && raft_entry_at(rb, at, &eb)
-            && entry_hash(ea.kind, ea.payload) != entry_hash(eb.kind, eb.payload))
+        if (raft_entry_at(ra, at, &ea) && raft_entry_at(rb, at, &eb) &&
+            entry_hash(ea.kind, ea.payload) != entry_hash(eb.kind, eb.payload))
             WRONG(w, "n%u and n%u: entry %lu differs", a, b, (unsigned long)i);
     }
     struct raft_config config;
-    if (raft_config_at(ra, ia.commit, &config) && ia.commit.v <= w->n_committed
-        && !same_config(&config, &w->committed_config[ia.commit.v]))
+    if (raft_config_at(ra, ia.commit, &config) && ia.commit.v <= w->n_committed &&
+        !same_config(&config, &w->committed_config[ia.commit.v]))
         WRONG(w, "n%u: wrong config at its commit", a);
 }
 
@@ -261,8 +271,11 @@ static void write_take(struct world *w, struct node *n, const struct raft_out *o
     uint64_t done_at = w->now + delay;
     if (n->n_writes > 1 && n->writes[n->n_writes - 2].done_at > done_at)
         done_at = n->writes[n->n_writes - 2].done_at;
-    *wr = (struct write){.mark = out->mark, .done_at = done_at, .has_state = out->write_state,
-                         .state = out->state, .from = out->append_from.v,
+    *wr = (struct write){.mark = out->mark,
+                         .done_at = done_at,
+                         .has_state = out->write_state,
+                         .state = out->state,
+                         .from = out->append_from.v,
                          .upto = out->append_upto.v};
     if (wr->from == 0) return;
     wr->entries = calloc(wr->upto - wr->from + 1, sizeof *wr->entries);
@@ -293,8 +306,8 @@ static void packet_post(struct world *w, uint32_t from, uint32_t to, struct byte
         uint64_t delay = 50000 + prng_below(&w->prng, p->net_ns);
         if (!w->calm && prng_chance(&w->prng, 20)) delay *= 10;
         struct packet *k = &w->wire[w->n_wire++];
-        *k = (struct packet){.at = w->now + delay, .from = from, .to = to,
-                             .bytes = buf_new(&w->mem)};
+        *k = (struct packet){
+            .at = w->now + delay, .from = from, .to = to, .bytes = buf_new(&w->mem)};
         buf_put(&k->bytes, bytes.at, bytes.len);
     }
 }
@@ -324,8 +337,8 @@ static void send_all(struct world *w, uint32_t id, const struct raft_out *out)
         const struct raft_msg *m = &out->msgs[i];
         check(n->n_held < HELD_MAX);
         struct packet *k = &n->held[n->n_held++];
-        *k = (struct packet){.from = id, .to = m->to.v, .after = m->after,
-                             .bytes = buf_new(&w->mem)};
+        *k = (struct packet){
+            .from = id, .to = m->to.v, .after = m->after, .bytes = buf_new(&w->mem)};
         raft_msg_encode(&k->bytes, m);
     }
     held_release(w, id, n->raft->mark_durable);
@@ -351,18 +364,27 @@ static void send_snapshot(struct world *w, uint32_t id, struct server_id to)
 
     w->snapshots++;
     if (!raft_config_at(n->raft, at, &config)) WRONG(w, "no config at applied");
-    step(w, id, (struct raft_event){.kind = RAFT_SNAPSHOT_READY, .peer = to, .index = at,
-                                    .term = raft_term_at(n->raft, at)});
+    step(w, id,
+         (struct raft_event){.kind = RAFT_SNAPSHOT_READY,
+                             .peer = to,
+                             .index = at,
+                             .term = raft_term_at(n->raft, at)});
     raft_config_encode(&data, &config);
     const struct raft_msg m = {
-        .kind = RAFT_SNAPSHOT, .flags = RAFT_DONE, .from = {id}, .to = to,
-        .term = n->raft->state.term, .index = at, .log_term = raft_term_at(n->raft, at),
+        .kind = RAFT_SNAPSHOT,
+        .flags = RAFT_DONE,
+        .from = {id},
+        .to = to,
+        .term = n->raft->state.term,
+        .index = at,
+        .log_term = raft_term_at(n->raft, at),
         .data = buf_bytes(&data),
     };
     raft_msg_encode(&bytes, &m);
     packet_post(w, id, to.v, buf_bytes(&bytes));
-    step(w, id, (struct raft_event){.kind = RAFT_SNAPSHOT_SENT, .peer = to,
-                                    .ok = prng_chance(&w->prng, 800)});
+    step(w, id,
+         (struct raft_event){
+             .kind = RAFT_SNAPSHOT_SENT, .peer = to, .ok = prng_chance(&w->prng, 800)});
     buf_free(&data);
     buf_free(&bytes);
 }
@@ -377,10 +399,12 @@ static void load(struct world *w, uint32_t id, struct raft_load wanted)
     for (uint64_t i = wanted.from.v; i <= wanted.upto.v && count < 16; i++) {
         if (i > n->disk.last || i <= n->disk.base) break;
         const struct disk_entry *d = &n->disk.log[i];
-        entries[count++] = (struct raft_entry){{i}, d->term, d->kind, {d->payload, d->len}};
+        entries[count++] = (struct raft_entry){
+            {i}, d->term, d->kind, {d->payload, d->len}};
     }
-    step(w, id, (struct raft_event){.kind = RAFT_LOADED, .entries = entries,
-                                    .n_entries = count});
+    step(
+        w, id,
+        (struct raft_event){.kind = RAFT_LOADED, .entries = entries, .n_entries = count});
 }
 
 static void finish_reads(struct world *w, uint32_t id, const struct raft_out *out)
@@ -412,8 +436,7 @@ static void finish_reads(struct world *w, uint32_t id, const struct raft_out *ou
             }
             if (out->reads[d].index.v == 0) continue;
             w->follower_reads_done++;
-            if (out->reads[d].index.v < r->seen)
-                WRONG(w, "n%u: stale follower read", id);
+            if (out->reads[d].index.v < r->seen) WRONG(w, "n%u: stale follower read", id);
         }
         n->n_follower_reads = kept;
     }
@@ -431,7 +454,7 @@ static void turn_end(struct world *w, uint32_t id)
     write_take(w, n, &out);
     send_all(w, id, &out);
     finish_reads(w, id, &out);
-    n->wake = out.wake.ns > n->offset ? out.wake.ns - n->offset : 0;
+    n->wake = moment_of(n, out.wake);
     if (out.commit.v > n->applied) {
         n->applied = out.commit.v;
         step(w, id, (struct raft_event){.kind = RAFT_APPLIED, .index = {n->applied}});
@@ -446,8 +469,11 @@ static void start(struct world *w, uint32_t id)
     struct node *n = &w->nodes[id];
     struct raft_settings s = w->settings;
     const struct raft_start begin = {
-        .state = n->disk.state, .base = {n->disk.base}, .base_term = n->disk.base_term,
-        .config = n->disk.config, .now = node_now(w, n),
+        .state = n->disk.state,
+        .base = {n->disk.base},
+        .base_term = n->disk.base_term,
+        .config = n->disk.config,
+        .now = node_now(w, n),
     };
 
     s.self.v = id;
@@ -457,8 +483,8 @@ static void start(struct world *w, uint32_t id)
     n->applied = n->disk.base;
     for (uint64_t i = n->disk.base + 1; i <= n->disk.last; i++) {
         const struct disk_entry *d = &n->disk.log[i];
-        raft_restore(n->raft, &(struct raft_entry){{i}, d->term, d->kind,
-                                                   {d->payload, d->len}});
+        raft_restore(n->raft,
+                     &(struct raft_entry){{i}, d->term, d->kind, {d->payload, d->len}});
     }
     n->n_reads = n->n_follower_reads = 0;
     n->dirty = true;
@@ -510,13 +536,14 @@ static void crash(struct world *w, uint32_t id)
             n->disk.last--;
         if (prng_chance(&w->prng, 500) && n->disk.state.term.v > 1) {
             n->disk.state.term.v -= 1;
-            if (n->disk.last > n->disk.base
-                && n->disk.log[n->disk.last].term.v > n->disk.state.term.v)
+            if (n->disk.last > n->disk.base &&
+                n->disk.log[n->disk.last].term.v > n->disk.state.term.v)
                 n->disk.state.term.v += 1;
             n->disk.state.vote.v = 0;
         }
         n->disk.state.doubtful = true;
-        /* The most dangerous moment: it is back at once, and who has the rest is cut off. */
+        /* The most dangerous moment: it is back at once, and who has the rest is cut
+         * off. */
         do_cut(w);
         n->up_at = w->now + MS_NS;
     }
@@ -534,8 +561,11 @@ static void install(struct world *w, uint32_t id, const struct raft_msg *m)
         WRONG(w, "snapshot config");
         return;
     }
-    step(w, id, (struct raft_event){.kind = RAFT_INSTALLED, .index = m->index,
-                                    .term = m->log_term, .config = &config});
+    step(w, id,
+         (struct raft_event){.kind = RAFT_INSTALLED,
+                             .index = m->index,
+                             .term = m->log_term,
+                             .config = &config});
     struct raft_info info;
     raft_info(n->raft, &info);
     n->applied = m->index.v;
@@ -602,8 +632,8 @@ static void do_change(struct world *w, uint32_t id)
     struct raft_config c = {0};
     /* With damage about, three at least: one or two could not clear a doubtful one. */
     const uint32_t least = w->plan.damage > 0 ? 3 : 1;
-    const uint32_t voters = least + (uint32_t)prng_below(&w->prng,
-                                                         w->plan.nodes - least + 1);
+    const uint32_t voters = least +
+                            (uint32_t)prng_below(&w->prng, w->plan.nodes - least + 1);
     uint32_t order[NODES_MAX];
 
     for (uint32_t i = 0; i < w->plan.nodes; i++) {
@@ -626,15 +656,16 @@ static void do_compact(struct world *w, uint32_t id)
     const uint64_t keep = prng_below(&w->prng, 4);
     struct raft_config config;
 
-    if (n->applied <= n->disk.base || !raft_config_at(n->raft, (struct log_index){n->applied},
-                                                      &config))
+    if (n->applied <= n->disk.base ||
+        !raft_config_at(n->raft, (struct log_index){n->applied}, &config))
         return;
     n->disk.base_term = raft_term_at(n->raft, (struct log_index){n->applied});
     n->disk.config = config;
     n->disk.base = n->applied;
     if (n->disk.last < n->disk.base) n->disk.last = n->disk.base;
-    step(w, id, (struct raft_event){.kind = RAFT_COMPACT, .index = {n->applied},
-                                    .keep = {keep}});
+    step(
+        w, id,
+        (struct raft_event){.kind = RAFT_COMPACT, .index = {n->applied}, .keep = {keep}});
 }
 
 static void do_cut(struct world *w)
@@ -666,8 +697,8 @@ static void disturb(struct world *w)
         crash(w, id);
         return;
     }
-    if (chance(w, p->propose) && raft_may_propose(n->raft) == RAFT_PROPOSED
-        && n->raft->log.last.v < LOG_MAX - 40) {
+    if (chance(w, p->propose) && raft_may_propose(n->raft) == RAFT_PROPOSED &&
+        n->raft->log.last.v < LOG_MAX - 40) {
         uint32_t count = 1 + (uint32_t)prng_below(&w->prng, 4);
         while (count-- > 0) {
             const uint64_t v = ++w->value;
@@ -678,16 +709,16 @@ static void disturb(struct world *w)
     if (chance(w, p->read)) do_read(w, id);
     if (chance(w, p->change) && n->raft->role == RAFT_LEADER) do_change(w, id);
     if (chance(w, p->transfer) && n->raft->role == RAFT_LEADER) {
-        step(w, id, (struct raft_event){.kind = RAFT_TRANSFER_TO,
-                                        .peer = {(uint32_t)prng_below(&w->prng,
-                                                                      p->nodes + 1)}});
+        step(w, id,
+             (struct raft_event){.kind = RAFT_TRANSFER_TO,
+                                 .peer = {(uint32_t)prng_below(&w->prng, p->nodes + 1)}});
         w->transfers_done++;
     }
     if (chance(w, p->compact)) do_compact(w, id);
     if (chance(w, p->lost))
-        step(w, id, (struct raft_event){.kind = RAFT_PEER_LOST,
-                                        .peer = {1 + (uint32_t)prng_below(&w->prng,
-                                                                          p->nodes)}});
+        step(w, id,
+             (struct raft_event){.kind = RAFT_PEER_LOST,
+                                 .peer = {1 + (uint32_t)prng_below(&w->prng, p->nodes)}});
 }
 
 /* --- time --- */
@@ -821,6 +852,7 @@ static struct world *world_new(uint64_t seed, struct raft_settings settings, boo
     for (uint32_t i = 1; i <= w->plan.nodes; i++) {
         struct node *n = &w->nodes[i];
         n->offset = prng_below(&w->prng, 1000) * SEC_NS;
+        n->rate = prng_range(&w->prng, 980, 1020); /* within drift_ns of each other */
         n->disk.log = calloc(LOG_MAX, sizeof *n->disk.log);
         for (uint32_t v = 1; v <= w->plan.voters; v++)
             n->disk.config.voters[n->disk.config.n_voters++].v = v;
@@ -863,13 +895,15 @@ static void calm_down(struct world *w)
     }
     struct raft *raft = w->nodes[leader].raft;
     const uint64_t v = ++w->value;
-    const struct log_index at = raft_propose(raft, (struct bytes){(const uint8_t *)&v, 8});
+    const struct log_index at = raft_propose(raft,
+                                             (struct bytes){(const uint8_t *)&v, 8});
     w->nodes[leader].dirty = true;
     run_until(w, w->now + 1000 * MS_NS);
     if (w->wrong[0] != 0) return;
     struct raft_info info;
     raft_info(raft, &info);
-    if (at.v == 0 || info.commit.v < at.v || info.joint) WRONG(w, "no commit in calm weather");
+    if (at.v == 0 || info.commit.v < at.v || info.joint)
+        WRONG(w, "no commit in calm weather");
     for (uint32_t i = 1; i <= w->plan.nodes; i++) {
         struct raft_info of;
         raft_info(w->nodes[i].raft, &of);
@@ -885,19 +919,26 @@ static void calm_down(struct world *w)
 static struct raft_settings usual(void)
 {
     return (struct raft_settings){
-        .election_ns = 100 * MS_NS, .heartbeat_ns = 20 * MS_NS, .drift_ns = 5 * MS_NS,
-        .append_entries_max = 8, .append_bytes_max = 500, .inflight_max = 4,
-        .inflight_bytes_max = 2000, .uncommitted_bytes_max = 4000,
+        .election_ns = 100 * MS_NS,
+        .heartbeat_ns = 20 * MS_NS,
+        .drift_ns = 5 * MS_NS,
+        .append_entries_max = 8,
+        .append_bytes_max = 500,
+        .inflight_max = 4,
+        .inflight_bytes_max = 2000,
+        .uncommitted_bytes_max = 4000,
     };
 }
 
 static struct {
-    uint64_t commits, reads, follower_reads, lease_reads, snapshots, loads, joints, cleared;
+    uint64_t commits, reads, follower_reads, lease_reads, snapshots, loads, joints,
+        cleared;
     uint64_t leaders;
 } seen;
 
 /* False: something was wrong, and `text` says what. */
-static bool run_seed(uint64_t seed, struct raft_settings settings, bool storm, char text[200])
+static bool run_seed(uint64_t seed, struct raft_settings settings, bool storm,
+                     char text[200])
 {
     struct world *w = world_new(seed, settings, storm);
 
@@ -974,13 +1015,13 @@ static void assert_caught(struct raft_settings settings)
     assert_true(caught);
 }
 
-#define MUTANT(name)                                                                           \
-    static void name##_is_caught(void **state)                                                 \
-    {                                                                                          \
-        struct raft_settings s = usual();                                                      \
-        (void)state;                                                                           \
-        s.name = true;                                                                         \
-        assert_caught(s);                                                                      \
+#define MUTANT(name)                                                                     \
+    static void name##_is_caught(void **state)                                           \
+    {                                                                                    \
+        struct raft_settings s = usual();                                                \
+        (void)state;                                                                     \
+        s.name = true;                                                                   \
+        assert_caught(s);                                                                \
     }
 
 MUTANT(bug_commit_quorum_one_short)

@@ -1,12 +1,13 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* What the paper says, in its order: [RAFT] Ongaro, Ousterhout, "In Search of an
- * Understandable Consensus Algorithm (Extended Version)", 2014; then the parts of [THESIS]
- * that the core rests on. */
+ * Understandable Consensus Algorithm (Extended Version)", 2014; then the parts of
+ * [THESIS] that the core rests on. */
 #include "rig.h"
 
 #include <string.h>
 
-/* 5.1 "If a server receives a request with a stale term number, it rejects the request." */
+/* 5.1 "If a server receives a request with a stale term number, it rejects the
+ * request." */
 static void s5_1_a_stale_request_is_refused_with_the_newer_term(void **state)
 {
     struct rig rig;
@@ -22,16 +23,18 @@ static void s5_1_a_stale_request_is_refused_with_the_newer_term(void **state)
     rig_close(&rig);
 }
 
-/* 5.1 "If a candidate or leader discovers that its term is out of date, it immediately reverts
- * to follower state." (R8) */
+/* 5.1 "If a candidate or leader discovers that its term is out of date, it immediately
+ * reverts to follower state." (R8) */
 static void s5_1_a_higher_term_in_an_answer_ends_leadership(void **state)
 {
     struct rig rig;
     (void)state;
     rig_open_voter(&rig, 1, 3);
     rig_lead(&rig);
-    rig_recv(&rig, (struct raft_msg){.kind = RAFT_APPEND_REPLY, .flags = RAFT_REJECT,
-                                     .from = {2}, .term = {9}});
+    rig_recv(&rig, (struct raft_msg){.kind = RAFT_APPEND_REPLY,
+                                     .flags = RAFT_REJECT,
+                                     .from = {2},
+                                     .term = {9}});
     assert_int_equal(rig_info(&rig).role, RAFT_FOLLOWER);
     assert_int_equal(rig_info(&rig).term.v, 9);
     assert_true(rig.out.write_state);
@@ -72,17 +75,19 @@ static void s5_2_one_vote_a_term(void **state)
     rig_close(&rig);
 }
 
-/* 5.2 "A candidate wins an election if it receives votes from a majority of the servers in the
- * full cluster for the same term." */
+/* 5.2 "A candidate wins an election if it receives votes from a majority of the servers
+ * in the full cluster for the same term." */
 static void s5_2_a_majority_elects(void **state)
 {
     struct rig rig;
     (void)state;
     rig_open_voter(&rig, 1, 5);
     rig_tick_after(&rig, 3 * SEC_NS);
-    rig_recv(&rig, (struct raft_msg){.kind = RAFT_PREVOTE_REPLY, .from = {2}, .term = {1}});
+    rig_recv(&rig,
+             (struct raft_msg){.kind = RAFT_PREVOTE_REPLY, .from = {2}, .term = {1}});
     assert_int_equal(rig_info(&rig).role, RAFT_PRECANDIDATE);
-    rig_recv(&rig, (struct raft_msg){.kind = RAFT_PREVOTE_REPLY, .from = {3}, .term = {1}});
+    rig_recv(&rig,
+             (struct raft_msg){.kind = RAFT_PREVOTE_REPLY, .from = {3}, .term = {1}});
     assert_int_equal(rig_info(&rig).role, RAFT_CANDIDATE);
     rig_recv(&rig, (struct raft_msg){.kind = RAFT_VOTE_REPLY, .from = {2}, .term = {1}});
     rig_recv(&rig, (struct raft_msg){.kind = RAFT_VOTE_REPLY, .from = {2}, .term = {1}});
@@ -102,8 +107,8 @@ static void s5_2_a_candidate_gives_way_to_the_leader_of_its_term(void **state)
         rig_open_voter(&rig, 1, 5);
         rig_tick_after(&rig, 3 * SEC_NS);
         for (uint32_t id = 2; id <= 3; id++)
-            rig_recv(&rig, (struct raft_msg){.kind = RAFT_PREVOTE_REPLY, .from = {id},
-                                             .term = {1}});
+            rig_recv(&rig, (struct raft_msg){
+                               .kind = RAFT_PREVOTE_REPLY, .from = {id}, .term = {1}});
         assert_int_equal(rig_info(&rig).role, RAFT_CANDIDATE);
         rig_append(&rig, 3, term, 0, 0, NO_ENTRIES, 0);
         assert_int_equal(rig_info(&rig).role, RAFT_FOLLOWER);
@@ -113,7 +118,8 @@ static void s5_2_a_candidate_gives_way_to_the_leader_of_its_term(void **state)
     }
 }
 
-/* 5.2 "Raft uses randomized election timeouts to ensure that split votes are rare." (R6) */
+/* 5.2 "Raft uses randomized election timeouts to ensure that split votes are rare."
+ * (R6) */
 static void s5_2_timeouts_differ_from_round_to_round(void **state)
 {
     struct rig rig;
@@ -155,8 +161,8 @@ static void s5_3_entries_go_out_with_what_precedes_them(void **state)
     rig_close(&rig);
 }
 
-/* 5.3 "A log entry is committed once the leader that created the entry has replicated it on a
- * majority of the servers." */
+/* 5.3 "A log entry is committed once the leader that created the entry has replicated it
+ * on a majority of the servers." */
 static void s5_3_a_majority_commits(void **state)
 {
     struct rig rig;
@@ -173,8 +179,8 @@ static void s5_3_a_majority_commits(void **state)
     rig_close(&rig);
 }
 
-/* 5.3 "If the follower does not find an entry in its log with the same index and term, then it
- * refuses the new entries." */
+/* 5.3 "If the follower does not find an entry in its log with the same index and term,
+ * then it refuses the new entries." */
 static void s5_3_the_log_matches_before_it_grows(void **state)
 {
     struct rig rig;
@@ -204,7 +210,8 @@ static const struct {
     {"f", {1, 1, 1, 2, 2, 2, 3, 3, 3, 3, 3}, 11},
 };
 
-/* Carries messages between two rigs until neither has any more to say; how many appends. */
+/* Carries messages between two rigs until neither has any more to say; how many
+ * appends. */
 static uint32_t converse(struct rig *leader, struct rig *follower, uint32_t follower_id)
 {
     uint32_t appends = 0;
@@ -253,9 +260,9 @@ static void s5_3_figure_7_every_log_is_brought_into_line(void **state)
     }
 }
 
-/* 5.4.1 "If the logs have last entries with different terms, then the log with the later term
- * is more up-to-date.  If the logs end with the same term, then whichever log is longer is more
- * up-to-date." (R10) */
+/* 5.4.1 "If the logs have last entries with different terms, then the log with the later
+ * term is more up-to-date.  If the logs end with the same term, then whichever log is
+ * longer is more up-to-date." (R10) */
 static void s5_4_1_only_a_log_as_new_as_ours_gets_our_vote(void **state)
 {
     static const struct {
@@ -269,7 +276,9 @@ static void s5_4_1_only_a_log_as_new_as_ours_gets_our_vote(void **state)
         rig_open(&rig, 1, rig_settings(), (struct raft_start){.config = rig_voters(3)});
         rig_restore(&rig, TERMS(1, 2));
         rig.now.ns += SEC_NS; /* the silence after a restart is over */
-        rig_recv(&rig, (struct raft_msg){.kind = RAFT_VOTE, .from = {2}, .term = {5},
+        rig_recv(&rig, (struct raft_msg){.kind = RAFT_VOTE,
+                                         .from = {2},
+                                         .term = {5},
                                          .index = {asks[i].last},
                                          .log_term = {asks[i].term}});
         const struct raft_msg *reply = rig_sent(&rig, RAFT_VOTE_REPLY, 2);
@@ -279,8 +288,8 @@ static void s5_4_1_only_a_log_as_new_as_ours_gets_our_vote(void **state)
     }
 }
 
-/* 5.4.2, Figure 8: "Raft never commits log entries from previous terms by counting replicas."
- * (R27; the mutant shows what is looked for.) */
+/* 5.4.2, Figure 8: "Raft never commits log entries from previous terms by counting
+ * replicas." (R27; the mutant shows what is looked for.) */
 static void s5_4_2_old_entries_are_not_committed_by_counting(void **state)
 {
     (void)state;
@@ -288,8 +297,8 @@ static void s5_4_2_old_entries_are_not_committed_by_counting(void **state)
         struct rig rig;
         struct raft_settings s = rig_settings();
         s.bug_commit_old_term = mutant == 1;
-        rig_open(&rig, 1, s, (struct raft_start){.state = {.term = {3}},
-                                                 .config = rig_voters(5)});
+        rig_open(&rig, 1, s,
+                 (struct raft_start){.state = {.term = {3}}, .config = rig_voters(5)});
         rig_restore(&rig, TERMS(1, 2));
         rig_elect(&rig);
         rig_ack(&rig, 2, 2);
@@ -318,8 +327,8 @@ static void s5_5_a_message_may_come_twice(void **state)
 }
 
 /* 6 "Once a given server adds the new configuration entry to its log, it uses that
- * configuration for all future decisions", and a joint one needs both majorities. (R88; the
- * mutant asks the new one only.) */
+ * configuration for all future decisions", and a joint one needs both majorities. (R88;
+ * the mutant asks the new one only.) */
 static void s6_a_joint_config_needs_both_majorities(void **state)
 {
     (void)state;
@@ -346,8 +355,8 @@ static void s6_a_joint_config_needs_both_majorities(void **state)
     }
 }
 
-/* 6 "When a leader is not part of the new configuration, it steps down once it has committed
- * the C_new log entry", and does not count itself meanwhile. (R89, R90) */
+/* 6 "When a leader is not part of the new configuration, it steps down once it has
+ * committed the C_new log entry", and does not count itself meanwhile. (R89, R90) */
 static void s6_a_leader_that_is_removed_leads_until_that_is_committed(void **state)
 {
     struct rig rig;
@@ -360,7 +369,8 @@ static void s6_a_leader_that_is_removed_leads_until_that_is_committed(void **sta
     rig_ack(&rig, 2, 2);
     assert_int_equal(rig.out.commit.v, 2);
     rig_durable(&rig);
-    assert_int_equal(rig.out.commit.v, 2); /* our own copy of the final one does not count */
+    assert_int_equal(rig.out.commit.v,
+                     2); /* our own copy of the final one does not count */
     assert_int_equal(rig_info(&rig).role, RAFT_LEADER);
     rig_ack(&rig, 2, 3);
     assert_int_equal(rig.out.commit.v, 3);
@@ -369,8 +379,9 @@ static void s6_a_leader_that_is_removed_leads_until_that_is_committed(void **sta
     rig_close(&rig);
 }
 
-/* 6 "If a server receives a RequestVote RPC within the minimum election timeout of hearing from
- * a current leader, it does not update its term or grant its vote." (R8, R93) */
+/* 6 "If a server receives a RequestVote RPC within the minimum election timeout of
+ * hearing from a current leader, it does not update its term or grant its vote." (R8,
+ * R93) */
 static void s6_a_vote_is_refused_while_the_leader_is_heard(void **state)
 {
     struct rig rig;
@@ -389,9 +400,9 @@ static void s6_a_vote_is_refused_while_the_leader_is_heard(void **state)
     rig_close(&rig);
 }
 
-/* 7 "If instead the follower receives a snapshot that describes a prefix of its log, then log
- * entries covered by the snapshot are deleted but entries following the snapshot are still
- * valid and must be retained." */
+/* 7 "If instead the follower receives a snapshot that describes a prefix of its log, then
+ * log entries covered by the snapshot are deleted but entries following the snapshot are
+ * still valid and must be retained." */
 static void s7_a_snapshot_of_a_prefix_keeps_what_follows(void **state)
 {
     struct rig rig;
@@ -399,15 +410,17 @@ static void s7_a_snapshot_of_a_prefix_keeps_what_follows(void **state)
     (void)state;
     rig_open_voter(&rig, 1, 3);
     rig_append(&rig, 2, 1, 0, 0, TERMS(1, 1, 1, 1), 0);
-    rig_step(&rig, (struct raft_event){.kind = RAFT_INSTALLED, .index = {2}, .term = {1},
-                                       .config = &config});
+    rig_step(&rig,
+             (struct raft_event){
+                 .kind = RAFT_INSTALLED, .index = {2}, .term = {1}, .config = &config});
     assert_int_equal(rig_info(&rig).base.v, 2);
     assert_int_equal(rig_info(&rig).last.v, 4);
     assert_int_equal(rig_info(&rig).commit.v, 2);
     rig_close(&rig);
 }
 
-/* 7 "... the follower discards its entire log; it is all superseded by the snapshot" (R73) */
+/* 7 "... the follower discards its entire log; it is all superseded by the snapshot"
+ * (R73) */
 static void s7_a_snapshot_of_another_history_ends_the_log(void **state)
 {
     struct rig rig;
@@ -416,8 +429,9 @@ static void s7_a_snapshot_of_another_history_ends_the_log(void **state)
     rig_open_voter(&rig, 1, 3);
     rig_append(&rig, 2, 1, 0, 0, TERMS(1, 1, 1, 1), 0);
     rig_append(&rig, 3, 2, 0, 0, NO_ENTRIES, 0);
-    rig_step(&rig, (struct raft_event){.kind = RAFT_INSTALLED, .index = {2}, .term = {2},
-                                       .config = &config});
+    rig_step(&rig,
+             (struct raft_event){
+                 .kind = RAFT_INSTALLED, .index = {2}, .term = {2}, .config = &config});
     assert_int_equal(rig_info(&rig).base.v, 2);
     assert_int_equal(rig_info(&rig).last.v, 2);
     const struct raft_msg *reply = rig_sent(&rig, RAFT_APPEND_REPLY, 3);
@@ -425,8 +439,8 @@ static void s7_a_snapshot_of_another_history_ends_the_log(void **state)
     rig_close(&rig);
 }
 
-/* 8 "Raft handles this by having each leader commit a blank no-op entry into the log at the
- * start of its term." (R28) */
+/* 8 "Raft handles this by having each leader commit a blank no-op entry into the log at
+ * the start of its term." (R28) */
 static void s8_a_leader_begins_with_a_noop(void **state)
 {
     struct rig rig;
@@ -440,8 +454,8 @@ static void s8_a_leader_begins_with_a_noop(void **state)
     rig_close(&rig);
 }
 
-/* [THESIS 3.10] transfer: catch up, TIMEOUT_NOW, nothing is proposed meanwhile; given up after
- * an election timeout. (R98) */
+/* [THESIS 3.10] transfer: catch up, TIMEOUT_NOW, nothing is proposed meanwhile; given up
+ * after an election timeout. (R98) */
 static void t3_10_leadership_is_handed_to_one_that_has_everything(void **state)
 {
     struct rig rig;

@@ -12,7 +12,8 @@ static void rig_stand(struct rig *rig) /* a candidate, with the grants of a pre-
 
     rig_tick_after(rig, 3 * SEC_NS);
     for (uint32_t i = 0; i < rig->raft->n_peers && rig->raft->role != RAFT_CANDIDATE; i++)
-        rig_recv(rig, (struct raft_msg){.kind = RAFT_PREVOTE_REPLY, .term = term,
+        rig_recv(rig, (struct raft_msg){.kind = RAFT_PREVOTE_REPLY,
+                                        .term = term,
                                         .from = rig->raft->peers[i].id});
     assert_int_equal(rig_info(rig).role, RAFT_CANDIDATE);
 }
@@ -31,7 +32,8 @@ static void R1_no_request_leaves_before_the_own_vote_is_durable(void **state)
         assert_int_equal(rig.out.state.vote.v, 1);
         assert_int_equal(rig.out.state.term.v, 1);
         assert_int_equal(rig_count(&rig, RAFT_VOTE), 2);
-        assert_int_equal(rig_sent(&rig, RAFT_VOTE, 2)->after, mutant == 1 ? 0 : rig.out.mark);
+        assert_int_equal(rig_sent(&rig, RAFT_VOTE, 2)->after,
+                         mutant == 1 ? 0 : rig.out.mark);
         rig_close(&rig);
     }
 }
@@ -49,9 +51,11 @@ static void R3_a_vote_is_granted_only_when_it_is_durable(void **state)
     assert_int_equal(rig_sent(&rig, RAFT_VOTE_REPLY, 2)->after, rig.out.mark);
     rig_close(&rig);
 
-    /* and after a restart it is remembered; the first timeout after it is one of silence */
+    /* and after a restart it is remembered; the first timeout after it is one of
+     * silence */
     rig_open(&rig, 1, rig_settings(),
-             (struct raft_start){.state = {.term = {4}, .vote = {2}}, .config = rig_voters(3)});
+             (struct raft_start){.state = {.term = {4}, .vote = {2}},
+                                 .config = rig_voters(3)});
     rig.now.ns += SEC_NS;
     rig_recv(&rig, (struct raft_msg){.kind = RAFT_VOTE, .from = {3}, .term = {4}});
     assert_true(rig_sent(&rig, RAFT_VOTE_REPLY, 3)->flags & RAFT_REJECT);
@@ -63,8 +67,8 @@ static void R3_a_vote_is_granted_only_when_it_is_durable(void **state)
 static void R8_any_message_of_a_higher_term_ends_leadership(void **state)
 {
     static const enum raft_msg_kind kinds[] = {
-        RAFT_APPEND,      RAFT_APPEND_REPLY,   RAFT_VOTE_REPLY,       RAFT_TIMEOUT_NOW,
-        RAFT_SNAPSHOT,    RAFT_SNAPSHOT_REPLY, RAFT_READ_INDEX,       RAFT_READ_INDEX_REPLY,
+        RAFT_APPEND,   RAFT_APPEND_REPLY,   RAFT_VOTE_REPLY, RAFT_TIMEOUT_NOW,
+        RAFT_SNAPSHOT, RAFT_SNAPSHOT_REPLY, RAFT_READ_INDEX, RAFT_READ_INDEX_REPLY,
     };
     (void)state;
     for (uint32_t i = 0; i < sizeof kinds / sizeof kinds[0]; i++) {
@@ -86,12 +90,13 @@ static void R12_R13_late_answers_of_another_ballot_do_not_count(void **state)
     rig_open_voter(&rig, 1, 5);
     rig_stand(&rig);
     for (uint32_t id = 2; id <= 5; id++)
-        rig_recv(&rig, (struct raft_msg){.kind = RAFT_PREVOTE_REPLY, .from = {id},
-                                         .term = {1}});
+        rig_recv(&rig, (struct raft_msg){
+                           .kind = RAFT_PREVOTE_REPLY, .from = {id}, .term = {1}});
     assert_int_equal(rig_info(&rig).role, RAFT_CANDIDATE);
     rig_append(&rig, 3, 1, 0, 0, NO_ENTRIES, 0);
     for (uint32_t id = 2; id <= 5; id++)
-        rig_recv(&rig, (struct raft_msg){.kind = RAFT_VOTE_REPLY, .from = {id}, .term = {1}});
+        rig_recv(&rig,
+                 (struct raft_msg){.kind = RAFT_VOTE_REPLY, .from = {id}, .term = {1}});
     assert_int_equal(rig_info(&rig).role, RAFT_FOLLOWER);
     rig_close(&rig);
 }
@@ -102,8 +107,10 @@ static void R14_a_pre_candidate_that_is_behind_learns_the_term(void **state)
     (void)state;
     rig_open_voter(&rig, 1, 3);
     rig_tick_after(&rig, 3 * SEC_NS);
-    rig_recv(&rig, (struct raft_msg){.kind = RAFT_PREVOTE_REPLY, .flags = RAFT_REJECT,
-                                     .from = {2}, .term = {6}});
+    rig_recv(&rig, (struct raft_msg){.kind = RAFT_PREVOTE_REPLY,
+                                     .flags = RAFT_REJECT,
+                                     .from = {2},
+                                     .term = {6}});
     assert_int_equal(rig_info(&rig).term.v, 6);
     assert_int_equal(rig_info(&rig).role, RAFT_FOLLOWER);
     rig_tick_after(&rig, 3 * SEC_NS);
@@ -158,8 +165,8 @@ static void R21_R23_R24_a_learner_votes_but_never_stands(void **state)
     (void)state;
     rig_open(&rig, 1, rig_settings(), (struct raft_start){.config = learner_1_of(3)});
     rig_append(&rig, 2, 1, 0, 0, NO_ENTRIES, 0);
-    rig_recv(&rig, (struct raft_msg){.kind = RAFT_TIMEOUT_NOW, .from = {2}, .term = {1},
-                                     .round = 1});
+    rig_recv(&rig, (struct raft_msg){
+                       .kind = RAFT_TIMEOUT_NOW, .from = {2}, .term = {1}, .round = 1});
     assert_int_equal(rig_info(&rig).role, RAFT_FOLLOWER);
     rig_tick_after(&rig, 3 * SEC_NS);
     assert_int_equal(rig_info(&rig).role, RAFT_FOLLOWER);
@@ -177,9 +184,14 @@ static void append_config(struct rig *rig, uint32_t from, uint64_t term, uint64_
 
     raft_config_encode(&encoded, config);
     const struct raft_entry e = {{prev + 1}, {term}, RAFT_CONFIG, buf_bytes(&encoded)};
-    rig_recv(rig, (struct raft_msg){.kind = RAFT_APPEND, .from = {from}, .term = {term},
-                                    .index = {prev}, .log_term = {prev_term},
-                                    .commit = {commit}, .n_entries = 1, .entries = &e});
+    rig_recv(rig, (struct raft_msg){.kind = RAFT_APPEND,
+                                    .from = {from},
+                                    .term = {term},
+                                    .index = {prev},
+                                    .log_term = {prev_term},
+                                    .commit = {commit},
+                                    .n_entries = 1,
+                                    .entries = &e});
     buf_free(&encoded);
 }
 
@@ -218,8 +230,9 @@ static void a_promise_outlives_the_connection(void **state)
     struct rig rig;
     (void)state;
     rig_open_voter(&rig, 1, 3);
-    rig_recv(&rig, (struct raft_msg){.kind = RAFT_APPEND, .flags = RAFT_LEASE, .from = {2},
-                                     .term = {1}});
+    rig_recv(&rig,
+             (struct raft_msg){
+                 .kind = RAFT_APPEND, .flags = RAFT_LEASE, .from = {2}, .term = {1}});
     const uint64_t until = rig.now.ns + SEC_NS;
     assert_true(rig_sent(&rig, RAFT_APPEND_REPLY, 2)->flags & RAFT_LEASE);
     rig_step(&rig, (struct raft_event){.kind = RAFT_PEER_LOST, .peer = {2}});
@@ -229,8 +242,8 @@ static void a_promise_outlives_the_connection(void **state)
     rig_close(&rig);
 
     /* a restart forgets what was promised, so it waits as long as it could have been */
-    rig_open(&rig, 1, rig_settings(), (struct raft_start){.state = {.term = {3}},
-                                                          .config = rig_voters(3)});
+    rig_open(&rig, 1, rig_settings(),
+             (struct raft_start){.state = {.term = {3}}, .config = rig_voters(3)});
     rig_recv(&rig, (struct raft_msg){.kind = RAFT_VOTE, .from = {3}, .term = {4}});
     assert_null(rig_sent(&rig, RAFT_VOTE_REPLY, 3));
     rig.now.ns += SEC_NS;
@@ -250,7 +263,8 @@ static void alone_it_leads_at_once_and_commits_when_durable(void **state)
     rig_tick_after(&rig, 0);
     assert_int_equal(rig_info(&rig).role, RAFT_LEADER);
     assert_int_equal(rig.out.commit.v, 0);
-    assert_int_equal(rig.out.reads[0].index.v, 0); /* asked of a leader that was not there */
+    assert_int_equal(rig.out.reads[0].index.v,
+                     0); /* asked of a leader that was not there */
     const uint64_t round = raft_read(rig.raft, RAFT_READ_ROUND, rig.now);
     assert_true(round > 0);
     rig_turn(&rig);
@@ -283,13 +297,16 @@ static void impossible_messages_are_counted_and_ignored(void **state)
     rig_open_voter(&rig, 1, 3);
     rig_lead(&rig);
     const uint64_t before = rig_info(&rig).refused;
-    rig_append(&rig, 2, 1, 0, 0, NO_ENTRIES, 0);  /* another leader of our term */
-    rig_ack(&rig, 2, 99);                         /* more than there is */
-    rig_recv(&rig, (struct raft_msg){.kind = RAFT_APPEND, .from = {2},
+    rig_append(&rig, 2, 1, 0, 0, NO_ENTRIES, 0); /* another leader of our term */
+    rig_ack(&rig, 2, 99);                        /* more than there is */
+    rig_recv(&rig, (struct raft_msg){.kind = RAFT_APPEND,
+                                     .from = {2},
                                      .term = {(UINT64_C(1) << 44) - 1}});
-    rig_recv(&rig, (struct raft_msg){.kind = RAFT_APPEND_REPLY, .from = {1}, .term = {1}});
-    rig_recv(&rig, (struct raft_msg){.kind = RAFT_APPEND_REPLY, .from = {2}, .term = {1},
-                                     .round = 1000});
+    rig_recv(&rig,
+             (struct raft_msg){.kind = RAFT_APPEND_REPLY, .from = {1}, .term = {1}});
+    rig_recv(&rig,
+             (struct raft_msg){
+                 .kind = RAFT_APPEND_REPLY, .from = {2}, .term = {1}, .round = 1000});
     assert_int_equal(rig_info(&rig).refused, before + 5);
     assert_int_equal(rig_info(&rig).role, RAFT_LEADER);
     assert_int_equal(rig_info(&rig).commit.v, 1);
@@ -349,7 +366,8 @@ static void R33_only_what_this_leader_matched_is_acknowledged(void **state)
     rig_close(&rig);
 }
 
-/* The mark of a write that was overtaken twice says nothing about what stands there now. */
+/* The mark of a write that was overtaken twice says nothing about what stands there
+ * now. */
 static void R34_a_late_completion_does_not_speak_for_a_newer_entry(void **state)
 {
     struct rig rig;
@@ -384,7 +402,8 @@ static void an_ack_waits_for_the_disk_and_a_heartbeat_does_not(void **state)
     rig_append(&rig, 2, 1, 0, 0, TERMS(1, 1), 0);
     assert_int_equal(rig_count(&rig, RAFT_APPEND_REPLY), 1);
     assert_int_equal(rig_sent(&rig, RAFT_APPEND_REPLY, 2)->after, rig.out.mark);
-    rig_append(&rig, 2, 1, 2, 1, NO_ENTRIES, 0); /* R49: a slow disk is no dead follower */
+    rig_append(&rig, 2, 1, 2, 1, NO_ENTRIES,
+               0); /* R49: a slow disk is no dead follower */
     assert_int_equal(rig_count(&rig, RAFT_APPEND_REPLY), 2);
     assert_int_equal(rig.out.msgs[0].index.v, 0);
     assert_int_equal(rig.out.msgs[0].after, 0);
@@ -409,8 +428,13 @@ static void one_answer_serves_all_appends_of_a_turn(void **state)
     (void)state;
     rig_open_voter(&rig, 1, 3);
     for (uint32_t i = 0; i < 2; i++) {
-        const struct raft_msg m = {.kind = RAFT_APPEND, .from = {2}, .to = {1}, .term = {1},
-                                   .index = {i}, .log_term = {i}, .n_entries = 1,
+        const struct raft_msg m = {.kind = RAFT_APPEND,
+                                   .from = {2},
+                                   .to = {1},
+                                   .term = {1},
+                                   .index = {i},
+                                   .log_term = {i},
+                                   .n_entries = 1,
                                    .entries = &e[i]};
         const struct raft_event event = {.kind = RAFT_RECV, .now = rig.now, .msg = &m};
         raft_step(rig.raft, &event);
@@ -426,8 +450,14 @@ static void one_answer_serves_all_appends_of_a_turn(void **state)
 static void an_answer_does_not_outlive_its_leader(void **state)
 {
     struct rig rig;
-    const struct raft_msg old = {.kind = RAFT_APPEND, .from = {2}, .to = {1}, .term = {1},
-                                 .index = {9}, .log_term = {1}, .round = 50, .sent_ns = 9};
+    const struct raft_msg old = {.kind = RAFT_APPEND,
+                                 .from = {2},
+                                 .to = {1},
+                                 .term = {1},
+                                 .index = {9},
+                                 .log_term = {1},
+                                 .round = 50,
+                                 .sent_ns = 9};
     const struct raft_event event = {.kind = RAFT_RECV, .now = {SEC_NS}, .msg = &old};
     (void)state;
     rig_open_voter(&rig, 1, 3);
@@ -555,9 +585,13 @@ static void R45_a_window_is_freed_by_index(void **state)
 static struct raft_msg refusal(const struct rig *rig, uint32_t from, uint64_t prev,
                                uint64_t hint, uint64_t hint_term)
 {
-    return (struct raft_msg){.kind = RAFT_APPEND_REPLY, .flags = RAFT_REJECT, .from = {from},
-                             .term = rig->raft->state.term, .index = {prev},
-                             .commit = {hint}, .log_term = {hint_term},
+    return (struct raft_msg){.kind = RAFT_APPEND_REPLY,
+                             .flags = RAFT_REJECT,
+                             .from = {from},
+                             .term = rig->raft->state.term,
+                             .index = {prev},
+                             .commit = {hint},
+                             .log_term = {hint_term},
                              .round = rig->raft->round};
 }
 
@@ -624,8 +658,9 @@ static void R47_a_follower_behind_the_log_is_sent_a_snapshot(void **state)
     assert_int_equal(rig.out.snapshots_wanted[0].v, 3);
     rig_turn(&rig);
     assert_int_equal(rig.out.n_snapshots_wanted, 0); /* once */
-    rig_step(&rig, (struct raft_event){.kind = RAFT_SNAPSHOT_READY, .peer = {3},
-                                       .index = {10}, .term = {1}});
+    rig_step(&rig,
+             (struct raft_event){
+                 .kind = RAFT_SNAPSHOT_READY, .peer = {3}, .index = {10}, .term = {1}});
     /* what the snapshot needs behind it is kept */
     for (uint32_t i = 0; i < 5; i++)
         rig_propose(&rig, "b");
@@ -636,14 +671,17 @@ static void R47_a_follower_behind_the_log_is_sent_a_snapshot(void **state)
     rig_step(&rig, (struct raft_event){.kind = RAFT_COMPACT, .index = {15}});
     assert_int_equal(rig_info(&rig).base.v, 10);
     /* it ends badly: asked for again at a heartbeat's distance, not at once */
-    rig_step(&rig, (struct raft_event){.kind = RAFT_SNAPSHOT_SENT, .peer = {3}, .ok = false});
+    rig_step(&rig,
+             (struct raft_event){.kind = RAFT_SNAPSHOT_SENT, .peer = {3}, .ok = false});
     assert_int_equal(rig.out.n_snapshots_wanted, 0);
     rig.now.ns += 100 * MS_NS;
     rig_ack(&rig, 2, 15);
     assert_int_equal(rig.out.n_snapshots_wanted, 1);
-    rig_step(&rig, (struct raft_event){.kind = RAFT_SNAPSHOT_READY, .peer = {3},
-                                       .index = {15}, .term = {1}});
-    rig_step(&rig, (struct raft_event){.kind = RAFT_SNAPSHOT_SENT, .peer = {3}, .ok = true});
+    rig_step(&rig,
+             (struct raft_event){
+                 .kind = RAFT_SNAPSHOT_READY, .peer = {3}, .index = {15}, .term = {1}});
+    rig_step(&rig,
+             (struct raft_event){.kind = RAFT_SNAPSHOT_SENT, .peer = {3}, .ok = true});
     assert_int_equal(rig_sent(&rig, RAFT_APPEND, 3)->index.v, 15);
     rig_ack(&rig, 3, 15);
     assert_false(rig_peer(&rig, 3).probing);
@@ -682,8 +720,8 @@ static void evicted_entries_are_loaded_for_who_needs_them(void **state)
     assert_false(rig.out.load_wanted); /* one at a time */
     for (uint64_t i = 2; i <= 4; i++)
         entries[i - 2] = (struct raft_entry){{i}, {1}, RAFT_COMMAND, BYTES_OF("aaaa")};
-    rig_step(&rig, (struct raft_event){.kind = RAFT_LOADED, .entries = entries,
-                                       .n_entries = 3});
+    rig_step(&rig, (struct raft_event){
+                       .kind = RAFT_LOADED, .entries = entries, .n_entries = 3});
     const struct raft_msg *m = rig_sent(&rig, RAFT_APPEND, 3);
     assert_int_equal(m->index.v, 1);
     assert_int_equal(m->n_entries, 3);
@@ -705,7 +743,8 @@ static void quorums_follow_the_settings_of_leader_follower(void **state)
     rig_open(&rig, 1, s, (struct raft_start){.config = rig_voters(5)});
     rig_stand(&rig);
     for (uint32_t id = 2; id <= 3; id++)
-        rig_recv(&rig, (struct raft_msg){.kind = RAFT_VOTE_REPLY, .from = {id}, .term = {1}});
+        rig_recv(&rig,
+                 (struct raft_msg){.kind = RAFT_VOTE_REPLY, .from = {id}, .term = {1}});
     assert_int_equal(rig_info(&rig).role, RAFT_CANDIDATE);
     rig_recv(&rig, (struct raft_msg){.kind = RAFT_VOTE_REPLY, .from = {4}, .term = {1}});
     assert_int_equal(rig_info(&rig).role, RAFT_LEADER);
@@ -729,8 +768,11 @@ static void R53_an_answer_to_an_older_round_confirms_nothing(void **state)
         rig_open(&rig, 1, s, (struct raft_start){.config = rig_voters(3)});
         rig_lead(&rig);
         rig_tick_after(&rig, 100 * MS_NS);
-        const struct raft_msg old = {.kind = RAFT_APPEND_REPLY, .from = {2}, .term = {1},
-                                     .index = {1}, .round = rig.raft->round};
+        const struct raft_msg old = {.kind = RAFT_APPEND_REPLY,
+                                     .from = {2},
+                                     .term = {1},
+                                     .index = {1},
+                                     .round = rig.raft->round};
         const uint64_t round = raft_read(rig.raft, RAFT_READ_ROUND, rig.now);
         rig_turn(&rig);
         rig_recv(&rig, old); /* sent before the read came */
@@ -772,8 +814,11 @@ static void R55_R62_followers_ask_once_a_turn_and_answers_are_for_all(void **sta
     rig_turn(&rig);
     assert_int_equal(rig_count(&rig, RAFT_READ_INDEX), 1);
     assert_int_equal(rig_sent(&rig, RAFT_READ_INDEX, 2)->round, number);
-    const struct raft_msg answer = {.kind = RAFT_READ_INDEX_REPLY, .from = {2}, .term = {1},
-                                    .index = {2}, .round = number};
+    const struct raft_msg answer = {.kind = RAFT_READ_INDEX_REPLY,
+                                    .from = {2},
+                                    .term = {1},
+                                    .index = {2},
+                                    .round = number};
     rig_recv(&rig, answer);
     assert_int_equal(rig.out.n_reads, 1);
     assert_int_equal(rig.out.reads[0].round, number);
@@ -804,18 +849,20 @@ static void R52_R55_a_leader_answers_followers_after_a_round(void **state)
     (void)state;
     rig_open_voter(&rig, 1, 3);
     rig_elect(&rig);
-    rig_recv(&rig, (struct raft_msg){.kind = RAFT_READ_INDEX, .from = {3}, .term = {1},
-                                     .round = 77});
+    rig_recv(&rig, (struct raft_msg){
+                       .kind = RAFT_READ_INDEX, .from = {3}, .term = {1}, .round = 77});
     rig_ack(&rig, 2, 0);
-    assert_null(rig_sent(&rig, RAFT_READ_INDEX_REPLY, 3)); /* the no-op is not committed */
+    assert_null(
+        rig_sent(&rig, RAFT_READ_INDEX_REPLY, 3)); /* the no-op is not committed */
     rig_ack(&rig, 2, 1);
     const struct raft_msg *reply = rig_sent(&rig, RAFT_READ_INDEX_REPLY, 3);
     assert_int_equal(reply->index.v, 1);
     assert_int_equal(reply->round, 77);
     /* two that wait for different rounds are answered each in its turn */
     for (uint64_t n = 78; n <= 80; n++) {
-        rig_recv(&rig, (struct raft_msg){.kind = RAFT_READ_INDEX, .from = {3}, .term = {1},
-                                         .round = n});
+        rig_recv(&rig,
+                 (struct raft_msg){
+                     .kind = RAFT_READ_INDEX, .from = {3}, .term = {1}, .round = n});
         assert_null(rig_sent(&rig, RAFT_READ_INDEX_REPLY, 3));
     }
     rig_ack(&rig, 2, 1);
@@ -824,11 +871,16 @@ static void R52_R55_a_leader_answers_followers_after_a_round(void **state)
     rig_close(&rig);
 }
 
-static void ack_with_lease(struct rig *rig, uint32_t from, uint64_t sent_ns, uint64_t round)
+static void ack_with_lease(struct rig *rig, uint32_t from, uint64_t sent_ns,
+                           uint64_t round)
 {
-    rig_recv(rig, (struct raft_msg){.kind = RAFT_APPEND_REPLY, .flags = RAFT_LEASE,
-                                    .from = {from}, .term = rig->raft->state.term,
-                                    .index = {1}, .round = round, .sent_ns = sent_ns});
+    rig_recv(rig, (struct raft_msg){.kind = RAFT_APPEND_REPLY,
+                                    .flags = RAFT_LEASE,
+                                    .from = {from},
+                                    .term = rig->raft->state.term,
+                                    .index = {1},
+                                    .round = round,
+                                    .sent_ns = sent_ns});
 }
 
 static void R57_R58_a_lease_counts_from_when_the_round_was_sent(void **state)
@@ -887,11 +939,12 @@ static void R59_a_transfer_ends_the_lease_first(void **state)
 static void R59_a_timeout_now_older_than_a_round_seen_is_ignored(void **state)
 {
     struct rig rig;
-    struct raft_msg now = {.kind = RAFT_TIMEOUT_NOW, .from = {2}, .term = {1}, .round = 3};
+    struct raft_msg now = {
+        .kind = RAFT_TIMEOUT_NOW, .from = {2}, .term = {1}, .round = 3};
     (void)state;
     rig_open_voter(&rig, 1, 3);
-    rig_recv(&rig, (struct raft_msg){.kind = RAFT_APPEND, .from = {2}, .term = {1},
-                                     .round = 4});
+    rig_recv(&rig, (struct raft_msg){
+                       .kind = RAFT_APPEND, .from = {2}, .term = {1}, .round = 4});
     rig_recv(&rig, now);
     assert_int_equal(rig_info(&rig).role, RAFT_FOLLOWER);
     now.round = 4;
@@ -906,8 +959,12 @@ static void R59_a_timeout_now_older_than_a_round_seen_is_ignored(void **state)
 static void R72_a_snapshot_of_what_we_have_is_answered_with_our_position(void **state)
 {
     struct rig rig;
-    struct raft_msg piece = {.kind = RAFT_SNAPSHOT, .from = {2}, .to = {1}, .term = {1},
-                             .index = {2}, .log_term = {1}};
+    struct raft_msg piece = {.kind = RAFT_SNAPSHOT,
+                             .from = {2},
+                             .to = {1},
+                             .term = {1},
+                             .index = {2},
+                             .log_term = {1}};
     (void)state;
     rig_open_voter(&rig, 1, 3);
     rig_append(&rig, 2, 1, 0, 0, TERMS(1, 1, 1), 2);
@@ -928,10 +985,13 @@ static void R74_what_was_overwritten_does_not_come_back(void **state)
     struct rig rig;
     (void)state;
     rig_open(&rig, 1, rig_settings(),
-             (struct raft_start){.state = {.term = {3}}, .base = {3}, .base_term = {2},
+             (struct raft_start){.state = {.term = {3}},
+                                 .base = {3},
+                                 .base_term = {2},
                                  .config = rig_voters(3)});
     for (uint64_t i = 1; i <= 6; i++)
-        raft_restore(rig.raft, &(struct raft_entry){{i}, {2}, RAFT_COMMAND, BYTES_OF("x")});
+        raft_restore(rig.raft,
+                     &(struct raft_entry){{i}, {2}, RAFT_COMMAND, BYTES_OF("x")});
     assert_int_equal(rig_info(&rig).last.v, 6);
     raft_restore(rig.raft, &(struct raft_entry){{2}, {2}, RAFT_COMMAND, BYTES_OF("y")});
     assert_int_equal(rig_info(&rig).last.v, 3);
@@ -1010,14 +1070,16 @@ static void R75_a_snapshot_brings_its_config_and_newer_ones_stay(void **state)
         s.bug_snapshot_drops_config = mutant == 1;
         rig_open(&rig, 1, s, (struct raft_start){.config = rig_voters(3)});
         rig_append(&rig, 2, 1, 0, 0, NO_ENTRIES, 0);
-        rig_step(&rig, (struct raft_event){.kind = RAFT_INSTALLED, .index = {5}, .term = {1},
-                                           .config = &four});
+        rig_step(&rig,
+                 (struct raft_event){
+                     .kind = RAFT_INSTALLED, .index = {5}, .term = {1}, .config = &four});
         assert_int_equal(rig_info(&rig).config.n_voters, mutant == 1 ? 3 : 4);
         append_config(&rig, 2, 1, 5, 1, &five, 5);
         rig_append(&rig, 2, 1, 6, 1, TERMS(1), 5);
         rig_append(&rig, 2, 1, 7, 1, NO_ENTRIES, 5);
-        rig_step(&rig, (struct raft_event){.kind = RAFT_INSTALLED, .index = {6}, .term = {1},
-                                           .config = &five});
+        rig_step(&rig,
+                 (struct raft_event){
+                     .kind = RAFT_INSTALLED, .index = {6}, .term = {1}, .config = &five});
         assert_int_equal(rig_info(&rig).config.n_voters, mutant == 1 ? 3 : 5);
         assert_int_equal(rig_info(&rig).last.v, 7);
         rig_close(&rig);
@@ -1032,14 +1094,17 @@ static void R77_R78_an_older_snapshot_changes_nothing(void **state)
     rig_open_voter(&rig, 1, 3);
     rig_append(&rig, 2, 4, 0, 0, TERMS(1, 2, 2), 3);
     rig_apply(&rig);
-    rig_step(&rig, (struct raft_event){.kind = RAFT_INSTALLED, .index = {2}, .term = {2},
-                                       .config = &config});
+    rig_step(&rig,
+             (struct raft_event){
+                 .kind = RAFT_INSTALLED, .index = {2}, .term = {2}, .config = &config});
     assert_int_equal(rig_info(&rig).base.v, 0);
     assert_int_equal(rig_info(&rig).term.v, 4);
-    rig_step(&rig, (struct raft_event){.kind = RAFT_INSTALLED, .index = {9}, .term = {3},
-                                       .config = &config});
-    rig_step(&rig, (struct raft_event){.kind = RAFT_INSTALLED, .index = {9}, .term = {3},
-                                       .config = &config});
+    rig_step(&rig,
+             (struct raft_event){
+                 .kind = RAFT_INSTALLED, .index = {9}, .term = {3}, .config = &config});
+    rig_step(&rig,
+             (struct raft_event){
+                 .kind = RAFT_INSTALLED, .index = {9}, .term = {3}, .config = &config});
     assert_int_equal(rig_info(&rig).base.v, 9);
     assert_int_equal(rig_info(&rig).last.v, 9);
     assert_int_equal(rig_info(&rig).durable.v, 9);
@@ -1086,7 +1151,7 @@ static void R86_one_change_at_a_time(void **state)
     rig_ack(&rig, 2, 2);
     change(&rig, with_learner); /* nothing to change */
     bad.learners[bad.n_learners++].v = 2;
-    change(&rig, bad);          /* a voter is no learner */
+    change(&rig, bad); /* a voter is no learner */
     change(&rig, (struct raft_config){0});
     assert_int_equal(rig_info(&rig).last.v, 2);
     change(&rig, rig_voters(3));
@@ -1158,7 +1223,8 @@ static void R100_only_a_voter_is_handed_leadership(void **state)
     c.learners[c.n_learners++].v = 4;
     rig_open(&rig, 1, rig_settings(), (struct raft_start){.config = c});
     rig_lead(&rig);
-    for (uint32_t id = 1; id <= 5; id += id == 1 ? 3 : 1) { /* self, a learner, a stranger */
+    for (uint32_t id = 1; id <= 5;
+         id += id == 1 ? 3 : 1) { /* self, a learner, a stranger */
         rig_step(&rig, (struct raft_event){.kind = RAFT_TRANSFER_TO, .peer = {id}});
         assert_false(rig_info(&rig).transferring);
     }
@@ -1172,8 +1238,12 @@ static void R100_only_a_voter_is_handed_leadership(void **state)
     rig_step(&rig, (struct raft_event){.kind = RAFT_TRANSFER_TO, .peer = {2}});
     rig_ack(&rig, 2, 2);
     assert_non_null(rig_sent(&rig, RAFT_TIMEOUT_NOW, 2));
-    rig_recv(&rig, (struct raft_msg){.kind = RAFT_VOTE, .flags = RAFT_TRANSFER, .from = {2},
-                                     .term = {2}, .index = {2}, .log_term = {1}});
+    rig_recv(&rig, (struct raft_msg){.kind = RAFT_VOTE,
+                                     .flags = RAFT_TRANSFER,
+                                     .from = {2},
+                                     .term = {2},
+                                     .index = {2},
+                                     .log_term = {1}});
     assert_int_equal(rig_info(&rig).role, RAFT_FOLLOWER);
     assert_false(rig_sent(&rig, RAFT_VOTE_REPLY, 2)->flags & RAFT_REJECT);
     rig_close(&rig);
@@ -1192,8 +1262,11 @@ static void R102_R103_a_doubtful_replica_neither_votes_nor_stands(void **state)
         rig_tick_after(&rig, 3 * SEC_NS);
         rig_tick_after(&rig, 3 * SEC_NS);
         assert_int_equal(rig_info(&rig).role, RAFT_FOLLOWER);
-        rig_recv(&rig, (struct raft_msg){.kind = RAFT_VOTE, .from = {2}, .term = {3},
-                                         .index = {9}, .log_term = {2}});
+        rig_recv(&rig, (struct raft_msg){.kind = RAFT_VOTE,
+                                         .from = {2},
+                                         .term = {3},
+                                         .index = {9},
+                                         .log_term = {2}});
         const struct raft_msg *reply = rig_sent(&rig, RAFT_VOTE_REPLY, 2);
         assert_int_equal(reply->flags, RAFT_REJECT | RAFT_DOUBTFUL);
         rig_close(&rig);
@@ -1202,9 +1275,12 @@ static void R102_R103_a_doubtful_replica_neither_votes_nor_stands(void **state)
 
 static void ack_doubtful(struct rig *rig, uint32_t from, uint64_t match, uint64_t round)
 {
-    rig_recv(rig, (struct raft_msg){.kind = RAFT_APPEND_REPLY, .flags = RAFT_DOUBTFUL,
-                                    .from = {from}, .term = rig->raft->state.term,
-                                    .index = {match}, .round = round});
+    rig_recv(rig, (struct raft_msg){.kind = RAFT_APPEND_REPLY,
+                                    .flags = RAFT_DOUBTFUL,
+                                    .from = {from},
+                                    .term = rig->raft->state.term,
+                                    .index = {match},
+                                    .round = round});
 }
 
 /* The mutant counts what it says. */
@@ -1218,8 +1294,8 @@ static void R102_a_doubtful_follower_counts_for_nothing_until_it_is_whole(void *
         rig_open(&rig, 1, s, (struct raft_start){.config = rig_voters(3)});
         rig_lead(&rig);
         ack_doubtful(&rig, 2, 0, rig.raft->round);
-        rig_recv(&rig, (struct raft_msg){.kind = RAFT_SNAPSHOT_REPLY, .from = {2},
-                                         .term = {1}});
+        rig_recv(&rig, (struct raft_msg){
+                           .kind = RAFT_SNAPSHOT_REPLY, .from = {2}, .term = {1}});
         assert_true(rig_peer(&rig, 2).doubtful); /* only an answer to an append ends it */
         rig_propose(&rig, "a");
         rig_turn(&rig);
@@ -1229,7 +1305,8 @@ static void R102_a_doubtful_follower_counts_for_nothing_until_it_is_whole(void *
         ack_doubtful(&rig, 2, 2, round);
         assert_int_equal(rig.out.commit.v, mutant == 1 ? 2 : 1);
         assert_int_equal(rig.out.confirmed_round >= round, mutant == 1);
-        assert_null(rig_sent(&rig, RAFT_APPEND, 2)); /* the third has not answered since */
+        assert_null(
+            rig_sent(&rig, RAFT_APPEND, 2)); /* the third has not answered since */
         rig_ack(&rig, 3, 1);
         const struct raft_msg *m = rig_sent(&rig, RAFT_APPEND, 2);
         assert_non_null(m);
@@ -1245,8 +1322,12 @@ static void R102_a_doubtful_follower_counts_for_nothing_until_it_is_whole(void *
 static void R102_a_follower_is_cleared_by_an_append_that_matches(void **state)
 {
     struct rig rig;
-    struct raft_msg clear = {.kind = RAFT_APPEND, .flags = RAFT_CLEARED, .from = {2},
-                             .term = {2}, .index = {5}, .log_term = {2}};
+    struct raft_msg clear = {.kind = RAFT_APPEND,
+                             .flags = RAFT_CLEARED,
+                             .from = {2},
+                             .term = {2},
+                             .index = {5},
+                             .log_term = {2}};
     (void)state;
     rig_open(&rig, 1, rig_settings(),
              (struct raft_start){.state = {.term = {2}, .doubtful = true},
@@ -1276,9 +1357,18 @@ static void messages_survive_their_encoding(void **state)
     const struct raft_entry in[] = {{{8}, {3}, RAFT_NOOP, {(const uint8_t *)"", 0}},
                                     {{9}, {5}, RAFT_COMMAND, BYTES_OF("command")}};
     const struct raft_msg m = {
-        .kind = RAFT_APPEND, .flags = RAFT_CLEARED | RAFT_LEASE, .from = {1}, .to = {300},
-        .term = {term_of_epoch(7).v + 5}, .index = {7}, .log_term = {3}, .commit = {6},
-        .round = 1000000, .sent_ns = UINT64_MAX, .n_entries = 2, .entries = in,
+        .kind = RAFT_APPEND,
+        .flags = RAFT_CLEARED | RAFT_LEASE,
+        .from = {1},
+        .to = {300},
+        .term = {term_of_epoch(7).v + 5},
+        .index = {7},
+        .log_term = {3},
+        .commit = {6},
+        .round = 1000000,
+        .sent_ns = UINT64_MAX,
+        .n_entries = 2,
+        .entries = in,
     };
     struct raft_msg got, untouched;
     (void)state;

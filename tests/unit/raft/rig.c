@@ -40,7 +40,8 @@ void rig_open(struct rig *rig, uint32_t self, struct raft_settings settings,
 
 void rig_open_voter(struct rig *rig, uint32_t self, uint32_t voters)
 {
-    rig_open(rig, self, rig_settings(), (struct raft_start){.config = rig_voters(voters)});
+    rig_open(rig, self, rig_settings(),
+             (struct raft_start){.config = rig_voters(voters)});
     rig_turn(rig);
 }
 
@@ -85,7 +86,8 @@ void rig_apply(struct rig *rig)
     rig_step(rig, (struct raft_event){.kind = RAFT_APPLIED, .index = rig->out.commit});
 }
 
-const struct raft_msg *rig_sent(const struct rig *rig, enum raft_msg_kind kind, uint32_t to)
+const struct raft_msg *rig_sent(const struct rig *rig, enum raft_msg_kind kind,
+                                uint32_t to)
 {
     const struct raft_msg *found = NULL;
 
@@ -181,8 +183,8 @@ void rig_append(struct rig *rig, uint32_t from, uint64_t term, uint64_t prev,
 
     check(n <= RIG_MSGS_MAX);
     for (uint32_t i = 0; i < n; i++)
-        entries[i] = (struct raft_entry){{prev + 1 + i}, {terms[i]}, RAFT_COMMAND,
-                                         BYTES_OF("entry")};
+        entries[i] = (struct raft_entry){
+            {prev + 1 + i}, {terms[i]}, RAFT_COMMAND, BYTES_OF("entry")};
     rig_recv(rig, (struct raft_msg){
                       .kind = RAFT_APPEND,
                       .from = {from},
@@ -200,7 +202,7 @@ void rig_append(struct rig *rig, uint32_t from, uint64_t term, uint64_t prev,
 void rig_restore(struct rig *rig, const uint64_t *terms, uint32_t n)
 {
     for (uint32_t i = 0; i < n; i++)
-        raft_restore(rig->raft, &(struct raft_entry){{i + 1}, {terms[i]}, RAFT_COMMAND,
-                                                     BYTES_OF("old")});
+        raft_restore(rig->raft, &(struct raft_entry){
+                                    {i + 1}, {terms[i]}, RAFT_COMMAND, BYTES_OF("old")});
     rig_turn(rig);
 }

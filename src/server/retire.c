@@ -1,0 +1,189 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* retire - replicas that are not to be here any more.
+ *
+ * Of a keyspace that was dropped: at once, for that is committed in the meta shard.  Of a
+ * shard that was placed elsewhere: only once its leader says that a membership without this
+ * server is committed, since until then this copy may be needed for a majority.  The one that
+ * may have to go asks (a STATUS message, now and then); the leader answers with the index of
+ * the membership, and an answer older than what the replica itself knows does not count: it
+ * may have been placed here again.
+ *
+ *   STATUS body: u8 kind (1 ask, 2 out), u64 index of the membership
+ *
+ * A tombstone (engine key 'X', u32be group) stays, so that the group's founder does not begin
+ * it a second time when it is placed there again.
+ */
+#include "server/server_state.h"
+
+enum { STATUS_ASK = 1, STATUS_OUT = 2, ASK_MS = 2000 };
+
+struct tombstone_job {
+    struct kv_job job;
+    uint8_t key[5];
+};
+
+static void tombstone_key(uint8_t key[5], struct group_id group)
+{
+    key[0] = 'X';
+    store_u32be(key + 1, group.v);
+}
+
+static int tombstone_run(struct kv_job *job, struct kv_txn *txn)
+{
+    struct tombstone_job *j = (struct tombstone_job *)(void *)job;
+    return job->ops->put(txn, (struct bytes){j->key, sizeof j->key}, (struct bytes){NULL, 0});
+}
+
+bool retire_was_here(const struct server *s, struct group_id group)
+{
+    uint8_t key[5];
+    struct bytes value;
+    tombstone_key(key, group);
+    return s->config.kv.ops->get(s->kv_reader, (struct bytes){key, sizeof key}, &value);
+}
+
+static void give_job(struct server *s, struct slot *slot, struct kv_job *job)
+{
+    job->id = ++s->next_job;
+    slot->retire_job = job;
+    server_act(s, SERVER_JOB)->job = job;
+    s->n_jobs++;
+}
+
+static void bury(struct server *s, struct slot *slot)
+{
+    struct tombstone_job *j = mem_zero(s->mem, sizeof *j);
+    j->job = (struct kv_job){.run = tombstone_run, .writes = true, .ops = s->config.kv.ops};
+    tombstone_key(j->key, slot->group);
+    slot->retiring = RETIRE_BURY;
+    give_job(s, slot, &j->job);
+}
+
+static void end(struct server *s, struct slot *slot)
+{
+    const struct wal_record forget = {.kind = WAL_FORGET, .group = slot->group};
+    wal_append(s->wal, &forget);
+    heap_remove(&s->slot_timers, &slot->timer);
+    shard_free(slot->shard);
+    slot->shard = NULL;
+    slot->retiring = RETIRE_NOT;
+    slot->hint.v = 0;
+    answers_check(s, slot); /* whoever waits here hears that it is lost */
+    s->meta_seen = 0;       /* it may have been placed here again meanwhile */
+    server_log(s, LOG_INFO, "shard %u is no longer kept here", slot->group.v);
+}
+
+/* In place of the shard's own step. */
+void retire_step(struct server *s, struct slot *slot)
+{
+    switch (slot->retiring) {
+    case RETIRE_NOT: return;
+    case RETIRE_WAIT: /* for the job that the shard has under way */
+        if (!shard_busy(slot->shard)) bury(s, slot);
+        return;
+    case RETIRE_BURY:
+    case RETIRE_DROP: return; /* retire_job_done() goes on */
+    }
+}
+
+void retire_begin(struct server *s, struct slot *slot)
+{
+    if (slot->shard == NULL || slot->retiring != RETIRE_NOT) return;
+    slot->retiring = RETIRE_WAIT;
+    slot_touch(s, slot);
+}
+
+bool retire_job_done(struct server *s, struct slot *slot, struct kv_job *job, int error)
+{
+    if (slot->retire_job != job) return false;
+    slot->retire_job = NULL;
+    if (slot->retiring == RETIRE_BURY) {
+        mem_free(s->mem, job, sizeof(struct tombstone_job));
+        if (error != 0) slot->retiring = RETIRE_WAIT; /* and again */
+        else {
+            slot->retiring = RETIRE_DROP;
+            give_job(s, slot, store_drop(shard_store(slot->shard)));
+        }
+    } else {
+        store_job_done(shard_store(slot->shard), job, error);
+        if (error == 0) end(s, slot);
+        else slot->retiring = RETIRE_WAIT;
+    }
+    slot_touch(s, slot);
+    return true;
+}
+
+void retire_free(struct server *s, struct slot *slot)
+{
+    if (slot->retiring == RETIRE_BURY && slot->retire_job != NULL)
+        mem_free(s->mem, slot->retire_job, sizeof(struct tombstone_job));
+}
+
+/* ---- who says that it must go ---- */
+
+static void say(struct server *s, struct server_id to, struct group_id group, uint8_t kind,
+                struct log_index index)
+{
+    size_t start;
+    struct buf *body = peer_say(s, to, group, MESSAGE_STATUS, &start);
+    if (body == NULL) return;
+    buf_put_u8(body, kind);
+    buf_put_u64(body, index.v);
+    peer_said(s, to, start);
+}
+
+static void answer_ask(struct server *s, struct slot *slot, struct server_id from)
+{
+    const struct meta_shard *target = meta_shard(&s->meta, slot->group);
+    if (slot->shard == NULL || !shard_leads(slot->shard) || target == NULL) return;
+    struct raft_info info;
+    raft_info(shard_raft(slot->shard), &info);
+    if (info.joint || !info.config_committed || raft_config_has(&info.config, from) ||
+        meta_server_has(target, from))
+        return;
+    say(s, from, slot->group, STATUS_OUT, info.config_index);
+}
+
+bool retire_message(struct server *s, struct server_id from, struct group_id group,
+                    struct bytes body)
+{
+    struct cursor in = cursor_of(body);
+    uint8_t kind;
+    uint64_t index;
+    if (!get_u8(&in, &kind) || !get_u64(&in, &index) || cursor_left(&in) != 0) return false;
+    struct slot *slot = server_slot_find(s, group);
+    if (slot == NULL) return true;
+    if (kind == STATUS_ASK) {
+        answer_ask(s, slot, from);
+        return true;
+    }
+    if (kind != STATUS_OUT) return false;
+    const struct meta_shard *target = meta_shard(&s->meta, group);
+    if (slot->shard == NULL || target == NULL || meta_server_has(target, s->identity.server))
+        return true;
+    struct raft_info info;
+    raft_info(shard_raft(slot->shard), &info);
+    if (index < info.config_index.v || info.role == RAFT_LEADER) return true;
+    retire_begin(s, slot);
+    return true;
+}
+
+/* Now and then, for each replica here that its record no longer names. */
+void retire_turn(struct server *s)
+{
+    if (!s->meta.founded || s->now.ns < s->retire_at.ns) return;
+    s->retire_at.ns = s->now.ns + ASK_MS * MS_NS;
+    for (uint32_t i = 0; i < s->n_slots; i++) {
+        struct slot *slot = s->all_slots[i];
+        if (slot->shard == NULL || slot->retiring != RETIRE_NOT || slot->group.v == META_GROUP)
+            continue;
+        const struct meta_shard *target = meta_shard(&s->meta, slot->group);
+        if (target == NULL) {
+            if (slot->group.v < s->meta.cluster.next_group) retire_begin(s, slot);
+            continue;
+        }
+        if (meta_server_has(target, s->identity.server)) continue;
+        for (uint32_t v = 0; v < target->n_voters; v++)
+            say(s, target->voters[v], slot->group, STATUS_ASK, (struct log_index){0});
+    }
+}

@@ -1,0 +1,93 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Is a history of operations on one key linearizable?
+
+The search of Wing and Gong with the cache of Lowe: among the operations that may come next
+(no other one ended before they began) try each, and never the same set of operations done in
+the same state twice.  An operation of unknown outcome may take effect at any time after it
+began, or never.
+"""
+import math
+
+
+class Op:
+    """kind: "write" (value), "read" (value it gave), "cas" (value: (old, new), result: bool),
+    "incr" (result: the new number)."""
+
+    def __init__(self, kind, value, begin, end, result=None, unknown=False):
+        self.kind, self.value, self.result = kind, value, result
+        self.begin, self.end = begin, math.inf if unknown else end
+        self.unknown = unknown
+
+    def __repr__(self):
+        what = f"{self.kind} {self.value!r}"
+        if self.result is not None:
+            what += f" -> {self.result!r}"
+        return f"[{self.begin:.4f}..{self.end:.4f}] {what}{' ?' if self.unknown else ''}"
+
+
+def step(state, op):
+    """(possible, the state behind it)."""
+    if op.kind == "read":
+        return state == op.value, state
+    if op.kind == "write":
+        return True, op.value
+    if op.kind == "cas":
+        old, new = op.value
+        fits = state == old
+        if op.unknown:
+            return True, new if fits else state
+        return fits == op.result, new if fits else state
+    number = int(state or 0) + 1
+    if op.unknown:
+        return True, str(number)
+    return number == op.result, str(number)
+
+
+def useful(ops):
+    """Without what can't matter: unknown reads, and unknown writes that nobody saw."""
+    seen = {o.value for o in ops if o.kind == "read"}
+    seen |= {o.value[0] for o in ops if o.kind == "cas"}
+    kept = []
+    for o in ops:
+        if o.unknown and (o.kind == "read" or o.kind == "write" and o.value not in seen):
+            continue
+        kept.append(o)
+    return sorted(kept, key=lambda o: o.begin)
+
+
+def violation(ops, initial=None):
+    """None if there is an order; else the operations around which none could be found."""
+    ops = useful(ops)
+    known = sum(1 << i for i, o in enumerate(ops) if not o.unknown)
+    n = len(ops)
+    seen = set()
+    stack = [(0, initial, 0)]  # operations done, state, the first that is not done
+    farthest = 0
+    while stack:
+        done, state, first = stack.pop()
+        if done & known == known:
+            return None
+        while first < n and done >> first & 1:
+            first += 1
+        farthest = max(farthest, first)
+        horizon = math.inf  # no operation that began later may come next
+        for i in range(first, n):
+            if ops[i].begin > horizon:
+                break
+            if done >> i & 1:
+                continue
+            horizon = min(horizon, ops[i].end)
+        for i in range(first, n):
+            op = ops[i]
+            if op.begin > horizon:
+                break
+            if done >> i & 1:
+                continue
+            possible, after = step(state, op)
+            if not possible:
+                continue
+            key = (done | 1 << i, after)
+            if key not in seen:
+                seen.add(key)
+                stack.append((*key, first))
+    return ops[max(0, farthest - 5):farthest + 15]

@@ -1,0 +1,287 @@
+# SPDX-License-Identifier: Apache-2.0
+"""sennit up, status, keyspace, cluster: what they print and how they end."""
+import json
+import os
+import re
+import signal
+import subprocess
+import time
+
+import pytest
+
+from cluster import SENNIT, free_port, run, wait_until
+from wire import Conn
+
+SUBCOMMANDS = ["server", "up", "status", "keyspace", "cluster"]
+
+
+def test_version_and_help():
+    version = run("--version")
+    assert version.returncode == 0
+    assert re.fullmatch(r"sennit \d+\.\d+\.\d+\n", version.stdout)
+    text = run("--help")
+    assert text.returncode == 0 and text.stderr == ""
+    for name in SUBCOMMANDS:
+        assert f"\n  {name} " in text.stdout
+
+
+@pytest.mark.parametrize("name", SUBCOMMANDS)
+def test_every_subcommand_has_help_with_an_example(name):
+    done = run(name, "--help")
+    assert done.returncode == 0 and done.stderr == ""
+    assert done.stdout.startswith(f"usage: sennit {name}")
+    assert "example" in done.stdout
+
+
+@pytest.mark.xfail(strict=True, reason="sennit recover, which an error text of a damaged "
+                                       "server alone names, is not in this version")
+def test_recover_has_help():
+    assert run("recover", "--help").returncode == 0
+
+
+@pytest.mark.parametrize("args,words", [
+    ([], ["usage: sennit"]),
+    (["nosuch"], ["unknown command 'nosuch'", "--help"]),
+    (["statsu"], ["did you mean `sennit status`?"]),
+    (["up", "--nosuch"], ["unknown argument '--nosuch'"]),
+    (["up", "--nodes", "0"], ["--nodes must be from 1"]),
+    (["up", "--nodes"], ["--nodes needs a value"]),
+    (["up", "--port", "x"], ["--port must be"]),
+    (["status", "--server", "nowhere"], ["--server must be HOST:PORT"]),
+    (["keyspace"], ["which of create, alter, drop, list, info?"]),
+    (["keyspace", "nosuch"], ["unknown argument 'nosuch'"]),
+    (["keyspace", "create", "x"], ["wrong number of arguments"]),
+    (["keyspace", "info"], ["wrong number of arguments"]),
+    (["cluster"], ["--help"]),
+    (["cluster", "join", "127.0.0.1:1"], ["--join 127.0.0.1:1"]),
+])
+def test_wrong_use_ends_with_2_and_says_how(args, words):
+    done = run(*args)
+    assert done.returncode == 2
+    assert done.stdout == ""
+    for word in words:
+        assert word in done.stderr, done.stderr
+
+
+@pytest.mark.parametrize("args", [["status"], ["keyspace", "list"]])
+def test_no_server_ends_with_1_and_says_so(args):
+    port = free_port()
+    done = run(*args, "--server", f"127.0.0.1:{port}")
+    assert done.returncode == 1
+    assert f"127.0.0.1:{port}" in done.stderr and "refused" in done.stderr
+    assert "--server HOST:PORT" in done.stderr
+
+
+def test_status(three):
+    at = ["--server", f"127.0.0.1:{three[1].port}"]
+    done = run("status", *at)
+    assert done.returncode == 0, done.stderr
+    assert "3 of 3 servers connected" in done.stdout
+    for s in three.servers:
+        assert s.name in done.stdout and f"127.0.0.1:{s.port}" in done.stdout
+    assert "default" in done.stdout and "leader" in done.stdout
+    assert "\033" not in done.stdout
+    seen = json.loads(run("status", "--json", *at).stdout)
+    assert {s["name"] for s in seen["servers"]} == {"s1", "s2", "s3"}
+    assert all(s["connected"] for s in seen["servers"])
+    assert [k["name"] for k in seen["keyspaces"]] == ["default"]
+    assert seen["keyspaces"][0]["policy"]["mode"] == "raft"
+    rows = [r for r in seen["shards"] if r["keyspace"] == "default"]
+    assert sorted(r["role"] for r in rows) == ["follower", "follower", "leader"]
+
+
+def test_status_shows_what_is_dead(make_cluster):
+    cluster = make_cluster(3)
+    victim = cluster.followers()[0]
+    victim.kill9()
+    at = ["--server", f"127.0.0.1:{cluster.leader(server=cluster.others(victim)[0]).port}"]
+
+    def told():
+        done = run("status", *at)
+        return "2 of 3 servers connected" in done.stdout and "not reachable" in done.stdout
+    wait_until(told, 10, every_s=0.2)
+    seen = json.loads(run("status", "--json", *at).stdout)
+    assert [s["name"] for s in seen["servers"] if not s["connected"]] == [victim.name]
+
+
+def test_status_watch_goes_on(three):
+    process = subprocess.Popen([SENNIT, "status", "--watch", "--json", "--server",
+                                f"127.0.0.1:{three[0].port}"], stdout=subprocess.PIPE, text=True)
+    try:
+        for _ in range(2):
+            assert len(json.loads(process.stdout.readline())["servers"]) == 3
+    finally:
+        process.kill()
+        process.communicate(timeout=10)
+
+
+def test_keyspace_commands(three):
+    at = ["--server", f"127.0.0.1:{three[2].port}"]
+    done = run("keyspace", "create", "shop", "MODE", "raft", "SHARDS", "2", *at)
+    assert (done.returncode, done.stdout) == (0, "OK\n"), done.stderr
+    done = run("keyspace", "list", *at)
+    assert done.returncode == 0 and sorted(done.stdout.split()) == ["default", "shop"]
+    done = run("keyspace", "info", "shop", *at)
+    assert done.returncode == 0
+    info = dict(line.split(None, 1) for line in done.stdout.splitlines())
+    assert info["mode"] == "raft" and info["shards"] == "2"
+    assert run("keyspace", "alter", "shop", "READ", "any", *at).returncode == 0
+    assert "any" in run("keyspace", "info", "shop", *at).stdout
+    done = run("keyspace", "create", "shop", "MODE", "raft", *at)
+    assert done.returncode == 1 and "exists already" in done.stderr and done.stdout == ""
+    done = run("keyspace", "create", "x", "MODE", "nosuch", *at)
+    assert done.returncode == 1 and "BADPOLICY" in done.stderr
+    assert run("keyspace", "drop", "shop", *at).returncode == 0
+    done = run("keyspace", "info", "shop", *at)
+    assert done.returncode == 1 and "NOKEYSPACE" in done.stderr
+
+
+def test_a_password_file_is_used(make_cluster, tmp_path):
+    right, wrong = tmp_path / "right", tmp_path / "wrong"
+    right.write_text("secret\n")
+    wrong.write_text("other\n")
+    s = make_cluster(1, args=["--password-file", right], password="secret")[0]
+    at = ["--server", f"127.0.0.1:{s.port}"]
+    assert run("status", *at, "--password-file", right).returncode == 0
+    done = run("status", *at, "--password-file", wrong)
+    assert done.returncode == 1 and "password" in done.stderr
+    done = run("status", *at)
+    assert done.returncode == 1 and "NOAUTH" in done.stderr
+
+
+# ---- sennit up ----
+
+class Up:
+    """sennit up as a process; its servers end with it."""
+
+    def __init__(self, directory, port, nodes=3):
+        self.port = port
+        self.out = os.path.join(directory, "up.out")
+        with open(self.out, "wb") as out:
+            self.process = subprocess.Popen(
+                [SENNIT, "up", "--nodes", str(nodes), "--dir", os.path.join(directory, "c"),
+                 "--port", str(port)], stdout=out, stderr=subprocess.STDOUT)
+
+    def text(self):
+        with open(self.out, encoding="utf-8") as f:
+            return f.read()
+
+    def wait_ready(self, nodes=3):
+        def ready():
+            assert self.process.poll() is None, self.text()
+            return f"{nodes} servers are ready" in self.text() or \
+                nodes == 1 and "1 server is ready" in self.text()
+        wait_until(ready, 60, every_s=0.05)
+        time.sleep(0.2)
+
+    def pids(self):
+        return [int(p) for p in re.findall(r"^s\d+ +\S+ +(\d+)", self.text(), re.M)]
+
+    def stop(self, number=signal.SIGINT):
+        self.process.send_signal(number)
+        return self.process.wait(20)
+
+    def end(self):
+        if self.process.poll() is None:
+            self.process.terminate()
+            try:
+                self.process.wait(15)
+            except subprocess.TimeoutExpired:
+                self.process.kill()
+                self.process.wait(5)
+
+
+def ports_for(nodes):
+    while True:
+        port = free_port()
+        try:
+            for p in [port + i for i in range(nodes)] + [port + 10000 + i for i in range(nodes)]:
+                Conn(p, timeout=1).close()
+                break  # something answers there
+            else:
+                return port
+        except ConnectionRefusedError:
+            return port
+
+
+@pytest.fixture
+def up(tmp_path):
+    made = []
+
+    def make(**kwargs):
+        port = made[0].port if made else ports_for(kwargs.get("nodes", 3))
+        made.append(Up(str(tmp_path), port, **kwargs))
+        return made[-1]
+    yield make
+    for each in made:
+        each.end()
+
+
+def is_alive(pid):
+    try:
+        with open(f"/proc/{pid}/stat", encoding="ascii") as f:
+            return f.read().rsplit(")", 1)[1].split()[0] != "Z"
+    except OSError:
+        return False
+
+
+def test_up_starts_is_used_stops_and_comes_back(up):
+    first = up()
+    first.wait_ready()
+    pids = first.pids()
+    assert len(pids) == 3
+    for command in re.findall(r"redis-cli -p \d+ SET \S+ hello", first.text()):
+        done = subprocess.run(command.split(), capture_output=True, text=True, timeout=15,
+                              check=False)
+        assert done.stdout == "OK\n", (command, done.stdout)
+    assert "redis-cli" in first.text() and "greeting" in first.text()
+    done = run("status", "--server", f"127.0.0.1:{first.port}")
+    assert "3 of 3 servers connected" in done.stdout
+    with Conn(first.port + 2) as c:
+        assert c("GET", "greeting") == b"hello"
+    assert first.stop() == 0, first.text()
+    assert not any(is_alive(p) for p in pids)
+    second = up()
+    second.wait_ready()
+    with Conn(second.port + 1) as c:
+        wait_until(lambda: c("GET", "greeting") == b"hello", 10)
+        assert b"bank" in c("KEYSPACE", "LIST")
+        assert c("GET", "bank:alice") == b"hello"
+    assert second.stop(signal.SIGTERM) == 0, second.text()
+
+
+def test_up_goes_on_without_one_and_says_so(up):
+    one = up()
+    one.wait_ready()
+    os.kill(one.pids()[0], signal.SIGKILL)
+    wait_until(lambda: "2 of 3 servers go on" in one.text(), 10)
+    assert "s1" in one.text() and "signal 9" in one.text()
+    with Conn(one.port + 1) as c:
+        wait_until(lambda: c("SET", "a", "1") == "OK", 10)
+    one.stop()
+
+
+def test_servers_end_when_up_is_killed(up):
+    one = up()
+    one.wait_ready()
+    pids = one.pids()
+    one.process.kill()
+    one.process.wait(5)
+    wait_until(lambda: not any(is_alive(p) for p in pids), 15)
+
+
+def test_up_with_a_port_in_use_says_so_and_leaves_nothing_behind(up, one):
+    process = subprocess.run([SENNIT, "up", "--nodes", "2", "--port", str(one[0].port - 1),
+                              "--dir", os.path.join(one.directory, "up")],
+                             capture_output=True, text=True, timeout=90, check=False)
+    assert process.returncode == 1
+    assert "in use" in process.stdout + process.stderr
+    assert one[0].ask("PING") == "PONG"
+
+
+def test_up_of_one(up):
+    alone = up(nodes=1)
+    alone.wait_ready(1)
+    with Conn(alone.port) as c:
+        assert c("SET", "a", "1") == "OK"
+    assert alone.stop() == 0

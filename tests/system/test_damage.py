@@ -1,0 +1,206 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Damage on disk is found, told, and repaired from the others; it is never acted upon."""
+import os
+import time
+
+import pytest
+
+import walfile
+from cluster import wait_until
+from load import Load, seconds_until_write
+from wire import Error
+
+
+def group_of(cluster, keyspace="default"):
+    return int(cluster.shard_rows(None, keyspace)[0]["shard"])
+
+
+def write_some(cluster, n=300, prefix="d"):
+    with Load(cluster.servers, threads=3, prefix=prefix) as load:
+        load.wait_acked(n)
+    time.sleep(0.3)  # the log is quiet: its mark says that all of this is durable
+    return load
+
+
+def flip_in_the_middle(cluster, server, group):
+    found = walfile.entries(server, group)
+    assert len(found) > 100
+    victim = found[len(found) // 2]
+    assert victim.length > 8
+    walfile.flip(victim.path, victim.body_at + victim.length // 2)
+
+
+def test_a_damaged_follower_is_repaired_by_its_peers(make_cluster):
+    """R102: one bit of an acknowledged record in the middle."""
+    cluster = make_cluster(3)
+    group = group_of(cluster)
+    load = write_some(cluster)
+    victim = cluster.followers()[0]
+    victim.kill9()
+    flip_in_the_middle(cluster, victim, group)
+    cluster.restart(victim)
+    wait_until(lambda: "the log is damaged in file" in victim.log_text(), 5)
+    cluster.wait_ready()
+    cluster.wait_equal_digests()
+    load.check(victim)
+    # It is whole again: now it counts, without the server that was the leader.
+    cluster.leader().kill9()
+    seconds_until_write(victim)
+    load.check(victim)
+
+
+def test_a_damaged_server_does_not_vote(make_cluster):
+    """R102, R103: with one healthy server it makes no majority; its log may have forgotten."""
+    cluster = make_cluster(3)
+    group = group_of(cluster)
+    load = write_some(cluster)
+    victim, healthy = cluster.followers()
+    leader = cluster.leader()
+    for s in (victim, leader):
+        s.kill9()
+    flip_in_the_middle(cluster, victim, group)
+    healthy.kill9()
+    victim.start()
+    healthy.start()
+    wait_until(lambda: "the log is damaged in file" in victim.log_text(), 10)
+    deadline = time.monotonic() + 6
+    while time.monotonic() < deadline:
+        for s in (healthy, victim):
+            try:
+                reply = s.ask("SET", "damaged", "1")
+            except OSError:
+                continue  # it does not serve before it knows the cluster
+            assert isinstance(reply, Error), "a damaged server has voted"
+    leader.start()
+    cluster.wait_ready()
+    cluster.wait_equal_digests()
+    for s in cluster.servers:
+        load.check(s)
+
+
+def test_damage_at_every_kind_of_place_is_repaired(make_cluster):
+    """Heads and bodies of records, the head of the segment, the newest synced record."""
+    cluster = make_cluster(3)
+    group = group_of(cluster)
+    load = write_some(cluster)
+    for place in ("record head", "record body", "segment head", "newest entry", "many"):
+        victim = cluster.followers()[0]
+        victim.kill9()
+        found = walfile.entries(victim, group)
+        middle = found[len(found) // 3]
+        if place == "record head":
+            walfile.flip(middle.path, middle.offset + 40)
+        elif place == "record body":
+            walfile.flip(middle.path, middle.body_at)
+        elif place == "segment head":
+            walfile.flip(walfile.segments(victim)[-1], 20)
+        elif place == "newest entry":
+            walfile.flip(found[-1].path, found[-1].body_at + 1)
+        else:
+            for r in found[10:-10:7]:
+                walfile.flip(r.path, r.offset + 17)
+        print(place)
+        cluster.restart(victim)
+        cluster.wait_ready()
+        cluster.wait_equal_digests()
+        load.check(victim)
+        more = write_some(cluster, 60, f"after-{place[:8]}")
+        more.check(victim)
+
+
+def test_a_server_alone_with_damage_is_read_only_and_says_what_to_do(make_cluster):
+    cluster = make_cluster(1)
+    s = cluster[0]
+    group = group_of(cluster)
+    load = write_some(cluster)
+    s.kill9()
+    found = walfile.entries(s, group)
+    last = found[-1]
+    walfile.flip(found[len(found) // 2].path, found[len(found) // 2].body_at + 3)
+    cluster.restart(s)
+    assert "the log is damaged in file" in s.log_text()
+    reply = wait_until(lambda: s.ask("SET", "a", "1"), 5)
+    assert isinstance(reply, Error) and reply.code == "READONLY", reply
+    assert "sennit recover" in reply
+    key = next(iter(load.acked))
+    assert not isinstance(s.ask("GET", key), Error)
+    assert last.index > 0
+    # It stays so: a restart does not forget the damage.
+    s.kill9()
+    cluster.restart(s)
+    reply = wait_until(lambda: s.ask("SET", "a", "1"), 5)
+    assert isinstance(reply, Error) and reply.code == "READONLY", reply
+
+
+@pytest.mark.parametrize("how", ["zeros", "short file"])
+def test_a_torn_last_record_is_cut_wherever_it_is_torn(make_cluster, how):
+    """R101: what was written before it stays, and the server goes on."""
+    cluster = make_cluster(1)
+    s = cluster[0]
+    with s.conn() as c:
+        for i in range(100):
+            assert c("SET", f"k{i}", f"{i}" * 20) == "OK"
+    for part in (0, 1, 8, 40, 63, 64, 65, 80, -1):
+        key, n = f"torn{part}", 100
+        with s.conn() as c:
+            c("SET", key, "x" * 200)
+        s.kill9()
+        group = next(r.group for r in reversed(walfile.all_records(s))
+                     if r.kind == walfile.ENTRY)
+        last = walfile.entries(s, group)[-1]
+        cut = last.offset + (part if part >= 0 else last.size - 1)
+        if how == "zeros":
+            walfile.zero_from(last.path, cut)
+        else:
+            os.truncate(last.path, cut)
+        cluster.restart(s)
+        cluster.wait_writes(s)
+        with s.conn() as c:
+            assert c("GET", key) in (None, b"x" * 200)
+            assert [c("GET", f"k{i}") for i in range(n)] == \
+                [(f"{i}" * 20).encode() for i in range(n)]
+
+
+def test_junk_behind_the_end_of_the_log_is_no_matter(make_cluster):
+    cluster = make_cluster(1)
+    s = cluster[0]
+    load = write_some(cluster)
+    s.kill9()
+    last = walfile.all_records(s)[-1]
+    with open(last.path, "r+b") as f:
+        f.seek(last.offset + last.size)
+        f.write(os.urandom(4096))
+    cluster.restart(s)
+    cluster.wait_writes(s)
+    load.check(s)
+
+
+def test_a_missing_segment_is_refused_by_name(make_cluster):
+    """R111: a gap in the log is not stepped over."""
+    cluster = make_cluster(1, args=["--wal-keep", "1gb"])
+    s = cluster[0]
+    with s.conn() as c:
+        for i in range(150):
+            assert c("SET", f"k{i % 5}", b"x" * 1000000) == "OK"
+    s.kill9()
+    paths = walfile.segments(s)
+    assert len(paths) >= 3, paths
+    os.remove(paths[-2])
+    s.start()
+    assert s.process.wait(15) == 1
+    assert "the log can't be opened" in s.log_text()
+
+
+def test_a_server_whose_data_are_gone_cannot_come_back_under_its_name(make_cluster):
+    """R97: amnesia.  It must not take its old seat as if it had kept its promises."""
+    cluster = make_cluster(3)
+    load = write_some(cluster)
+    victim = cluster.followers()[0]
+    victim.kill9()
+    os.rename(victim.data, victim.data + ".lost")
+    victim.start(join=cluster.others(victim)[0].advertised)
+    assert victim.process.wait(15) == 1
+    assert "the cluster refuses this server" in victim.log_text()
+    os.rename(victim.data + ".lost", victim.data + ".kept")
+    for s in cluster.others(victim):
+        load.check(s)

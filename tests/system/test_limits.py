@@ -1,0 +1,193 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Many connections, long pipelines, slow readers: bounded, and told."""
+import socket
+import time
+
+import pytest
+
+from cluster import wait_until
+from load import fill
+from wire import Conn, Error, encode
+
+MB = 1 << 20
+
+
+@pytest.mark.parametrize("where,entry", [("one", 0), ("three", 0), ("three", 1), ("three", 2)])
+def test_a_pipeline_of_10000_whose_answers_are_read_late(request, where, entry):
+    s = request.getfixturevalue(where)[entry]
+    with Conn(s.port, timeout=60) as c:
+        c.send_raw(b"".join(encode("SET", f"p{i}", i) + encode("GET", f"p{i}")
+                            for i in range(5000)))
+        time.sleep(1)
+        for i in range(5000):
+            assert c.read() == "OK"
+            assert c.read() == str(i).encode()
+
+
+def test_a_pipeline_larger_than_all_buffers(one):
+    """The client goes on sending without reading: the server pauses it, and loses nothing."""
+    s = one[0]
+    s.ask("SET", "value", b"x" * 10000)
+    n = 20000
+    with Conn(s.port, timeout=60) as c:
+        data = encode("GET", "value") * n
+        c.sock.setblocking(False)
+        sent, received, rss = 0, 0, 0
+        deadline = time.monotonic() + 60
+        while received < n * 10010 and time.monotonic() < deadline:
+            try:
+                sent += c.sock.send(data[sent:sent + 65536]) if sent < len(data) else 0
+            except BlockingIOError:
+                pass
+            try:
+                received += len(c.sock.recv(1 << 20))
+            except BlockingIOError:
+                time.sleep(0.001)
+            rss = max(rss, s.rss_bytes()) if received % 50 == 0 else rss
+    assert received == n * (len(b"$10000\r\n\r\n") + 10000)
+
+
+def test_a_slow_reader_does_not_fill_memory(one):
+    """It asks for 2 GB and reads nothing: its requests are no longer read, memory is bounded,
+    and other clients are served."""
+    s = one[0]
+    s.ask("SET", "big", b"x" * MB)
+    before = s.rss_bytes()
+    with Conn(s.port, receive_bytes=4096, timeout=5) as c:
+        data = encode("GET", "big") * 2000
+        c.sock.setblocking(False)
+        sent, most = 0, 0
+        deadline = time.monotonic() + 3
+        while time.monotonic() < deadline:
+            try:
+                sent += c.sock.send(data[sent:sent + 65536]) if sent < len(data) else 0
+            except BlockingIOError:
+                pass
+            most = max(most, s.rss_bytes())
+            time.sleep(0.005)
+            assert s.ask("PING") == "PONG"
+        print(f"{(most - before) / MB:.0f} MB for the slow reader")
+        assert most < before + 200 * MB
+
+
+def test_a_reader_that_is_owed_too_much_is_disconnected_with_the_reason_in_the_log(one):
+    """A single command can owe more than the bound: KEYS of many long names."""
+    s = one[0]
+    assert s.ask("CONFIG", "SET", "client-output-bytes-max", str(20 * MB)) == "OK"
+    try:
+        s.ask("SET", "big", b"x" * (30 * MB))
+        with Conn(s.port, receive_bytes=4096, timeout=10) as c:
+            c.send_raw(encode("GET", "big") * 3)
+            wait_until(lambda: "is disconnected: more is owed to it" in s.log_text(), 10)
+    finally:
+        s.ask("CONFIG", "SET", "client-output-bytes-max", str(1024 * MB))
+        s.ask("DEL", "big")
+
+
+def connections(s, n):
+    conns = []
+    try:
+        for _ in range(n):
+            c = socket.create_connection(("127.0.0.1", s.port), timeout=30)
+            conns.append(c)
+        for rounds in range(3):
+            for i, c in enumerate(conns):
+                c.sendall(encode("SET", f"c{i}", rounds))
+            for c in conns:
+                assert c.recv(100) == b"+OK\r\n"
+        assert s.info()["connected_clients"] == str(n + 1)
+    finally:
+        for c in conns:
+            c.close()
+    wait_until(lambda: s.info()["connected_clients"] == "1", 20)
+
+
+def test_1000_connections(one):
+    connections(one[0], 1000)
+
+
+@pytest.mark.long
+def test_9000_connections(make_cluster):
+    import resource  # noqa: PLC0415
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (min(hard, 20000), hard))
+    try:
+        connections(make_cluster(1)[0], 9000)
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+
+
+def test_maxclients(make_cluster):
+    s = make_cluster(1, args=["--maxclients", "20"])[0]
+    wait_until(lambda: s.info()["connected_clients"] == "1", 5)
+    conns = [s.conn() for _ in range(20)]
+    for c in conns:
+        assert c("PING") == "PONG"
+    with s.conn() as c:
+        assert c.read() == "ERR max number of clients reached"
+        assert c.is_closed()
+    for c in conns:
+        assert c("PING") == "PONG"
+        c.close()
+    wait_until(lambda: s.ask("PING") == "PONG", 5)
+
+
+def test_a_transaction_of_10000_commands(three):
+    for s in three.servers:
+        with s.conn(timeout=60) as c:
+            replies = c.pipeline([("MULTI",)] + [("INCR", "t10000")] * 10000 + [("EXEC",)])
+            result = replies[-1]
+            assert isinstance(result, list) and len(result) == 10000, result
+            assert result == list(range(result[0], result[0] + 10000))
+
+
+def test_mset_of_many_keys(three):
+    """One command, one entry, atomic; larger than what one message holds."""
+    with three.followers()[0].conn(timeout=60) as c:
+        args = [x for i in range(50000) for x in (f"many{i}", b"x" * 100)]
+        assert c("MSET", *args) == "OK"
+        assert c("EXISTS", *args[::2]) == 50000
+        assert c("DEL", *args[::2]) == 50000
+
+
+def test_flushall_and_dbsize_of_many_keys(three):
+    fill(three[0], 100000)
+    with three[1].conn(timeout=60) as c:
+        n = c("DBSIZE")
+        assert n >= 100000
+        assert len(c("KEYS", "f*")) == 100000
+        began = time.monotonic()
+        assert c("FLUSHALL") == "OK"
+        print(f"FLUSHALL of {n} keys: {time.monotonic() - began:.2f} s")
+        assert c("DBSIZE") == 0
+    three.wait_equal_digests()
+
+
+def test_many_shards(make_cluster):
+    """Hundreds of groups on three servers: they all get leaders, and idle ones cost little."""
+    cluster = make_cluster(3)
+    assert cluster[0].ask("KEYSPACE", "CREATE", "wide", "MODE", "raft", "SHARDS", "256") == "OK"
+    cluster.wait_ready(60)
+    with cluster[1].conn(timeout=30) as c:
+        replies = c.pipeline([("SET", f"wide:{i}", i) for i in range(2000)])
+        assert set(replies) == {"OK"}
+        assert c("DBSIZE") == 2000
+    time.sleep(1)
+
+    def cpu_s():
+        ticks = 0
+        for s in cluster.servers:
+            with open(f"/proc/{s.pid}/stat", encoding="ascii") as f:
+                field = f.read().rsplit(")", 1)[1].split()
+            ticks += int(field[11]) + int(field[12])
+        return ticks / 100
+    before = cpu_s()
+    time.sleep(3)
+    used = (cpu_s() - before) / 3
+    print(f"{used * 100:.0f} % of a CPU for 3 servers with 257 idle shards")
+    assert used < 0.5
+    cluster[0].kill9()
+    cluster.wait_writes(cluster[1], key="wide:after")
+    with cluster[1].conn(timeout=30) as c:
+        wait_until(lambda: not any(isinstance(r, Error) for r in c.pipeline(
+            [("GET", f"wide:{i}") for i in range(2000)])), 30, "all shards have leaders")

@@ -102,6 +102,7 @@ static struct slot *slot_with_shard(struct server *s, struct group_id group)
     const struct shard_config config = reconcile_shard_config(s, group);
     slot->shard = shard_new(&config, s->now);
     slot->restored = true;
+    if (shard_applied(slot->shard).v == 0 && retire_was_here(s, group)) shard_doubt(slot->shard);
     return slot;
 }
 
@@ -128,9 +129,10 @@ static void restore(struct server *s, const struct wal_record *r)
     if (r->kind == WAL_FORGET) { /* what came before belongs to a life that has ended */
         struct slot *slot = server_slot_find(s, r->group);
         if (slot == NULL || slot->shard == NULL) return;
+        const bool kept = shard_applied(slot->shard).v > 0; /* it was placed here again */
         shard_free(slot->shard);
         slot->shard = NULL;
-        slot_with_shard(s, r->group);
+        if (kept) slot_with_shard(s, r->group);
         return;
     }
     shard_restore(slot_with_shard(s, r->group)->shard, r);

@@ -65,6 +65,7 @@ struct log_index raft_append(struct raft *raft, enum raft_entry_kind kind,
 
     if (raft->unwritten.v == 0) raft->unwritten = index;
     if (raft->role == RAFT_LEADER) raft->uncommitted_bytes += log_cost(payload);
+    raft->turn_bytes += payload.len;
     if (kind == RAFT_CONFIG) raft_member_appended(raft, log_at(&raft->log, index));
     return index;
 }
@@ -371,7 +372,9 @@ static void gather_messages(struct raft *raft, struct raft_out *out)
         *raft_emit(raft) = raft->queue[i];
     raft->n_queue = 0;
     raft_follow_send(raft);
+    raft->held_back = false;
     if (raft->role == RAFT_LEADER) raft_replicate_send(raft, out);
+    raft->turn_bytes = 0;
     seal_messages(raft);
     out->msgs = raft->msgs;
     out->n_msgs = raft->n_msgs;
@@ -381,6 +384,7 @@ static struct instant next_wake(const struct raft *raft)
 {
     struct instant at = raft->deadline;
 
+    if (raft->role == RAFT_LEADER && raft->held_back) return raft->now;
     if (raft->role == RAFT_LEADER) return raft_replicate_wake(raft);
     if (raft_elect_leads_at_once(raft)) return raft->now;
     if (raft->read_asked != raft->read_answered) {

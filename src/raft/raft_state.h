@@ -24,6 +24,9 @@
 enum {
     RAFT_QUEUE_MAX = 256,    /* answers of one turn */
     RAFT_STUCK_TIMEOUTS = 4, /* a leader whose disk is silent for so long steps down */
+    /* Copied in one turn before sending waits for the next: so a value of hundreds of MB
+     * takes a turn for the log and one for each follower, with heartbeats in between. */
+    RAFT_TURN_BYTES = 4 << 20,
     RAFT_NOTIFY_PARTS =
         10, /* a commit is told after this part of a heartbeat at latest */
 };
@@ -165,6 +168,9 @@ struct raft {
     struct raft_read_done read_done; /* of this turn; round 0: none */
     uint64_t read_refused;
     struct raft_read_done reads_out[2];
+
+    uint64_t turn_bytes; /* appended and sent since the last turn ended */
+    bool held_back;      /* entries wait for the next turn because of it */
 
     struct raft_msg *queue, *msgs;
     uint32_t n_queue, queue_cap, n_msgs, msgs_cap;

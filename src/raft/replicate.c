@@ -383,8 +383,13 @@ static void send_pipelined(struct raft *raft, struct raft_progress *peer)
             ask_load(raft, peer);
             return;
         }
+        if (raft->turn_bytes > RAFT_TURN_BYTES) {
+            raft->held_back = true;
+            return;
+        }
         const struct log_index prev = {peer->next.v - 1};
         const uint32_t taken = take(raft, entries, n, &bytes);
+        raft->turn_bytes += bytes;
         emit_append(raft, peer, prev, entries, taken);
         peer->next.v += taken;
         window_add(raft, peer, (struct log_index){peer->next.v - 1}, bytes);

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* admin - commands about the server and the cluster: which file answers what, and the small
- * ones: TIME, ROLE, FAILOVER, KEYSPACE DIGEST. */
+/* admin - commands about the server and the cluster: which file answers what, and the
+ * small ones: TIME, ROLE, FAILOVER, KEYSPACE DIGEST. */
 #include "server/server_state.h"
 
 #include <stdio.h>
@@ -194,7 +194,8 @@ static void digest_ask(struct server *s, const struct digest_one *one)
     slot_touch(s, slot);
 }
 
-/* Digests of the other servers' replicas are asked of those servers: each tells its own. */
+/* Digests of the other servers' replicas are asked of those servers: each tells its own.
+ */
 void admin_digest(struct server *s, struct client *c, struct bytes name)
 {
     const struct meta_keyspace *keyspace = meta_keyspace_named(&s->meta, name);

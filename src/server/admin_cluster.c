@@ -2,8 +2,9 @@
 /* CLUSTER in Redis Cluster's formats, as a hint to clients that route by themselves, and
  * SHARD LIST.
  *
- * A node's id is 40 hexadecimal digits: the server's id, the cluster's, and a hash of both.
- * Slots are those of the keyspace `default`; a server is the master of those it leads. */
+ * A node's id is 40 hexadecimal digits: the server's id, the cluster's, and a hash of
+ * both. Slots are those of the keyspace `default`; a server is the master of those it
+ * leads. */
 #include "server/server_state.h"
 
 #include <stdio.h>

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* CONFIG: the settings, under the names that Redis' clients and tools ask for where there is
- * one of the same meaning, and what the design fixes told as the constant it is.  What the
- * world owns (log level, paths) is asked of it. */
+/* CONFIG: the settings, under the names that Redis' clients and tools ask for where there
+ * is one of the same meaning, and what the design fixes told as the constant it is.  What
+ * the world owns (log level, paths) is asked of it. */
 #include "server/server_state.h"
 
 #include <stdio.h>

@@ -1,9 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* answer - what is owed to someone, and the gate it waits for.
  *
- * A pipeline of commands to one shard shares one answer: replies are appended, the gate is
- * the most that any of them needs.  What a lost gate costs is then the same for all of them:
- * as many errors as there were replies. */
+ * A pipeline of commands to one shard shares one answer: replies are appended, the gate
+ * is the most that any of them needs.  What a lost gate costs is then the same for all of
+ * them: as many errors as there were replies. */
 #include "server/server_state.h"
 
 enum {

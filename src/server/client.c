@@ -2,12 +2,12 @@
 /* client - connections of clients: bytes in, commands one after the other, answers out in
  * their order.
  *
- * A client that is not served in full (too many commands for one turn, a command that waits,
- * too much owed to it) keeps what is not parsed in `in`; when that grows its reading stops,
- * and the other end's TCP does the rest.
+ * A client that is not served in full (too many commands for one turn, a command that
+ * waits, too much owed to it) keeps what is not parsed in `in`; when that grows its
+ * reading stops, and the other end's TCP does the rest.
  *
- * C1  a client that is `gone` is in no list of clients; it is freed once neither the world
- *     (bytes of a SEND) nor `dirty` nor `going_on` has it
+ * C1  a client that is `gone` is in no list of clients; it is freed once neither the
+ *     world (bytes of a SEND) nor `dirty` nor `going_on` has it
  * C2  only a client's first answer is in flight */
 #include "server/server_state.h"
 
@@ -117,7 +117,8 @@ static void orphans_free(struct server *s)
     }
 }
 
-/* A request behind a gate has no timer: it gets one, by which requests_free() finds it. */
+/* A request behind a gate has no timer: it gets one, by which requests_free() finds it.
+ */
 static void gated_free(struct server *s, struct slot *slot)
 {
     while (slot->gated != NULL) {
@@ -277,8 +278,8 @@ static bool may_parse(const struct client *c)
              c->dropped || c->gone);
 }
 
-/* Room for what is missing of a large value, but no more at once than has come already: an
- * announced length is a promise of a stranger. */
+/* Room for what is missing of a large value, but no more at once than has come already:
+ * an announced length is a promise of a stranger. */
 static size_t space_wanted(const struct client *c)
 {
     const size_t have = unread(c);

@@ -2,17 +2,18 @@
 /* fanout - commands that every shard answers a part of: SCAN, KEYS, DBSIZE, RANDOMKEY,
  * FLUSHALL, and the count of keys that a new keyspace would hide.
  *
- * One part at a time: a request to one shard, whose reply decides on the next.  A reply only
- * puts the fan-out on server->fanouts; fanouts_turn() takes it further, a bounded number of
- * parts in a turn, so that a walk over millions of keys neither nests nor holds up the loop.
+ * One part at a time: a request to one shard, whose reply decides on the next.  A reply
+ * only puts the fan-out on server->fanouts; fanouts_turn() takes it further, a bounded
+ * number of parts in a turn, so that a walk over millions of keys neither nests nor holds
+ * up the loop.
  *
- * A SCAN cursor keeps no state here: 12 bits say which keyspace, 52 are the upper bits of a
- * place in the order of its keys (struct key_place).  0 is where a scan begins and ends.
- * Keyspaces are told apart by their id, so that a scan survives a DROP; once ids are used up
- * by their place in the list, and then a DROP may cost a running scan keys.
+ * A SCAN cursor keeps no state here: 12 bits say which keyspace, 52 are the upper bits of
+ * a place in the order of its keys (struct key_place).  0 is where a scan begins and
+ * ends.  Keyspaces are told apart by their id, so that a scan survives a DROP; once ids
+ * are used up by their place in the list, and then a DROP may cost a running scan keys.
  *
- * While it runs its client is held, so that order is kept; when the client goes it ends with
- * the part under way, but for FLUSHALL, which is carried through. */
+ * While it runs its client is held, so that order is kept; when the client goes it ends
+ * with the part under way, but for FLUSHALL, which is carried through. */
 #include "server/server_state.h"
 
 #include <stdio.h>
@@ -137,8 +138,8 @@ static uint32_t ordinal_of(const struct meta *m, uint32_t i)
     return m->cluster.next_keyspace <= CURSOR_KEYSPACES ? m->keyspaces[i]->id : i;
 }
 
-/* All shards of the keyspaces that have `from` or a later ordinal; `only` 0: all keyspaces.
- * A connection sees its own writes, wherever reads are answered. */
+/* All shards of the keyspaces that have `from` or a later ordinal; `only` 0: all
+ * keyspaces. A connection sees its own writes, wherever reads are answered. */
 static void shards_list(struct server *s, struct fanout *f, uint32_t from, uint32_t only)
 {
     const struct meta *m = &s->meta;

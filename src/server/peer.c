@@ -462,27 +462,21 @@ static bool on_batch(struct server *s, struct peer_conn *c, struct bytes body)
 
 static bool on_piece(struct server *s, struct peer_conn *c, struct bytes body)
 {
-    struct cursor in = cursor_of(body);
-    uint64_t stream, offset, total;
-    if (!get_u64(&in, &stream) || !get_u64(&in, &offset) || !get_u64(&in, &total) ||
-        total > VALUE_MAX * 2) {
+    struct piece p;
+    if (!piece_decode(body, &p) || p.total > VALUE_MAX * 2) {
         send_refused(s, c, "malformed piece");
         return false;
     }
-    if (offset == 0) {
+    if (p.offset == 0) {
         c->piece.len = 0;
-        c->piece_stream = stream;
-        c->piece_total = total;
+        c->piece_stream = p.stream;
+        c->piece_total = p.total;
+        buf_reserve(&c->piece, p.total);
     }
-    if (stream != c->piece_stream || offset != c->piece.len || total != c->piece_total)
+    if (p.stream != c->piece_stream || p.offset != c->piece.len || p.total != c->piece_total)
         return true; /* of a stream whose beginning we did not see: lost as any message may be */
-    const size_t left = cursor_left(&in);
-    if (left > total - offset) {
-        send_refused(s, c, "malformed piece");
-        return false;
-    }
-    buf_put(&c->piece, in.at, left);
-    if (c->piece.len < total) return true;
+    buf_put(&c->piece, p.bytes.at, p.bytes.len);
+    if (c->piece.len < p.total) return true;
     struct buf whole = c->piece;
     c->piece = buf_new(s->mem);
     c->piece_stream = 0;
@@ -620,21 +614,28 @@ static void flush_batch(struct server *s, struct peer *p)
     p->batch.len = 0;
 }
 
+/* The last message of the batch goes in pieces, so that it holds nothing up.  A large one is
+ * not copied: what little lies before it is. */
+static void make_bulk(struct server *s, struct peer *p, size_t start)
+{
+    struct bulk *b = mem_zero(s->mem, sizeof *b);
+    struct buf before = buf_new(s->mem);
+    buf_put(&before, p->batch.at, start);
+    b->bytes = p->batch;
+    b->skip = start;
+    b->stream = ++s->next_stream;
+    p->batch = before;
+    *p->bulk_end = b;
+    p->bulk_end = &b->next;
+    p->bulk_bytes += b->bytes.len;
+}
+
 void peer_said(struct server *s, struct server_id to, size_t start)
 {
     struct peer *p = peer_find(s, to);
     message_end(&p->batch, start);
     const size_t len = p->batch.len - start;
-    if (len > PIECE_BYTES) { /* in pieces, so that it holds nothing up */
-        struct bulk *b = mem_zero(s->mem, sizeof *b);
-        b->bytes = buf_new(s->mem);
-        b->stream = ++s->next_stream;
-        buf_put(&b->bytes, p->batch.at + start, len);
-        p->batch.len = start;
-        *p->bulk_end = b;
-        p->bulk_end = &b->next;
-        p->bulk_bytes += len;
-    }
+    if (len > PIECE_BYTES) make_bulk(s, p, start);
     if (p->batch.len > BATCH_FRAME_BYTES - PIECE_BYTES - MESSAGE_HEAD) flush_batch(s, p);
 }
 
@@ -642,17 +643,17 @@ static void flush_bulk(struct server *s, struct peer *p)
 {
     while (p->bulk != NULL && p->way->out.len < PEER_OUT_PAUSE_BYTES) {
         struct bulk *b = p->bulk;
-        const uint64_t left = b->bytes.len - b->sent;
+        const uint64_t total = b->bytes.len - b->skip;
+        const uint64_t left = total - b->sent;
         const uint64_t len = left < PIECE_BYTES ? left : PIECE_BYTES;
         const struct frame head = head_of(s, p->way, FRAME_PIECE);
+        const struct piece piece = {
+            b->stream, b->sent, total, {b->bytes.at + b->skip + b->sent, len}};
         const size_t at = frame_begin(&p->way->out, &head);
-        buf_put_u64(&p->way->out, b->stream);
-        buf_put_u64(&p->way->out, b->sent);
-        buf_put_u64(&p->way->out, b->bytes.len);
-        buf_put(&p->way->out, b->bytes.at + b->sent, len);
+        piece_encode(&p->way->out, &piece);
         frame_end(&p->way->out, at);
         b->sent += len;
-        if (b->sent < b->bytes.len) continue;
+        if (b->sent < total) continue;
         p->bulk = b->next;
         if (p->bulk == NULL) p->bulk_end = &p->bulk;
         p->bulk_bytes -= b->bytes.len;

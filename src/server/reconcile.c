@@ -279,7 +279,7 @@ static bool caught_up(void *ctx, struct server_id id)
     for (uint32_t i = 0; i < n; i++)
         if (peers[i].id.v == id.v)
             return peers[i].active && !peers[i].doubtful && !peers[i].snapshotting &&
-                   peers[i].match.v + CAUGHT_UP_ENTRIES >= info.last.v;
+                   peers[i].match.v > 0 && peers[i].match.v + CAUGHT_UP_ENTRIES >= info.last.v;
     return false;
 }
 

@@ -521,6 +521,24 @@ static bool replica_can_read(const struct slot *slot)
            shard_leader(slot->shard).v != 0;
 }
 
+/* A follower's clock decides nothing: a key that only it finds past its deadline is the
+ * leader's to expire. */
+static bool is_leaders_to_say(struct server *s, struct slot *slot, const struct request *r)
+{
+    struct forward f;
+    struct decoded d;
+    struct wall first;
+    if (!store_next_deadline(shard_store(slot->shard), &first)) return false;
+    if (first.ms >= s->wall.ms || !forward_decode(buf_bytes(&r->body), &f)) return false;
+    bool yes = false;
+    if (decode(s, f, &d)) {
+        const struct shard_request q = shard_request_of(s, &d, r);
+        yes = shard_sees_deadline(slot->shard, &q);
+    }
+    decoded_free(s, &d);
+    return yes;
+}
+
 static void read_now(struct server *s, struct slot *slot, struct request *r)
 {
     struct forward f;
@@ -546,6 +564,7 @@ static void read_now(struct server *s, struct slot *slot, struct request *r)
 static bool read_at_replica(struct server *s, struct slot *slot, struct request *r)
 {
     if (!r->reads_only || r->kind != FORWARD_COMMANDS || r->origin == FROM_PEER) return false;
+    if (r->at_leader) return false;
     if (slot->shard == NULL || shard_applied(slot->shard).v == 0) return false;
     struct client *c = client_of(r);
     if (r->read == READ_ANY) {
@@ -866,7 +885,11 @@ static void round_turn(struct server *s, struct slot *slot, struct request *r)
     case GATE_WAITS: return;
     case GATE_OPEN:
         leave(s, r);
-        read_now(s, slot, r);
+        r->at_leader = is_leaders_to_say(s, slot, r);
+        if (r->at_leader)
+            enter(s, r, REQUEST_WAITING);
+        else
+            read_now(s, slot, r);
         return;
     case GATE_LOST:
         leave(s, r);

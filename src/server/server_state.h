@@ -96,6 +96,7 @@ struct request {
     enum forward_kind kind;
     uint8_t resp;
     bool writes, reads_only;
+    bool at_leader;           /* a read that this server's replica may not answer */
     enum policy_read read;
     struct answer *answer;    /* FROM_CLIENT: to be filled */
     struct fanout *fanout;    /* FROM_FANOUT */
@@ -245,6 +246,7 @@ struct peer_conn { /* one connection: dialed ones only send, accepted ones only 
 
 struct bulk { /* a message larger than a piece, on its way */
     struct buf bytes;
+    uint64_t skip;               /* bytes before it, which are not of it */
     uint64_t stream, sent;
     struct bulk *next;
 };

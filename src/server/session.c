@@ -2,8 +2,8 @@
 /* session - what a command is, whether this connection may send it now, and the commands
  * about the connection: HELLO, AUTH, MULTI, WATCH, WAIT ...
  *
- * A command whose result changes how later ones are understood (WATCH, WAIT, KEYSPACE ...)
- * holds the client: nothing more is parsed until it is done. */
+ * A command whose result changes how later ones are understood (WATCH, WAIT, KEYSPACE
+ * ...) holds the client: nothing more is parsed until it is done. */
 #include "server/server_state.h"
 
 #include <stdio.h>

@@ -125,7 +125,8 @@ static void reply_lines(struct server *s, struct client *c, const struct bytes *
     buf_free(&text);
 }
 
-/* Whether TYPE means our clients, which are all normal; false with *known false: no type. */
+/* Whether TYPE means our clients, which are all normal; false with *known false: no type.
+ */
 static bool type_is_normal(struct bytes type, bool *known)
 {
     const bool normal = bytes_equal_nocase(type, "normal");

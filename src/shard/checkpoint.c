@@ -57,7 +57,6 @@ static void start_checkpoint(struct shard *s, struct shard_out *out)
     const struct store_base base = {s->applied, s->applied_term, buf_bytes(&s->extra)};
     struct kv_job *job = store_checkpoint(s->store, &base);
     if (job == NULL) return;
-    s->job_index = s->applied;
     s->want_checkpoint = false;
     s->digest_needs_checkpoint = false;
     start(s, job, SHARD_JOB_CHECKPOINT, out);
@@ -95,7 +94,9 @@ static void checkpoint_made(struct shard *s)
         return;
     }
     struct raft_event ev = {.kind = RAFT_COMPACT, .now = s->now};
-    ev.index = s->job_index;
+    /* Not what was applied when the job began: a table that failed before is written first,
+     * as of its own position. */
+    ev.index = store_base(s->store).index;
     ev.keep = entries_kept(s);
     raft_step(s->raft, &ev);
     transfer_ready(s);

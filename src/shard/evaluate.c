@@ -2,6 +2,8 @@
 /* evaluate - requests at the leader, on the newest state; reads at a follower. */
 #include "shard/shard_internal.h"
 
+enum { ENTRY_KEPT_BYTES = 1 << 20 }; /* a larger buffer is given back after its entry */
+
 /* ---- the view that commands read and write through ---- */
 
 static void note_seen(struct shard *s, bool found, const struct item *item)
@@ -100,6 +102,28 @@ static bool watches_hold(struct shard *s, const struct shard_request *q)
     return true;
 }
 
+/* Whether a key of the request is past its deadline by our clock, and that is not logged.  To
+ * call it absent would be a guess that the next leader's clock need not share, so a read that
+ * must be linearizable leaves it to a leader that can log it. */
+bool shard_sees_deadline(struct shard *s, const struct shard_request *q)
+{
+    enum { KEYS_MAX = 256 };
+    struct wall first;
+    if (!store_next_deadline(s->store, &first) || first.ms >= q->now.ms) return false;
+
+    for (uint32_t i = 0; i < q->n_commands; i++) {
+        uint32_t at[KEYS_MAX];
+        const uint32_t n = command_keys(q->commands[i], q->n_args[i], at, KEYS_MAX);
+        if (n > KEYS_MAX) return true;
+        for (uint32_t k = 0; k < n; k++) {
+            struct item item;
+            if (!store_find(s->store, q->args[i][at[k]], &item)) continue;
+            if (item.deadline_ms != 0 && item.deadline_ms < q->now.ms) return true;
+        }
+    }
+    return false;
+}
+
 static void run_commands(struct shard *s, const struct shard_request *q, struct reply *reply,
                          bool may_write_now)
 {
@@ -139,6 +163,7 @@ static void evaluation_end(struct shard *s, enum policy_read read, struct shard_
         check(at.v == s->next_index.v);
         gate->index = at;
         gate->wrote = true;
+        if (s->entry.cap > ENTRY_KEPT_BYTES) buf_free(&s->entry);
         return; /* its own commit proves more than a read round would */
     }
     struct raft_info info;
@@ -158,8 +183,8 @@ enum shard_refusal shard_run(struct shard *s, const struct shard_request *q,
     bool may_write_now = true;
     refusal = may_write(s, q);
     if (refusal != SHARD_TAKEN) {
-        if (writes(q)) return refusal;
-        may_write_now = false; /* a read goes on; a key past its deadline reads as absent */
+        if (writes(q) || shard_sees_deadline(s, q)) return refusal;
+        may_write_now = false; /* a read goes on */
     }
 
     evaluation_begin(s);

@@ -82,22 +82,27 @@ void shard_found(struct shard *s, const struct raft_config *config, uint32_t epo
     s->want_checkpoint = true;
 }
 
+/* An entry's record: its kind is the record's tag. */
+static bool entry_of(const struct wal_record *r, struct raft_entry *out)
+{
+    if (r->kind != WAL_ENTRY || r->tag < RAFT_NOOP || r->tag > RAFT_CONFIG) return false;
+    *out = (struct raft_entry){
+        .index = r->index,
+        .term = r->term,
+        .kind = (enum raft_entry_kind)r->tag,
+        .payload = r->body,
+    };
+    return true;
+}
+
 void shard_restore(struct shard *s, const struct wal_record *r)
 {
     check(r->group.v == s->config.group.v);
     switch (r->kind) {
     case WAL_ENTRY: {
-        if (r->body.len == 0 || r->body.at[0] == 0 || r->body.at[0] > RAFT_CONFIG) {
-            shard_doubt(s); /* it checks, and yet is nothing that this build writes */
-            return;
-        }
-        const struct raft_entry e = {
-            .index = r->index,
-            .term = r->term,
-            .kind = (enum raft_entry_kind)r->body.at[0],
-            .payload = {r->body.at + 1, r->body.len - 1},
-        };
-        raft_restore(s->raft, &e);
+        struct raft_entry e;
+        if (entry_of(r, &e)) raft_restore(s->raft, &e);
+        else shard_doubt(s); /* it checks, and yet is nothing that this build writes */
         return;
     }
     case WAL_STATE: {
@@ -185,16 +190,9 @@ void shard_loaded(struct shard *s, const struct wal_read_done *done, struct inst
     s->now = now;
     struct raft_entry entries[256];
     uint32_t n = 0;
-    for (uint32_t i = 0; !done->failed && i < done->n_records && n < 256; i++) {
-        const struct wal_record *r = &done->records[i];
-        if (r->kind != WAL_ENTRY || r->body.len == 0) break;
-        entries[n++] = (struct raft_entry){
-            .index = r->index,
-            .term = r->term,
-            .kind = (enum raft_entry_kind)r->body.at[0],
-            .payload = {r->body.at + 1, r->body.len - 1},
-        };
-    }
+    while (!done->failed && n < done->n_records && n < 256 &&
+           entry_of(&done->records[n], &entries[n]))
+        n++;
     struct raft_event ev = event_of(s, RAFT_LOADED);
     ev.entries = entries;
     ev.n_entries = n;
@@ -295,7 +293,12 @@ static void write_log(struct shard *s, const struct raft_out *r, struct wal *wal
         raft_info(s->raft, &info);
         const uint8_t clears = info.last.v == base.index.v;
         const struct wal_record record = {
-            WAL_BASE, s->config.group, base.index, base.term, {&clears, 1}};
+            .kind = WAL_BASE,
+            .group = s->config.group,
+            .index = base.index,
+            .term = base.term,
+            .body = {&clears, 1},
+        };
         lsn = wal_append(wal, &record);
         s->log_base_wanted = false;
     }
@@ -305,18 +308,25 @@ static void write_log(struct shard *s, const struct raft_out *r, struct wal *wal
         s->scratch.len = 0;
         raft_state_encode(&s->scratch, &r->state);
         const struct wal_record record = {
-            WAL_STATE, s->config.group, {0}, r->state.term, buf_bytes(&s->scratch)};
+            .kind = WAL_STATE,
+            .group = s->config.group,
+            .term = r->state.term,
+            .body = buf_bytes(&s->scratch),
+        };
         lsn = wal_append(wal, &record);
     }
     for (uint64_t i = r->append_from.v; i != 0 && i <= r->append_upto.v; i++) {
         struct raft_entry e;
         const bool there = raft_entry_at(s->raft, (struct log_index){i}, &e);
         check(there);
-        s->scratch.len = 0;
-        buf_put_u8(&s->scratch, (uint8_t)e.kind);
-        buf_put(&s->scratch, e.payload.at, e.payload.len);
-        const struct wal_record record = {WAL_ENTRY, s->config.group, e.index, e.term,
-                                          buf_bytes(&s->scratch)};
+        const struct wal_record record = {
+            .kind = WAL_ENTRY,
+            .group = s->config.group,
+            .index = e.index,
+            .term = e.term,
+            .tag = (uint8_t)e.kind,
+            .body = e.payload,
+        };
         lsn = wal_append(wal, &record);
     }
     if (s->n_pending == SHARD_PENDING_MAX) {

@@ -98,6 +98,9 @@ MUST_USE enum shard_refusal shard_run(struct shard *s, const struct shard_reques
 /* Evaluates reads on this replica's committed state, whoever leads; the caller has seen to
  * it that the state is recent enough. */
 void shard_read_here(struct shard *s, const struct shard_request *request, struct reply *reply);
+/* Whether the request would see a key that is past its deadline by our clock while that is not
+ * logged yet: only a leader may say that it is gone. */
+bool shard_sees_deadline(struct shard *s, const struct shard_request *request);
 /* Positions of keys for WATCH, at the leader: index of last change, 0 for an absent key. */
 MUST_USE enum shard_refusal shard_watch(struct shard *s, struct wall now, const struct bytes *keys,
                                         uint32_t n, struct log_index *changes,

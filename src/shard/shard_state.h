@@ -82,7 +82,6 @@ struct shard {
     struct kv_job *job;          /* under way */
     enum { SHARD_JOB_NONE = 0, SHARD_JOB_CHECKPOINT, SHARD_JOB_INSTALL, SHARD_JOB_DIGEST,
            SHARD_JOB_SWEEP } job_kind;
-    struct log_index job_index;
     bool want_checkpoint, want_digest, digest_needs_checkpoint;
     struct instant retry_at;     /* after a failed job */
     bool disk_full;

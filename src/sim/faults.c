@@ -208,12 +208,33 @@ static void on_fault_ends(void *ctx, uint64_t number, uint64_t machine)
     end_fault(w, &w->story.faults[number], &w->machines[machine]);
 }
 
-static void on_fault(void *ctx, uint64_t number, uint64_t unused)
+static void on_fault(void *ctx, uint64_t number, uint64_t tries);
+
+/* A crash is worth most while something is written and not yet synced: most of them wait a
+ * little for such a moment. */
+static bool waits_for_its_moment(struct world *w, uint64_t number, uint64_t tries)
+{
+    enum { TRIES_MAX = 60 };
+    const struct fault *f = &w->story.faults[number];
+
+    if (f->kind != FAULT_KILL && f->kind != FAULT_POWER && f->kind != FAULT_POWER_ALL)
+        return false;
+    if (number % 4 == 0 || tries >= TRIES_MAX) return false;
+    const struct machine *m =
+        &w->machines[f->kind == FAULT_POWER_ALL ? number % w->plan->machines
+                                                : machine_of(w, f)];
+    if (m->life == NULL || m->disk.n_writes > 0) return false;
+    const uint64_t later = prng_range(&w->faults, 100000, 4 * MS_NS);
+    timeline_at(&w->time, w->time.now_ns + later, on_fault, w, number, tries + 1);
+    return true;
+}
+
+static void on_fault(void *ctx, uint64_t number, uint64_t tries)
 {
     struct world *w = ctx;
     const struct fault *f = &w->story.faults[number];
 
-    (void)unused;
+    if (waits_for_its_moment(w, number, tries)) return;
     const bool one = f->kind != FAULT_CUT && f->kind != FAULT_CUT_BOTH &&
                      f->kind != FAULT_FRAMES && f->kind != FAULT_POWER_ALL &&
                      f->kind != FAULT_REPLICAS;

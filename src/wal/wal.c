@@ -232,6 +232,7 @@ struct lsn wal_append(struct wal *wal, const struct wal_record *record)
     check(wal->phase == WAL_OPEN);
     check(!wal->failed);
     check(record->kind >= WAL_ENTRY && record->kind < WAL_KIND_END);
+    check(record->tag < 16);
     check(record->body.len <= UINT32_MAX - 8);
 
     const uint64_t size = wal_record_size(record->body.len);

@@ -39,7 +39,7 @@
  *    16   8  lsn     of this record: a misdirected write is not taken for the right one
  *    24   8  watermark: known durable lsn when this was written, at most lsn
  *    32   4  length  of the body     36   4  group
- *    40   8  index   48   8  term    56   1  kind
+ *    40   8  index   48   8  term    56   1  kind in the low 4 bits, tag in the high 4
  *    57   3  low bytes of seq: whose life this is, should the segment's head be lost
  *    60   4  chain   low half of the crc of the record before it in the segment; of the
  *            segment head for the first
@@ -108,6 +108,7 @@ struct wal_record {
     struct group_id group;
     struct log_index index;
     struct term term;
+    uint8_t tag;       /* the caller's: 0 to 15 */
     struct bytes body; /* first byte of a BASE body: 1 when it clears what lies above */
 };
 

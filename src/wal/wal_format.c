@@ -3,7 +3,13 @@
 
 #include "base/hash.h"
 
-enum { FORMAT_VERSION = 1, MAGIC_LEN = 8, SEQ_SHORT_BITS = 24 };
+enum {
+    FORMAT_VERSION = 1,
+    MAGIC_LEN = 8,
+    SEQ_SHORT_BITS = 24,
+    KIND_BITS = 4,
+    KIND_MASK = 15,
+};
 static const char head_magic[MAGIC_LEN] = {'S', 'N', 'T', 'W',
                                            'A', 'L', 0,   FORMAT_VERSION};
 static const char note_magic[MAGIC_LEN] = {'S', 'N', 'T', 'W',
@@ -91,6 +97,11 @@ bool wal_note_get(const uint8_t at[WAL_NOTE], uint64_t *seq_out)
     return true;
 }
 
+static bool is_kind(uint8_t what)
+{
+    return (what & KIND_MASK) != 0 && (what & KIND_MASK) < WAL_KIND_END;
+}
+
 static uint64_t record_crc(const uint8_t *at, uint64_t seq)
 {
     return hash64_seed((struct bytes){at + 8, WAL_RECORD_HEAD - 8}, seq);
@@ -118,8 +129,8 @@ uint32_t wal_record_put(uint8_t *at, const struct wal_record *record,
     store_u32le(at + 36, record->group.v);
     store_u64le(at + 40, record->index.v);
     store_u64le(at + 48, record->term.v);
-    store_u32le(at + 56, (uint32_t)record->kind | (uint32_t)(stand->seq & SEQ_SHORT_MASK)
-                                                      << 8);
+    const uint32_t what = (uint32_t)record->kind | (uint32_t)record->tag << KIND_BITS;
+    store_u32le(at + 56, what | (uint32_t)(stand->seq & SEQ_SHORT_MASK) << 8);
     store_u32le(at + 60, stand->chain);
 
     const uint64_t crc = record_crc(at, stand->seq);
@@ -139,14 +150,15 @@ enum wal_verdict wal_record_get(struct bytes in, uint64_t room, uint64_t seq,
     const uint32_t length = load_u32le(at + 32);
     const uint64_t size = wal_record_size(length);
     const uint64_t watermark = load_u64le(at + 24);
-    if (at[56] == 0 || at[56] >= WAL_KIND_END) return WAL_RECORD_BROKEN;
+    if (!is_kind(at[56])) return WAL_RECORD_BROKEN;
     if (size > room || watermark > lsn) return WAL_RECORD_BROKEN;
     if (record_crc(at, seq) != crc) return WAL_RECORD_BROKEN;
 
     *out = (struct wal_seen){
         .record =
             {
-                .kind = (enum wal_kind)at[56],
+                .kind = (enum wal_kind)(at[56] & KIND_MASK),
+                .tag = (uint8_t)(at[56] >> KIND_BITS),
                 .group = {load_u32le(at + 36)},
                 .index = {load_u64le(at + 40)},
                 .term = {load_u64le(at + 48)},
@@ -168,7 +180,7 @@ bool wal_record_probe(struct bytes in, uint64_t room, uint64_t seq_max,
     const uint8_t *at = in.at;
     check(in.len >= WAL_RECORD_HEAD);
 
-    if (at[56] == 0 || at[56] >= WAL_KIND_END) return false;
+    if (!is_kind(at[56])) return false;
     const uint64_t lsn = load_u64le(at + 16);
     const uint64_t watermark = load_u64le(at + 24);
     const uint64_t size = wal_record_size(load_u32le(at + 32));

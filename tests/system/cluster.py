@@ -240,14 +240,16 @@ class Cluster:
                     return False
                 if sum(n["link"] == "connected" for n in nodes) < len(running):
                     return False
-            return all(self.shard_is_whole(rows) for rows in self.shards().values())
+            shards = self.own_shards()
+            return shards and all(self.is_whole(rows) for rows in shards.values())
         wait_until(ready, within_s, "the cluster is ready", 0.05)
 
-    def shard_is_whole(self, rows):
-        wanted = min(3, len(self.servers))
-        wanted = 1 if wanted == 2 else wanted
-        voters = [r for r in rows if r["role"] in ("leader", "follower")]
-        return (len(voters) == wanted and any(r["role"] == "leader" for r in rows) and
+    def is_whole(self, rows):
+        """Of one shard: what each of its replicas says of itself, and its leader of others."""
+        voters = [r for r in rows if r["own"] and r["role"] in ("leader", "follower")]
+        return (len(voters) == {1: 1, 2: 1}.get(len(self.servers), 3) and
+                [r["role"] for r in voters].count("leader") == 1 and
+                all(r["leader"] for r in rows) and
                 not any(r["trouble"] for r in rows))
 
     # ---- asking ----
@@ -277,11 +279,18 @@ class Cluster:
         assert isinstance(reply, list), reply
         return [{k: text(v) for k, v in table(row).items()} for row in reply]
 
-    def shards(self, server=None, keyspace=None):
-        """SHARD LIST: shard -> its rows, one for each replica."""
+    def own_shards(self, keyspace=None):
+        """shard -> rows: each running server's of its own replicas, and the leader's of all."""
         shards = {}
-        for row in self.shard_rows(server, keyspace):
-            shards.setdefault(row["shard"], []).append(row)
+        for s in self.servers:
+            if not s.is_running or s.paused:
+                continue
+            rows = self.shard_rows(s, keyspace)
+            led = {r["shard"] for r in rows if r["name"] == s.name and r["role"] == "leader"}
+            for r in rows:
+                r["own"] = r["name"] == s.name
+                if r["own"] or r["shard"] in led:
+                    shards.setdefault(r["shard"], []).append(r)
         return shards
 
     def leader(self, keyspace="default", server=None):
@@ -302,31 +311,28 @@ class Cluster:
         return [s for s in self.servers if s is not leader]
 
     def digests(self, keyspace="default"):
-        """shard -> {(position, hash) of each replica here}, asked of every running server."""
+        """shard -> {server: (position, digest)}; each running server tells its own."""
         found = {}
         for s in self.servers:
             if not s.is_running or s.paused:
                 continue
             reply = self.ask(s, "KEYSPACE", "DIGEST", keyspace)
             assert isinstance(reply, list), reply
-            for row in reply:
-                row = table(row)
-                position = row.get("position", row.get("applied"))
-                found.setdefault(row["shard"], {}).setdefault(
-                    text(row.get("name", row.get("server"))), set()).add(
-                        (position, text(row.get("hash", row.get("digest")))))
+            for row in map(table, reply):
+                found.setdefault(row["shard"], {})[row["server"]] = \
+                    (row["position"], text(row["digest"]))
         return found
 
     def wait_equal_digests(self, keyspace="default", replicas=None, within_s=30):
         """All replicas of each shard get to the same position with the same hash."""
-        wanted = replicas or min(3, len([s for s in self.servers if s.is_running]))
+        wanted = replicas or min(3, sum(s.is_running for s in self.servers))
 
         def equal():
             shards = self.digests(keyspace)
             if not shards:
                 return False
             for by_replica in shards.values():
-                if len(by_replica) < wanted or len(set().union(*by_replica.values())) != 1:
+                if len(by_replica) < wanted or len(set(by_replica.values())) != 1:
                     return False
             return True
         try:

@@ -129,12 +129,13 @@ class Load:
         assert not revived, f"refused, and there all the same: {revived[:5]}"
 
 
-def seconds_until_write(server, key="probe", within_s=20):
-    """How long until a write through this server is acknowledged."""
+def seconds_until_write(server, key="probe", within_s=20, patience_s=0.5):
+    """How long until a write through this server is acknowledged.  One that waits for a
+    leader that is gone may wait for long: after `patience_s` another one is tried."""
     begin = time.monotonic()
     while time.monotonic() - begin < within_s:
         try:
-            with Conn(server.port, timeout=within_s) as c:
+            with Conn(server.port, timeout=patience_s) as c:
                 while time.monotonic() - begin < within_s:
                     if c("SET", key, "1") == "OK":
                         return time.monotonic() - begin

@@ -87,7 +87,7 @@ def test_status(three):
     assert [k["name"] for k in seen["keyspaces"]] == ["default"]
     assert seen["keyspaces"][0]["policy"]["mode"] == "raft"
     rows = [r for r in seen["shards"] if r["keyspace"] == "default"]
-    assert sorted(r["role"] for r in rows) == ["follower", "follower", "leader"]
+    assert len(rows) == 3 and [r["role"] for r in rows].count("leader") == 1
 
 
 def test_status_shows_what_is_dead(make_cluster):

@@ -147,13 +147,21 @@ def test_redis_py_lock_with_lua_is_refused_clearly(py):
         lock.release()
 
 
-def test_redis_py_in_cluster_mode(server):
-    client = redis.cluster.RedisCluster("127.0.0.1", server.port, read_from_replicas=True)
+def use_cluster_client(server, **kwargs):
+    client = redis.cluster.RedisCluster("127.0.0.1", server.port, **kwargs)
     for i in range(200):
         assert client.set(f"rc{i}", i) is True
     assert [client.get(f"rc{i}") for i in range(200)] == [str(i).encode() for i in range(200)]
     assert client.mset_nonatomic({f"rc{i}": 0 for i in range(20)})
     client.close()
+
+
+def test_redis_py_in_cluster_mode(server):
+    use_cluster_client(server)
+
+
+def test_redis_py_in_cluster_mode_reads_from_replicas(server):
+    use_cluster_client(server, read_from_replicas=True)
 
 
 # ---- Node.js ----

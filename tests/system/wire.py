@@ -3,7 +3,7 @@
 
     simple string   str            integer   int           null        None
     bulk string     bytes          array     list          error       Error
-    map             dict           set       frozenset     double      float
+    map             dict           set       list          double      float
     boolean         bool           verbatim  bytes         big number  int
 """
 import socket
@@ -128,7 +128,7 @@ class Conn:
         if kind in (b"*", b">"):
             return None if n < 0 else [self.read() for _ in range(n)]
         if kind == b"~":
-            return frozenset(self.read() for _ in range(n))
+            return [self.read() for _ in range(n)]
         if kind == b"%":
             return {self.read(): self.read() for _ in range(n)}
         raise AssertionError(f"not RESP: {line!r}")

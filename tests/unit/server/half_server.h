@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* half_server - what client.c and answer.c call of the other files of src/server, played by
- * the test: commands are noted and answered as the test says, actions are kept in a list,
- * gates open when the test says so. */
+/* half_server - what client.c and answer.c call of the other files of src/server, played
+ * by the test: commands are noted and answered as the test says, actions are kept in a
+ * list, gates open when the test says so. */
 #pragma once
 
 #include "server/server_state.h"

@@ -318,6 +318,7 @@ static struct shard_request shard_request_of(const struct server *s, const struc
         .now = s->wall,
         .exec = r->kind == FORWARD_EXEC,
         .memory_full = !mem_room(s->mem, 0),
+        .log_full = s->wal_full,
         .read = read_of_group(s, r->group),
     };
 }
@@ -702,6 +703,7 @@ void request_command(struct server *s, struct client *c, const struct command *c
             .n_commands = 1,
             .now = s->wall,
             .memory_full = !mem_room(s->mem, 0),
+            .log_full = s->wal_full,
             .read = keyspace->policy.read,
         };
         struct shard_gate gate;

@@ -83,6 +83,7 @@ struct shard_request {
     struct wall now;
     bool exec;          /* answer as EXEC: an array of replies, null when a watch broke */
     bool memory_full;   /* refuse CF_DENYOOM */
+    bool log_full;      /* refuse every write: it could not become durable */
     enum policy_read read;
 };
 

@@ -297,6 +297,32 @@ static bool decode(struct server *s, struct forward f, struct decoded *d)
     return true;
 }
 
+static bool key_is_of(const struct server *s, struct group_id group, struct bytes key)
+{
+    const struct meta_shard *shard = meta_route(&s->meta, key);
+    return shard != NULL && shard->group.v == group.v;
+}
+
+/* Whoever sent this may not know yet that a keyspace was made or dropped: a key is served by
+ * the shard that the newest map known here names, and by no other. */
+static bool belongs_here(struct server *s, struct group_id group, const struct decoded *d)
+{
+    for (uint32_t i = 0; i < d->n_watches; i++)
+        if (!key_is_of(s, group, d->watches[i].key)) return false;
+    for (uint32_t i = 0; i < d->n; i++) {
+        uint32_t at[64];
+        const uint32_t n = command_keys(d->commands[i], d->n_args[i], at, 64);
+        uint32_t *all = n <= 64 ? at : mem_alloc(s->mem, n * sizeof *all);
+        if (n > 64) command_keys(d->commands[i], d->n_args[i], all, n);
+        bool here = true;
+        for (uint32_t k = 0; k < n && here; k++)
+            here = key_is_of(s, group, d->args[i][all[k]]);
+        if (all != at) mem_free(s->mem, all, n * sizeof *all);
+        if (!here) return false;
+    }
+    return true;
+}
+
 static enum policy_read read_of_group(const struct server *s, struct group_id group)
 {
     const struct meta_shard *shard = meta_shard(&s->meta, group);
@@ -332,7 +358,8 @@ static enum shard_refusal run_commands(struct server *s, struct slot *slot, stru
     struct reply reply = {&a->bytes, r->resp};
     if (decode(s, f, &d)) {
         const struct shard_request q = shard_request_of(s, &d, r);
-        refusal = shard_run(slot->shard, &q, &reply, gate);
+        refusal = belongs_here(s, r->group, &d) ? shard_run(slot->shard, &q, &reply, gate)
+                                                : SHARD_NOT_LEADER;
     } else {
         *gate = (struct shard_gate){0};
         reply_error(&reply, "ERR this server does not know that command; the servers' versions "
@@ -346,15 +373,17 @@ static enum shard_refusal run_watch(struct server *s, struct slot *slot, struct 
                                     struct answer *a, struct shard_gate *gate)
 {
     const uint32_t n = f.n_watches;
+    enum shard_refusal refusal = SHARD_TAKEN;
     struct bytes *keys = mem_zero(s->mem, n * sizeof *keys);
     struct log_index *changes = mem_zero(s->mem, n * sizeof *changes);
     for (uint32_t i = 0; i < n; i++) {
         struct forward_watch w;
         forward_next_watch(&f, &w);
         keys[i] = w.key;
+        if (!key_is_of(s, slot->group, w.key)) refusal = SHARD_NOT_LEADER;
     }
-    const enum shard_refusal refusal =
-        shard_watch(slot->shard, s->wall, keys, n, changes, gate);
+    if (refusal == SHARD_TAKEN)
+        refusal = shard_watch(slot->shard, s->wall, keys, n, changes, gate);
     for (uint32_t i = 0; refusal == SHARD_TAKEN && i < n; i++)
         buf_put_u64(&a->bytes, changes[i].v);
     mem_free(s->mem, keys, n * sizeof *keys);
@@ -764,6 +793,30 @@ void request_forwarded(struct server *s, struct server_id from, struct group_id 
     slot_touch(s, slot);
 }
 
+/* The map may have changed since it was routed; nothing of it was applied. */
+static bool reroute(struct server *s, struct request *r)
+{
+    struct forward f;
+    struct decoded d;
+    struct slot *slot;
+    const struct meta_keyspace *keyspace;
+    enum outcome o;
+    bool moved = false;
+    if (r->origin != FROM_CLIENT || r->kind != FORWARD_COMMANDS) return false;
+    const bool ok = forward_decode(buf_bytes(&r->body), &f);
+    check(ok);
+    if (decode(s, f, &d) &&
+        request_route(s, d.commands[0], d.args[0], d.n_args[0], &slot, &keyspace, &o) &&
+        slot->group.v != r->group.v) {
+        r->group = slot->group;
+        r->read = keyspace->policy.read;
+        moved = true;
+    }
+    decoded_free(s, &d);
+    if (moved) request_submit(s, r);
+    return moved;
+}
+
 void request_reply(struct server *s, struct server_id from, const struct forward_reply *reply)
 {
     struct request *r = hmap_find(&s->sent, reply->id);
@@ -771,6 +824,7 @@ void request_reply(struct server *s, struct server_id from, const struct forward
     struct slot *slot = server_slot(s, r->group);
     if (reply->status == FORWARD_REFUSED) {
         leave(s, r);
+        if (reroute(s, r)) return;
         slot->tries++;
         if (reply->leader.v != 0 && reply->term.v >= slot->hint_term.v) {
             slot->hint = reply->leader;

@@ -21,7 +21,8 @@ enum { COMMANDS = sizeof commands / sizeof commands[0] };
 
 static void print_help(FILE *out)
 {
-    fputs("sennit - a replicated store that speaks the Redis protocol; each keyspace names\n"
+    fputs("sennit - a replicated store that speaks the Redis protocol; each keyspace "
+          "names\n"
           "its own way of replication\n\n"
           "usage: sennit COMMAND [options]\n\n",
           out);
@@ -66,12 +67,14 @@ bool wants_help(int n, const char *const *args)
     return false;
 }
 
-int unknown_flag(const char *command, const char *flag, const char *const *flags, size_t n)
+int unknown_flag(const char *command, const char *flag, const char *const *flags,
+                 size_t n)
 {
     const char *near = config_nearest(flag, flags, n);
 
     if (near != NULL)
-        return wrong_use("%s: unknown argument '%s' (did you mean %s?)", command, flag, near);
+        return wrong_use("%s: unknown argument '%s' (did you mean %s?)", command, flag,
+                         near);
     return wrong_use("%s: unknown argument '%s'; `sennit %s --help` lists what there is",
                      command, flag, command);
 }
@@ -121,7 +124,8 @@ int target_option(struct target *t, int n, const char *const *args, int *i)
 bool target_open(const struct target *t, struct client *c)
 {
     if (client_open(c, &t->server, CALL_TIMEOUT_MS, &t->password)) return true;
-    trouble("%s; is a server running there? (--server HOST:PORT names another one)", c->error);
+    trouble("%s; is a server running there? (--server HOST:PORT names another one)",
+            c->error);
     client_close(c);
     return false;
 }
@@ -150,6 +154,7 @@ int cli_main(int argc, const char *const *argv)
     }
     const char *near = config_nearest(argv[1], names, COMMANDS);
     if (near != NULL)
-        return wrong_use("unknown command '%s' (did you mean `sennit %s`?)", argv[1], near);
+        return wrong_use("unknown command '%s' (did you mean `sennit %s`?)", argv[1],
+                         near);
     return wrong_use("unknown command '%s'; `sennit --help` lists the commands", argv[1]);
 }

@@ -31,7 +31,8 @@ int target_option(struct target *t, int n, const char *const *args, int *i);
 /* False: told. */
 MUST_USE bool target_open(const struct target *t, struct client *c);
 
-bool wants_help(int n, const char *const *args); /* --help or -h anywhere */
+bool wants_help(int n, const char *const *args);          /* --help or -h anywhere */
 PRINTF_LIKE(1, 2) int wrong_use(const char *format, ...); /* told on stderr; 2 */
 PRINTF_LIKE(1, 2) int trouble(const char *format, ...);   /* told on stderr; 1 */
-int unknown_flag(const char *command, const char *flag, const char *const *flags, size_t n);
+int unknown_flag(const char *command, const char *flag, const char *const *flags,
+                 size_t n);

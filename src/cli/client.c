@@ -254,7 +254,8 @@ bool client_call(struct client *c, int n, const char *const *args,
         if (!receive_more(c)) return false;
         result = parse_reply(c);
     }
-    if (result == PARSE_BROKEN) return fail(c, "what answers there does not speak RESP", "");
+    if (result == PARSE_BROKEN)
+        return fail(c, "what answers there does not speak RESP", "");
     *reply = c->values;
     return true;
 }

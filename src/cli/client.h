@@ -27,8 +27,9 @@ struct value {
     enum value_kind kind;
     struct bytes text;
     int64_t integer;
-    uint32_t n;    /* ARRAY: elements */
-    uint32_t span; /* values that this one is, with all within it: the next is `v + span` */
+    uint32_t n; /* ARRAY: elements */
+    uint32_t
+        span; /* values that this one is, with all within it: the next is `v + span` */
 };
 
 struct client {
@@ -41,8 +42,8 @@ struct client {
 };
 
 /* With a password it also sends AUTH. */
-MUST_USE bool client_open(struct client *c, const struct endpoint *to, unsigned timeout_ms,
-                          const struct secret *password);
+MUST_USE bool client_open(struct client *c, const struct endpoint *to,
+                          unsigned timeout_ms, const struct secret *password);
 void client_close(struct client *c);
 MUST_USE bool client_call(struct client *c, int n, const char *const *args,
                           const struct value **reply);

@@ -26,9 +26,10 @@ void grid_put(struct grid *t, struct bytes text, enum table_tone tone)
 
 void grid_print(const struct grid *t, FILE *out, bool coloured)
 {
-    static const char *const tones[] = {
-        [TONE_PLAIN] = "", [TONE_GOOD] = "\033[32m", [TONE_BAD] = "\033[31m",
-        [TONE_HEAD] = "\033[2m"};
+    static const char *const tones[] = {[TONE_PLAIN] = "",
+                                        [TONE_GOOD] = "\033[32m",
+                                        [TONE_BAD] = "\033[31m",
+                                        [TONE_HEAD] = "\033[2m"};
     size_t widths[TABLE_COLUMNS_MAX] = {0};
 
     check(t->n_cells % t->columns == 0);

@@ -10,13 +10,14 @@ static const char help[] =
     "       sennit keyspace drop NAME\n"
     "       sennit keyspace list\n"
     "       sennit keyspace info NAME\n\n"
-    "  the same as the command KEYSPACE of a server; a key belongs to the keyspace that its\n"
+    "  the same as the command KEYSPACE of a server; a key belongs to the keyspace that "
+    "its\n"
     "  text before the first ':' names\n\n"
     "  --server HOST:PORT       (127.0.0.1:6379)\n"
     "  --password-file FILE\n\n"
-    "example: a cache that answers before its replicas have the write\n"
-    "  sennit keyspace create cache MODE primary ACK async\n"
-    "  redis-cli SET cache:page hello\n";
+    "example: keys that begin with \"bank:\", on three servers, read from any of them\n"
+    "  sennit keyspace create bank MODE raft READ any\n"
+    "  redis-cli SET bank:alice 100\n";
 
 static void print_text(struct bytes text)
 {
@@ -75,8 +76,11 @@ static const struct {
     const char *name;
     int least, most;
 } subcommands[] = {
-    {"create", 3, CLI_ARGS_MAX}, {"alter", 3, CLI_ARGS_MAX}, {"drop", 1, 1},
-    {"list", 0, 0},              {"info", 1, 1},
+    {"create", 3, CLI_ARGS_MAX},
+    {"alter", 3, CLI_ARGS_MAX},
+    {"drop", 1, 1},
+    {"list", 0, 0},
+    {"info", 1, 1},
 };
 enum { SUBCOMMANDS = sizeof subcommands / sizeof subcommands[0] };
 
@@ -89,9 +93,10 @@ static int check_words(int n, const char *const *words)
         names[i] = subcommands[i].name;
         if (strcmp(words[0], names[i]) != 0) continue;
         if (n - 1 >= subcommands[i].least && n - 1 <= subcommands[i].most) return 0;
-        return wrong_use("keyspace %s: wrong number of arguments; `sennit keyspace --help` "
-                         "shows how",
-                         words[0]);
+        return wrong_use(
+            "keyspace %s: wrong number of arguments; `sennit keyspace --help` "
+            "shows how",
+            words[0]);
     }
     return unknown_flag("keyspace", words[0], names, SUBCOMMANDS);
 }
@@ -113,7 +118,8 @@ int command_keyspace(int n, const char *const *args)
         const int taken = target_option(&target, n, args, &i);
         if (taken < 0) return 2;
         if (taken > 0) continue;
-        if (strncmp(args[i], "--", 2) == 0) return unknown_flag("keyspace", args[i], flags, 2);
+        if (strncmp(args[i], "--", 2) == 0)
+            return unknown_flag("keyspace", args[i], flags, 2);
         if (n_words > CLI_ARGS_MAX) return wrong_use("keyspace: too many arguments");
         words[n_words++] = args[i];
     }

@@ -11,7 +11,8 @@ enum { WATCH_S = 1, NODE_FIELDS = 8 };
 
 static const char help[] =
     "usage: sennit status [--json] [--watch]\n\n"
-    "  --json                   for programs: one object with servers, keyspaces, shards\n"
+    "  --json                   for programs: one object with servers, keyspaces, "
+    "shards\n"
     "  --watch                  again each second, until Ctrl-C\n"
     "  --server HOST:PORT       any server of the cluster (127.0.0.1:6379)\n"
     "  --password-file FILE\n\n"
@@ -126,7 +127,8 @@ static bool next_node(struct bytes *text, struct node *out)
         struct bytes at = fields[1];
         const struct bytes client = take_until(&at, '@');
         take_until(&at, ',');
-        *out = (struct node){fields[0], client, take_until(&at, ','), fields[2], fields[7]};
+        *out = (struct node){fields[0], client, take_until(&at, ','), fields[2],
+                             fields[7]};
         return true;
     }
     return false;
@@ -141,8 +143,8 @@ static bool has_word(struct bytes list, const char *word)
 
 static bool node_is_well(const struct node *node)
 {
-    return bytes_equal(node->link, BYTES_OF("connected")) && !has_word(node->flags, "fail") &&
-           !has_word(node->flags, "fail?");
+    return bytes_equal(node->link, BYTES_OF("connected")) &&
+           !has_word(node->flags, "fail") && !has_word(node->flags, "fail?");
 }
 
 /* ---- for people ---- */
@@ -159,7 +161,7 @@ static void print_nodes(const struct look *l, bool coloured)
         grid_put(&t, node.name, TONE_PLAIN);
         grid_put(&t, node.address, TONE_PLAIN);
         grid_put(&t, well ? BYTES_OF("connected") : BYTES_OF("not reachable"),
-                  well ? TONE_GOOD : TONE_BAD);
+                 well ? TONE_GOOD : TONE_BAD);
         if (node.id.len > 8) node.id.len = 8;
         grid_put(&t, node.id, TONE_PLAIN);
     }
@@ -179,9 +181,9 @@ static struct bytes policy_text(const struct value *info, char *out, size_t room
             bytes_equal_nocase(name, "mode"))
             continue;
         const struct bytes text = value_text(content);
-        const int more = snprintf(out + len, room - len, "%s%.*s=%.*s", len > 0 ? " " : "",
-                                  (int)name.len, (const char *)name.at, (int)text.len,
-                                  (const char *)text.at);
+        const int more = snprintf(
+            out + len, room - len, "%s%.*s=%.*s", len > 0 ? " " : "", (int)name.len,
+            (const char *)name.at, (int)text.len, (const char *)text.at);
         if (more < 0 || (size_t)more >= room - len) break;
         len += (size_t)more;
     }
@@ -198,28 +200,31 @@ static void print_keyspaces(const struct look *l, bool coloured)
     check(lines != NULL);
     for (uint32_t i = 0; i < l->n_keyspaces; i++) {
         const struct value *info = l->info_replies[i];
+        check(info != NULL);
         grid_put(&t, keyspace_name(value_at(l->names_reply, i)), TONE_PLAIN);
         grid_put(&t, value_text(value_of(info, "mode")), TONE_PLAIN);
-        grid_put(&t, policy_text(info, lines + i * (size_t)LINE_MAX, LINE_MAX), TONE_PLAIN);
+        grid_put(&t, policy_text(info, lines + i * (size_t)LINE_MAX, LINE_MAX),
+                 TONE_PLAIN);
     }
     grid_print(&t, stdout, coloured);
     grid_free(&t);
     free(lines);
 }
 
-static const char *const shard_keys[] = {"shard", "keyspace", "slots",  "server",
-                                         "name",  "role",     "leader", "term",
-                                         "applied", "commit", "lag",    "trouble"};
+static const char *const shard_keys[] = {"shard",   "keyspace", "slots",  "server",
+                                         "name",    "role",     "leader", "term",
+                                         "applied", "commit",   "lag",    "trouble"};
 enum { SHARD_KEYS = sizeof shard_keys / sizeof shard_keys[0] };
 
 static void print_shards(const struct look *l, bool coloured)
 {
-    static const char *const heads[] = {"SHARD", "KEYSPACE", "SLOTS",  "SERVER",
-                                        "NAME",  "ROLE",     "LEADER", "TERM",
-                                        "APPLIED", "COMMIT", "LAG",    "TROUBLE"};
+    static const char *const heads[] = {"SHARD",   "KEYSPACE", "SLOTS",  "SERVER",
+                                        "NAME",    "ROLE",     "LEADER", "TERM",
+                                        "APPLIED", "COMMIT",   "LAG",    "TROUBLE"};
     struct grid t = grid_new(SHARD_KEYS, heads);
 
-    for (uint32_t i = 0; l->shards_reply->kind == VALUE_ARRAY && i < l->shards_reply->n; i++) {
+    for (uint32_t i = 0; l->shards_reply->kind == VALUE_ARRAY && i < l->shards_reply->n;
+         i++) {
         const struct value *shard = value_at(l->shards_reply, i);
         const struct bytes role = value_text(value_of(shard, "role"));
         for (size_t k = 0; k < SHARD_KEYS; k++) {
@@ -227,7 +232,11 @@ static void print_shards(const struct look *l, bool coloured)
             if (k == SHARD_KEYS - 1) tone = TONE_BAD;
             if (strcmp(shard_keys[k], "role") == 0 && bytes_equal_nocase(role, "leader"))
                 tone = TONE_GOOD;
-            grid_put(&t, value_text(value_of(shard, shard_keys[k])), tone);
+            const struct value *cell = value_of(shard, shard_keys[k]);
+            /* Below 0: the server that was asked does not know it of another. */
+            const bool known = cell == NULL || cell->kind != VALUE_INTEGER ||
+                               cell->integer >= 0;
+            grid_put(&t, value_text(known ? cell : NULL), tone);
         }
     }
     grid_print(&t, stdout, coloured);
@@ -335,7 +344,8 @@ static void print_json(const struct look *l)
         putchar('}');
     }
     fputs("],\"shards\":[", stdout);
-    for (uint32_t i = 0; l->shards_reply->kind == VALUE_ARRAY && i < l->shards_reply->n; i++) {
+    for (uint32_t i = 0; l->shards_reply->kind == VALUE_ARRAY && i < l->shards_reply->n;
+         i++) {
         if (i > 0) putchar(',');
         json_map(value_at(l->shards_reply, i));
     }
@@ -344,7 +354,8 @@ static void print_json(const struct look *l)
 
 int command_status(int n, const char *const *args)
 {
-    static const char *const flags[] = {"--json", "--watch", "--server", "--password-file"};
+    static const char *const flags[] = {"--json", "--watch", "--server",
+                                        "--password-file"};
     struct target target = target_default();
     bool json = false, watch = false;
 

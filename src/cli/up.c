@@ -38,15 +38,17 @@ static const char help[] =
     "usage: sennit up [--nodes N] [--dir DIR] [--port P]\n\n"
     "  --nodes N    how many servers (3)\n"
     "  --dir DIR    their data and logs: DIR/s1, DIR/s1.log, ... (./sennit-cluster)\n"
-    "  --port P     clients at P, P+1, ...; servers among themselves 10000 above (6379)\n\n"
-    "Runs in the foreground; Ctrl-C stops all servers cleanly.  Started again on the same\n"
+    "  --port P     clients at P, P+1, ...; servers among themselves 10000 above "
+    "(6379)\n\n"
+    "Runs in the foreground; Ctrl-C stops all servers cleanly.  Started again on the "
+    "same\n"
     "directory it comes back with its data.\n\n"
     "example:\n"
     "  sennit up --nodes 3 --dir ./data\n"
     "  redis-cli -p 6379 SET greeting hello\n";
 
 struct up_server {
-    pid_t pid; /* 0: not running */
+    pid_t pid;  /* 0: not running */
     int status; /* of its end */
     uint16_t port;
     bool had_data;
@@ -69,8 +71,13 @@ static const struct {
     const char *policy[6];
 } ready_made[] = {
     {"default", "greeting", "raft: acknowledged by a majority, linearizable", {NULL}},
-    {"cache", "cache:page", "primary, ACK async: the fastest", {"MODE", "primary", "ACK", "async"}},
-    {"orders", "orders:1", "primary, ACK 1: on two servers before the answer",
+    {"cache",
+     "cache:page",
+     "primary, ACK async: the fastest",
+     {"MODE", "primary", "ACK", "async"}},
+    {"orders",
+     "orders:1",
+     "primary, ACK 1: on two servers before the answer",
      {"MODE", "primary", "ACK", "1"}},
     {"bank", "bank:alice", "raft, for what must never be lost", {"MODE", "raft"}},
     {"config", "config:flag", "paxos: no leader to wait for", {"MODE", "paxos"}},
@@ -98,10 +105,21 @@ _Noreturn static void become_server(const struct up *up, const struct up_server 
     if (join != NULL)
         snprintf(member, sizeof member, "127.0.0.1:%u",
                  (unsigned)join->port + CONFIG_PEER_OFFSET);
-    const char *args[] = {"sennit",   "server", "--name", s->name,
-                          "--data",   data,     "--client", client,
-                          "--peer",   peer,     "--http", "off",
-                          join != NULL ? "--join" : NULL, member, NULL};
+    const char *args[] = {"sennit",
+                          "server",
+                          "--name",
+                          s->name,
+                          "--data",
+                          data,
+                          "--client",
+                          client,
+                          "--peer",
+                          peer,
+                          "--http",
+                          "off",
+                          join != NULL ? "--join" : NULL,
+                          member,
+                          NULL};
 
     setpgid(0, 0);
     prctl(PR_SET_PDEATHSIG, SIGTERM);
@@ -205,9 +223,10 @@ static int stop_all(struct up *up)
         collect(up, false);
     }
     if (running(up) > 0) {
-        trouble("up: %u servers did not stop within %d s and are ended by force; what was "
-                "acknowledged is on their disks",
-                running(up), UP_STOP_MS / 1000);
+        trouble(
+            "up: %u servers did not stop within %d s and are ended by force; what was "
+            "acknowledged is on their disks",
+            running(up), UP_STOP_MS / 1000);
         clean = false;
         signal_all(up, SIGKILL);
         while (running(up) > 0) {
@@ -354,7 +373,8 @@ static void print_servers(const struct up *up, bool coloured)
     free(logs);
 }
 
-static void print_keyspaces(const struct up *up, const bool there[READY_MADE], bool coloured)
+static void print_keyspaces(const struct up *up, const bool there[READY_MADE],
+                            bool coloured)
 {
     static const char *const heads[] = {"KEYSPACE", "STRATEGY", "TRY"};
     struct grid t = grid_new(3, heads);
@@ -423,7 +443,8 @@ static bool prepare(struct up *up)
     }
     /* Fewer than there were might be without a majority. */
     if (up->n > asked)
-        printf("%s holds the data of %u servers; all of them are started\n", up->dir, up->n);
+        printf("%s holds the data of %u servers; all of them are started\n", up->dir,
+               up->n);
     return true;
 }
 
@@ -437,8 +458,9 @@ static void catch_signals(struct up *up)
     sigprocmask(SIG_BLOCK, &up->signals, &up->before);
 }
 
-/* Who has data comes back by itself.  A server without any joins one that has; if none has,
- * the first one founds the cluster. */
+/* Who has data comes back by itself, and serves nobody before a majority is back: then all
+ * start at once.  A server without data joins one that has some; if none has, the first one
+ * founds the cluster, and there is nobody to join until it has. */
 static int start_all(struct up *up)
 {
     uint32_t founder = 0;
@@ -447,8 +469,10 @@ static int start_all(struct up *up)
         founder++;
     if (founder == up->n) founder = 0;
     if (!start_server(up, &up->servers[founder], NULL)) return 1;
-    const int waited = wait_open(up, &up->servers[founder]);
-    if (waited != 0) return waited;
+    if (!up->servers[founder].had_data) {
+        const int waited = wait_open(up, &up->servers[founder]);
+        if (waited != 0) return waited;
+    }
     for (uint32_t i = 0; i < up->n; i++) {
         if (i == founder) continue;
         if (!start_server(up, &up->servers[i], &up->servers[founder])) return 1;
@@ -502,7 +526,8 @@ int command_up(int n, const char *const *args)
         const char *equals = strchr(flag, '=');
         const size_t len = equals != NULL ? (size_t)(equals - flag) : strlen(flag);
         size_t which = 0;
-        while (which < 3 && (strlen(flags[which]) != len || memcmp(flags[which], flag, len) != 0))
+        while (which < 3 &&
+               (strlen(flags[which]) != len || memcmp(flags[which], flag, len) != 0))
             which++;
         if (which == 3) return unknown_flag("up", flag, flags, 3);
         if (equals == NULL && i + 1 >= n) return wrong_use("up: %s needs a value", flag);
@@ -512,8 +537,8 @@ int command_up(int n, const char *const *args)
         if (which == 1 && (value[0] == 0 || strlen(value) > 2900))
             return wrong_use("up: --dir must be a path");
         if (which == 1) snprintf(up.dir, sizeof up.dir, "%s", value);
-        if (which == 2 && !parse_number(value, 1, 65535 - CONFIG_PEER_OFFSET - UP_NODES_MAX,
-                                        &port))
+        if (which == 2 &&
+            !parse_number(value, 1, 65535 - CONFIG_PEER_OFFSET - UP_NODES_MAX, &port))
             return wrong_use("up: --port must be from 1 to %d",
                              65535 - CONFIG_PEER_OFFSET - UP_NODES_MAX);
     }

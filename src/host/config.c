@@ -104,7 +104,8 @@ bool endpoint_parse(struct bytes text, struct endpoint *out)
     while (colon > 0 && text.at[colon - 1] != ':')
         colon--;
     if (colon == 0) return false;
-    if (!parse_i64((struct bytes){text.at + colon, text.len - colon}, &port)) return false;
+    if (!parse_i64((struct bytes){text.at + colon, text.len - colon}, &port))
+        return false;
     if (port < 1 || port > UINT16_MAX) return false;
 
     struct bytes host = {text.at, colon - 1};
@@ -349,8 +350,8 @@ static bool parse_line(struct config *c, struct bytes line, const char *where,
     if (option == NULL) {
         hint_text(name, hint, sizeof hint);
         return refuse(why, "%s: unknown name '%.*s'%s; `sennit server --help` lists them",
-                      where, (int)(name.len < 100 ? name.len : 100), (const char *)name.at,
-                      hint);
+                      where, (int)(name.len < 100 ? name.len : 100),
+                      (const char *)name.at, hint);
     }
     if (strcmp(option->name, "config") == 0)
         return refuse(why, "%s: a config file cannot name another one", where);
@@ -390,17 +391,18 @@ static bool parse_flag(struct config *c, int n, const char *const *args, int *i,
     char where[NEAR_MAX + 8], hint[64];
 
     if (strncmp(arg, "--", 2) != 0)
-        return refuse(why, "'%.200s': flags begin with --; `sennit server --help` lists them",
-                      arg);
+        return refuse(
+            why, "'%.200s': flags begin with --; `sennit server --help` lists them", arg);
 
     const char *equals = strchr(arg, '=');
-    const struct bytes name = {(const uint8_t *)arg + 2,
-                               equals != NULL ? (size_t)(equals - arg) - 2 : strlen(arg) - 2};
+    const struct bytes name = {(const uint8_t *)arg + 2, equals != NULL
+                                                             ? (size_t)(equals - arg) - 2
+                                                             : strlen(arg) - 2};
     const struct option *option = find_option(name);
     if (option == NULL) {
         hint_text(name, hint, sizeof hint);
-        return refuse(why, "unknown flag '%.200s'%s; `sennit server --help` lists them", arg,
-                      hint);
+        return refuse(why, "unknown flag '%.200s'%s; `sennit server --help` lists them",
+                      arg, hint);
     }
     snprintf(where, sizeof where, "--%s", option->name);
     const struct place place = {option, where};
@@ -426,10 +428,11 @@ static bool derive_peer(struct config *c, struct config_error *why)
 {
     if (c->peer.host[0] != 0) return true;
     if (c->client.port + CONFIG_PEER_OFFSET > UINT16_MAX)
-        return refuse(why,
-                      "client port %u leaves no room for the usual peer port, %d above it: "
-                      "name one with --peer HOST:PORT",
-                      (unsigned)c->client.port, CONFIG_PEER_OFFSET);
+        return refuse(
+            why,
+            "client port %u leaves no room for the usual peer port, %d above it: "
+            "name one with --peer HOST:PORT",
+            (unsigned)c->client.port, CONFIG_PEER_OFFSET);
     c->peer = c->client;
     c->peer.port = (uint16_t)(c->client.port + CONFIG_PEER_OFFSET);
     return true;
@@ -445,21 +448,24 @@ static bool check_exposure(const struct config *c, struct config_error *why)
                       "itself is safe",
                       c->client.host);
     if (c->secret_file[0] == 0 && !endpoint_is_loopback(&c->peer))
-        return refuse(why,
-                      "--peer %s is reachable from other machines, and there is no cluster "
-                      "secret: give --cluster-secret-file FILE (the same on every server), "
-                      "or --insecure if the network itself is safe",
-                      c->peer.host);
+        return refuse(
+            why,
+            "--peer %s is reachable from other machines, and there is no cluster "
+            "secret: give --cluster-secret-file FILE (the same on every server), "
+            "or --insecure if the network itself is safe",
+            c->peer.host);
     return true;
 }
 
 static bool check_values(const struct config *c, struct config_error *why)
 {
     const bool same_host = strcmp(c->client.host, c->peer.host) == 0 ||
-                           endpoint_is_wildcard(&c->client) || endpoint_is_wildcard(&c->peer);
+                           endpoint_is_wildcard(&c->client) ||
+                           endpoint_is_wildcard(&c->peer);
 
     if (same_host && c->client.port == c->peer.port)
-        return refuse(why, "clients and peers cannot share port %u: change --client or --peer",
+        return refuse(why,
+                      "clients and peers cannot share port %u: change --client or --peer",
                       (unsigned)c->client.port);
     if (c->clients_max > 1000000)
         return refuse(why, "maxclients must be at most 1000000");
@@ -469,7 +475,8 @@ static bool check_values(const struct config *c, struct config_error *why)
         return refuse(why, "request-timeout must be from 10ms to 1h");
     if (c->max_clock_skew_ns < MS_NS)
         return refuse(why, "max-clock-skew must be at least 1ms");
-    if (endpoint_is_wildcard(&c->advertise_client) || endpoint_is_wildcard(&c->advertise_peer))
+    if (endpoint_is_wildcard(&c->advertise_client) ||
+        endpoint_is_wildcard(&c->advertise_peer))
         return refuse(why, "nobody can dial 0.0.0.0 or [::]: give --advertise-client and "
                            "--advertise-peer an address of this machine");
     if (c->join.host[0] != 0 && c->join.port == c->peer.port &&

@@ -41,7 +41,8 @@ static bool load_file(struct config *c, struct config_error *why)
 }
 
 /* The flags are read twice: to find --config, and then over what the file says. */
-bool config_load(struct config *c, int n, const char *const *args, struct config_error *why)
+bool config_load(struct config *c, int n, const char *const *args,
+                 struct config_error *why)
 {
     char host[CONFIG_HOST_MAX + 1] = {0};
 
@@ -82,7 +83,8 @@ bool secret_load(const char *path, struct secret *out, struct config_error *why)
     if (len > 0 && text[len - 1] == '\r') len--;
     if (len == 0 || len > CONFIG_SECRET_MAX) {
         snprintf(why->text, sizeof why->text,
-                 "%.800s: its first line must hold 1 to %d bytes", path, CONFIG_SECRET_MAX);
+                 "%.800s: its first line must hold 1 to %d bytes", path,
+                 CONFIG_SECRET_MAX);
         return false;
     }
     memcpy(out->at, text, len);

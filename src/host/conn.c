@@ -110,7 +110,8 @@ void conn_close(struct host_conn *c)
 void conn_lost(struct host_conn *c, const char *why)
 {
     if (c->state == CONN_DIALING || c->state == CONN_OPEN) {
-        if (loop_event(c->loop, c->is_client ? "client closed" : "peer closed", c->id.v, 0)) {
+        if (loop_event(c->loop, c->is_client ? "client closed" : "peer closed", c->id.v,
+                       0)) {
             if (c->is_client)
                 server_client_closed(c->loop->server, c->id);
             else
@@ -175,8 +176,8 @@ void conn_fail_later(struct host_conn *c, int error)
     c->error = error;
     if (loop->n_failed == loop->failed_cap) {
         loop->failed_cap = loop->failed_cap == 0 ? 64 : loop->failed_cap * 2;
-        loop->failed =
-            realloc(loop->failed, loop->failed_cap * sizeof(struct host_conn *));
+        loop->failed = realloc(loop->failed,
+                               loop->failed_cap * sizeof(struct host_conn *));
         check(loop->failed != NULL);
     }
     loop->failed[loop->n_failed++] = c;
@@ -281,8 +282,8 @@ static void write_tail(struct host_conn *c, struct bytes bytes)
     tail->write.data = tail;
     memcpy(tail->at, bytes.at, bytes.len);
     const uv_buf_t buf = {.base = (char *)tail->at, .len = bytes.len};
-    c->has_tail =
-        uv_write(&tail->write, (uv_stream_t *)&c->tcp, &buf, 1, on_tail_written) == 0;
+    c->has_tail = uv_write(&tail->write, (uv_stream_t *)&c->tcp, &buf, 1,
+                           on_tail_written) == 0;
     if (!c->has_tail) free(tail);
 }
 
@@ -336,7 +337,8 @@ void conn_opened(struct host_conn *c, bool dialed)
     uv_tcp_nodelay(&c->tcp, 1);
     uv_tcp_keepalive(&c->tcp, 1, KEEPALIVE_S);
     peer_address(&c->tcp, address);
-    if (!loop_event(c->loop, c->is_client ? "client open" : "peer open", c->id.v, dialed)) {
+    if (!loop_event(c->loop, c->is_client ? "client open" : "peer open", c->id.v,
+                    dialed)) {
         conn_close(c);
         return;
     }
@@ -357,7 +359,8 @@ static void complain(struct loop *loop, int status)
         now_ns - loop->accept_complained_ns < 10 * SEC_NS)
         return;
     loop->accept_complained_ns = now_ns;
-    log_linef(loop->log, LOG_WARNING, "cannot accept a connection: %s%s", uv_strerror(status),
+    log_linef(loop->log, LOG_WARNING, "cannot accept a connection: %s%s",
+              uv_strerror(status),
               status == UV_EMFILE || status == UV_ENFILE
                   ? "; raise the limit of open files (ulimit -n) or lower --maxclients"
                   : "");

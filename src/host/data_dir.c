@@ -60,16 +60,16 @@ static bool make_top(const char *path, struct data_dir_error *why)
         parent[--len] = 0;
     char *slash = strrchr(parent, '/');
     if (slash == NULL)
-        strcpy(parent, ".");
+        snprintf(parent, sizeof parent, ".");
     else
         slash[slash == parent] = 0;
     if (access(parent, F_OK) != 0)
-        return refuse(why, 2, "--data %s: its parent directory is not there; make it first",
-                      path);
+        return refuse(
+            why, 2, "--data %s: its parent directory is not there; make it first", path);
     if (!make_dir(path, parent, why)) return false;
     if (access(path, R_OK | W_OK | X_OK) == 0) return true;
-    return refuse(why, 1, "--data %s: %s; this user must be able to read and write it", path,
-                  strerror(errno));
+    return refuse(why, 1, "--data %s: %s; this user must be able to read and write it",
+                  path, strerror(errno));
 }
 
 static bool lock(struct data_dir *d, const char *path, struct data_dir_error *why)
@@ -123,7 +123,8 @@ static bool is_fresh(const char *path)
 
     for (struct dirent *e; fresh && (e = readdir(dir)) != NULL;)
         fresh = e->d_name[0] == '.' || strcmp(e->d_name, "LOCK") == 0 ||
-                strcmp(e->d_name, "FORMAT.new") == 0 || strcmp(e->d_name, "lost+found") == 0;
+                strcmp(e->d_name, "FORMAT.new") == 0 ||
+                strcmp(e->d_name, "lost+found") == 0;
     if (dir != NULL) closedir(dir);
     return fresh;
 }
@@ -137,18 +138,21 @@ static bool check_format(const char *path, struct data_dir_error *why)
     const int fd = open(name, O_RDONLY | O_CLOEXEC);
     if (fd < 0 && errno == ENOENT) {
         if (is_fresh(path)) return write_format(path, name, why);
-        return refuse(why, 2,
-                      "--data %s holds files, but no FORMAT: it is not a data directory of "
-                      "sennit; name an empty or new one",
-                      path);
+        return refuse(
+            why, 2,
+            "--data %s holds files, but no FORMAT: it is not a data directory of "
+            "sennit; name an empty or new one",
+            path);
     }
     if (fd < 0) return refuse(why, 1, "cannot open %s: %s", name, strerror(errno));
     const ssize_t got = read(fd, text, sizeof text - 1);
     close(fd);
     if (got < 0) return refuse(why, 1, "cannot read %s: %s", name, strerror(errno));
     if (sscanf(text, "sennit %9u%c", &version, &rest) != 2 || rest != '\n')
-        return refuse(why, 2, "%s does not say \"sennit <version>\": this is not a data "
-                              "directory of sennit, or it is damaged", name);
+        return refuse(why, 2,
+                      "%s does not say \"sennit <version>\": this is not a data "
+                      "directory of sennit, or it is damaged",
+                      name);
     if (version > DATA_DIR_FORMAT)
         return refuse(why, 2,
                       "--data %s has format %u, and this program knows format %d: it was "

@@ -82,8 +82,8 @@ void dial_begin(struct host_conn *c, const char *address)
         return;
     }
     snprintf(port, sizeof port, "%u", (unsigned)to.port);
-    const int error =
-        uv_getaddrinfo(&c->loop->uv, &c->resolve, on_resolved, to.host, port, &hints);
+    const int error = uv_getaddrinfo(&c->loop->uv, &c->resolve, on_resolved, to.host,
+                                     port, &hints);
     c->resolving = error == 0;
     if (error != 0) conn_fail_later(c, error);
 }

@@ -50,7 +50,8 @@ static void raise_descriptors(struct host *h)
     if (setrlimit(RLIMIT_NOFILE, &limit) != 0) limit.rlim_cur = before;
     if (limit.rlim_cur >= wanted) return;
 
-    const uint64_t room = limit.rlim_cur > FDS_RESERVED ? limit.rlim_cur - FDS_RESERVED : 0;
+    const uint64_t room = limit.rlim_cur > FDS_RESERVED ? limit.rlim_cur - FDS_RESERVED
+                                                        : 0;
     h->clients_max = room < CLIENTS_MIN ? CLIENTS_MIN : (uint32_t)room;
     log_linef(&h->log, LOG_WARNING,
               "at most %u clients instead of %llu: this process may open only %llu files "
@@ -210,14 +211,16 @@ int host_run(const struct config *config, const char *version)
     };
     struct data_dir_error why;
 
-    log_linef(&h.log, LOG_INFO, "sennit %s, process %ld, data in %s", version, (long)getpid(),
-              config->data);
+    log_linef(&h.log, LOG_INFO, "sennit %s, process %ld, data in %s", version,
+              (long)getpid(), config->data);
     if (config->http.host[0] != 0 && !config->http_off)
-        log_line(&h.log, LOG_WARNING, "--http: metrics and health over HTTP come in a later "
-                                      "version; nothing listens there yet");
+        log_line(&h.log, LOG_WARNING,
+                 "--http: metrics and health over HTTP come in a later "
+                 "version; nothing listens there yet");
     raise_descriptors(&h);
     if (!load_secrets(&h)) return 2;
-    if (!data_dir_open(&h.dir, config->data, &why)) return fail(&h, why.exit_code, why.text);
+    if (!data_dir_open(&h.dir, config->data, &why))
+        return fail(&h, why.exit_code, why.text);
     const int code = run_engine(&h, version);
     data_dir_close(&h.dir);
     return code;

@@ -21,5 +21,6 @@ struct job_done {
 struct job_thread *job_thread_start(int (*run)(void *engine, struct kv_job *job),
                                     void *engine, void (*notify)(void *ctx), void *ctx);
 void job_thread_push(struct job_thread *t, struct kv_job *job);
-bool job_thread_take(struct job_thread *t, struct job_done *done); /* false: none is done */
-void job_thread_stop(struct job_thread *t); /* after the jobs that were pushed */
+bool job_thread_take(struct job_thread *t,
+                     struct job_done *done); /* false: none is done */
+void job_thread_stop(struct job_thread *t);  /* after the jobs that were pushed */

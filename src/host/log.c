@@ -42,7 +42,8 @@ void log_line(const struct log *log, enum server_log_level level, const char *te
         continue;
 }
 
-void log_linef(const struct log *log, enum server_log_level level, const char *format, ...)
+void log_linef(const struct log *log, enum server_log_level level, const char *format,
+               ...)
 {
     char text[LOG_LINE_MAX];
     va_list args;

@@ -21,8 +21,8 @@ struct log {
 bool log_level_parse(struct bytes name, enum server_log_level *out);
 const char *log_level_name(enum server_log_level level);
 void log_line(const struct log *log, enum server_log_level level, const char *text);
-void log_linef(const struct log *log, enum server_log_level level, const char *format, ...)
-    PRINTF_LIKE(3, 4);
+void log_linef(const struct log *log, enum server_log_level level, const char *format,
+               ...) PRINTF_LIKE(3, 4);
 /* The line with its end, without a terminator; its length.  For log_line() and its test. */
 size_t log_format(char line[LOG_LINE_MAX], struct wall at, enum server_log_level level,
                   const char *text);

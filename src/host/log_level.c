@@ -2,8 +2,10 @@
 /* The names of the levels: apart from log.c, so that config.c needs nothing of the world. */
 #include "host/log.h"
 
-static const char *const names[] = {
-    [LOG_DEBUG] = "debug", [LOG_INFO] = "info", [LOG_WARNING] = "warn", [LOG_ERROR] = "error"};
+static const char *const names[] = {[LOG_DEBUG] = "debug",
+                                    [LOG_INFO] = "info",
+                                    [LOG_WARNING] = "warn",
+                                    [LOG_ERROR] = "error"};
 
 const char *log_level_name(enum server_log_level level)
 {
@@ -17,8 +19,8 @@ bool log_level_parse(struct bytes name, enum server_log_level *out)
         const char *word;
         enum server_log_level level;
     } words[] = {
-        {"debug", LOG_DEBUG},     {"verbose", LOG_DEBUG},   {"info", LOG_INFO},
-        {"notice", LOG_INFO},     {"warn", LOG_WARNING},    {"warning", LOG_WARNING},
+        {"debug", LOG_DEBUG}, {"verbose", LOG_DEBUG}, {"info", LOG_INFO},
+        {"notice", LOG_INFO}, {"warn", LOG_WARNING},  {"warning", LOG_WARNING},
         {"error", LOG_ERROR},
     };
 

@@ -99,8 +99,8 @@ static void listen_for_clients(struct loop *loop)
     char text[CONFIG_ENDPOINT_TEXT];
 
     endpoint_text(&loop->client, text);
-    const int error =
-        uv_listen((uv_stream_t *)&loop->client_listener, BACKLOG, conn_on_accept);
+    const int error = uv_listen((uv_stream_t *)&loop->client_listener, BACKLOG,
+                                conn_on_accept);
     if (error != 0) {
         char why[LOOP_ERROR_MAX];
         snprintf(why, sizeof why, "cannot listen for clients on %s: %s", text,
@@ -194,7 +194,8 @@ static void on_wal_done(uv_async_t *async)
         const uint64_t took_ms = done[i].took_ns / MS_NS;
         /* Making a segment writes all of it, and takes its time on any disk. */
         if (took_ms >= SLOW_DISK_MS && done[i].kind != WAL_OP_CREATE)
-            log_linef(loop->log, LOG_WARNING, "the disk is slow: a %s of the log took %llu ms",
+            log_linef(loop->log, LOG_WARNING,
+                      "the disk is slow: a %s of the log took %llu ms",
                       done[i].kind == WAL_OP_SYNC ? "sync" : "read or write",
                       (unsigned long long)took_ms);
         if (!loop_event(loop, "wal done", done[i].op, (uint64_t)done[i].error)) return;
@@ -222,14 +223,16 @@ static void on_stop_signal(uv_signal_t *handle, int number)
 
     if (loop->stopping) {
         if (now_ns - loop->stop_ns < SECOND_SIGNAL_MS * MS_NS || loop->exiting) return;
-        begin_exit(loop, &(struct server_action){
-                             .code = 1, .text = "second signal: ended without a hand-over"});
+        begin_exit(loop,
+                   &(struct server_action){
+                       .code = 1, .text = "second signal: ended without a hand-over"});
         return;
     }
     if (!loop_event(loop, "stop", (uint64_t)number, 0)) return;
     loop->stopping = true;
     loop->stop_ns = now_ns;
-    log_linef(loop->log, LOG_INFO, "stopping (%s)", number == SIGINT ? "SIGINT" : "SIGTERM");
+    log_linef(loop->log, LOG_INFO, "stopping (%s)",
+              number == SIGINT ? "SIGINT" : "SIGTERM");
     server_stop(loop->server);
 }
 
@@ -332,8 +335,8 @@ struct loop *loop_new(const struct loop_config *config, char why[LOOP_ERROR_MAX]
     }
     loop->wal = wal_thread_start(config->wal_dir, notify, &loop->wal_done);
     if (loop->wal != NULL)
-        loop->jobs =
-            job_thread_start(config->run_job, config->engine, notify, &loop->job_done);
+        loop->jobs = job_thread_start(config->run_job, config->engine, notify,
+                                      &loop->job_done);
     if (loop->jobs != NULL) return loop;
     snprintf(why, LOOP_ERROR_MAX, "cannot start a thread: %s", strerror(errno));
     loop_free(loop);

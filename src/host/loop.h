@@ -38,6 +38,6 @@ struct loop;
 
 /* Binds both ports and starts the threads.  NULL: `why` says what to do. */
 struct loop *loop_new(const struct loop_config *config, char why[LOOP_ERROR_MAX]);
-struct instant loop_now(const struct loop *loop); /* since loop_new() */
+struct instant loop_now(const struct loop *loop);       /* since loop_new() */
 int loop_run(struct loop *loop, struct server *server); /* the code of SERVER_EXIT */
 void loop_free(struct loop *loop); /* waits for the threads to finish what they have */

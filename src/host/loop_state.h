@@ -94,11 +94,12 @@ void conn_opened(struct host_conn *c, bool dialed); /* tells the server, begins 
 void conn_on_accept(uv_stream_t *listener, int status);
 void conn_send(struct host_conn *c, struct bytes bytes);
 void conn_read(struct host_conn *c, bool on);
-void conn_give_up(struct host_conn *c); /* the server did: write what it sent, and close */
+void conn_give_up(
+    struct host_conn *c); /* the server did: write what it sent, and close */
 void conn_lost(struct host_conn *c, const char *why); /* tells the server, and closes */
 /* The same, when actions are being performed: once the last of them is. */
 void conn_fail_later(struct host_conn *c, int error);
-void conn_close(struct host_conn *c);                 /* at once, telling nobody */
+void conn_close(struct host_conn *c); /* at once, telling nobody */
 void conn_on_handle_closed(uv_handle_t *handle);
 void conn_free_if_done(struct host_conn *c);
 void conn_set_deadline(struct host_conn *c, uint64_t ms);

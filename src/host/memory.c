@@ -15,7 +15,8 @@ static void *resize(void *ctx, void *old, size_t size_old, size_t size_new)
 
     void *fresh = realloc(old, size_new);
     if (fresh == NULL) {
-        fprintf(stderr, "out of memory: the machine has no %zu bytes left; lower --memory\n",
+        fprintf(stderr,
+                "out of memory: the machine has no %zu bytes left; lower --memory\n",
                 size_new);
         abort();
     }

@@ -14,7 +14,7 @@ void wal_dir_init(struct wal_dir *d, const char *path)
 {
     *d = (struct wal_dir){0};
     check(strlen(path) < sizeof d->path);
-    strcpy(d->path, path);
+    snprintf(d->path, sizeof d->path, "%s", path);
     for (size_t i = 0; i < WAL_FDS_MAX; i++)
         d->fds[i].fd = -1;
     d->zeros = calloc(1, WAL_ZEROS_BYTES);
@@ -127,7 +127,8 @@ static int create(struct wal_dir *d, const struct wal_op *op)
     int error = 0;
     for (uint64_t at = 0; error == 0 && at < op->length; at += WAL_ZEROS_BYTES) {
         const uint64_t left = op->length - at;
-        error = write_all(fd, d->zeros, left < WAL_ZEROS_BYTES ? left : WAL_ZEROS_BYTES, at);
+        error = write_all(fd, d->zeros, left < WAL_ZEROS_BYTES ? left : WAL_ZEROS_BYTES,
+                          at);
     }
     if (error == 0 && fsync(fd) != 0) error = errno;
     if (error == 0) error = sync_dir(d);

@@ -31,7 +31,8 @@ struct wal_thread_done {
 };
 
 /* `notify` is called on the thread.  NULL: no thread could be made, errno says why. */
-struct wal_thread *wal_thread_start(const char *dir, void (*notify)(void *ctx), void *ctx);
+struct wal_thread *wal_thread_start(const char *dir, void (*notify)(void *ctx),
+                                    void *ctx);
 void wal_thread_push(struct wal_thread *t, const struct wal_op *op); /* copied */
 void wal_thread_kick(struct wal_thread *t); /* hands over all that was pushed */
 /* What is done since the last call; good until the next one. */

@@ -124,8 +124,8 @@ static void what_is_reachable_from_outside_wants_a_secret(void **state)
     (void)state;
     assert_false(from_args(&c, &why, ARGS("--client", "10.0.0.1:6379")));
     assert_non_null(strstr(why.text, "--password-file"));
-    assert_false(from_args(&c, &why,
-                           ARGS("--client", "10.0.0.1:6379", "--password-file", "p")));
+    assert_false(
+        from_args(&c, &why, ARGS("--client", "10.0.0.1:6379", "--password-file", "p")));
     assert_non_null(strstr(why.text, "--cluster-secret-file"));
     assert_true(from_args(&c, &why,
                           ARGS("--client", "10.0.0.1:6379", "--password-file", "p",
@@ -140,9 +140,9 @@ static void what_is_reachable_from_outside_wants_a_secret(void **state)
 static void an_endpoint_is_a_host_and_a_port(void **state)
 {
     static const char *const wrong[] = {
-        "",       "6379",       ":6379",      "host:",     "host:0",      "host:65536",
-        "host:1x", "host: 1",   "a b:1",      "::1:6379",  "[::1]6379",   "[::1:6379",
-        "[]:1",   "host:-1",    "host:00001", "h\tost:1",  "[fe80::1]",   "a/b:1",
+        "",        "6379",    ":6379",      "host:",    "host:0",    "host:65536",
+        "host:1x", "host: 1", "a b:1",      "::1:6379", "[::1]6379", "[::1:6379",
+        "[]:1",    "host:-1", "host:00001", "h\tost:1", "[fe80::1]", "a/b:1",
     };
     struct endpoint e = {"kept", 9};
     char text[CONFIG_ENDPOINT_TEXT];

@@ -111,7 +111,8 @@ static void a_second_process_is_told_who_has_it(void **state)
 
 static void a_newer_format_is_refused(void **state)
 {
-    static const char *const texts[] = {"sennit 2\n", "sennit\n", "", "sennit 1", "redis 1\n"};
+    static const char *const texts[] = {"sennit 2\n", "sennit\n", "", "sennit 1",
+                                        "redis 1\n"};
     const struct place *p = *state;
     struct data_dir d;
     struct data_dir_error why;

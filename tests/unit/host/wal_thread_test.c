@@ -97,8 +97,9 @@ static void what_is_written_is_read_back(void **state)
         data[i] = (uint8_t)(i * 7 + 1);
     memset(back, 0xee, sizeof back);
     push(b, (struct wal_op){.kind = WAL_OP_CREATE, .file = 1, .length = FILE_BYTES});
-    push(b, (struct wal_op){
-                .kind = WAL_OP_WRITE, .file = 1, .offset = 777, .data = run_of(data, 5000)});
+    push(b,
+         (struct wal_op){
+             .kind = WAL_OP_WRITE, .file = 1, .offset = 777, .data = run_of(data, 5000)});
     push(b, (struct wal_op){.kind = WAL_OP_SYNC, .file = 1});
     push(b, (struct wal_op){
                 .kind = WAL_OP_READ, .file = 1, .length = sizeof back, .into = back});
@@ -157,7 +158,8 @@ static void more_files_than_descriptors_are_served(void **state)
     for (uint32_t i = 0; i < 3 * WAL_FDS_MAX; i++) {
         data[i] = (uint8_t)(i + 1);
         push(b, (struct wal_op){.kind = WAL_OP_CREATE, .file = i, .length = 16});
-        push(b, (struct wal_op){.kind = WAL_OP_WRITE, .file = i, .data = run_of(data + i, 1)});
+        push(b, (struct wal_op){
+                    .kind = WAL_OP_WRITE, .file = i, .data = run_of(data + i, 1)});
     }
     for (uint32_t i = 0; i < 3 * WAL_FDS_MAX; i++)
         push(b, (struct wal_op){
@@ -178,9 +180,11 @@ static void all_is_done_in_order(void **state)
 
     push(b, (struct wal_op){.kind = WAL_OP_CREATE, .file = 3, .length = 4096});
     for (uint32_t i = 0; i < 1000; i++) {
-        push(b, (struct wal_op){
-                    .kind = WAL_OP_WRITE, .file = 3, .offset = i, .data = run_of(data, 64)});
-        if (prng_chance(&random, 200)) push(b, (struct wal_op){.kind = WAL_OP_SYNC, .file = 3});
+        push(b,
+             (struct wal_op){
+                 .kind = WAL_OP_WRITE, .file = 3, .offset = i, .data = run_of(data, 64)});
+        if (prng_chance(&random, 200))
+            push(b, (struct wal_op){.kind = WAL_OP_SYNC, .file = 3});
         if (prng_chance(&random, 300)) wal_thread_kick(b->thread);
         if (prng_chance(&random, 50)) settle(b);
     }

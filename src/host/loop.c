@@ -140,10 +140,13 @@ static void perform(struct loop *loop, const struct server_action *a)
 /* The log goes first: it is the longest way, and it runs while the rest is performed. */
 static void hand_over_log(struct loop *loop, const struct server_actions *actions)
 {
-    for (uint32_t i = 0; i < actions->n; i++)
-        if (actions->at[i].kind == SERVER_WAL)
-            wal_thread_push(loop->wal, &actions->at[i].wal_op);
+    for (uint32_t i = 0; i < actions->n; i++) {
+        if (actions->at[i].kind != SERVER_WAL) continue;
+        const struct wal_op *op = &actions->at[i].wal_op;
+        wal_thread_push(op->kind == WAL_OP_CREATE ? loop->maker : loop->wal, op);
+    }
     wal_thread_kick(loop->wal);
+    wal_thread_kick(loop->maker);
 }
 
 /* What performing the actions has told.  It could not be told before: the actions and what
@@ -184,11 +187,10 @@ static void on_check(uv_check_t *handle)
 
 /* ---- what the threads and the operator say ---- */
 
-static void on_wal_done(uv_async_t *async)
+static void take_wal_done(struct loop *loop, struct wal_thread *thread)
 {
-    struct loop *loop = async->data;
     const struct wal_thread_done *done;
-    const size_t n = wal_thread_take(loop->wal, &done);
+    const size_t n = wal_thread_take(thread, &done);
 
     for (size_t i = 0; i < n; i++) {
         const uint64_t took_ms = done[i].took_ns / MS_NS;
@@ -201,6 +203,14 @@ static void on_wal_done(uv_async_t *async)
         if (!loop_event(loop, "wal done", done[i].op, (uint64_t)done[i].error)) return;
         server_wal_done(loop->server, done[i].op, done[i].error, done[i].got);
     }
+}
+
+static void on_wal_done(uv_async_t *async)
+{
+    struct loop *loop = async->data;
+
+    take_wal_done(loop, loop->wal);
+    take_wal_done(loop, loop->maker);
 }
 
 static void on_job_done(uv_async_t *async)
@@ -335,6 +345,8 @@ struct loop *loop_new(const struct loop_config *config, char why[LOOP_ERROR_MAX]
     }
     loop->wal = wal_thread_start(config->wal_dir, notify, &loop->wal_done);
     if (loop->wal != NULL)
+        loop->maker = wal_thread_start(config->wal_dir, notify, &loop->wal_done);
+    if (loop->maker != NULL)
         loop->jobs = job_thread_start(config->run_job, config->engine, notify,
                                       &loop->job_done);
     if (loop->jobs != NULL) return loop;
@@ -364,6 +376,7 @@ void loop_free(struct loop *loop)
 
     loop->exiting = true;
     if (loop->wal != NULL) wal_thread_stop(loop->wal);
+    if (loop->maker != NULL) wal_thread_stop(loop->maker);
     if (loop->jobs != NULL) job_thread_stop(loop->jobs);
     while (hmap_next(&loop->conns, &at, &id, &value)) {
         conn_close(value);

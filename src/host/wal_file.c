@@ -132,9 +132,9 @@ static int create(struct wal_dir *d, const struct wal_op *op)
     }
     if (error == 0 && fsync(fd) != 0) error = errno;
     if (error == 0) error = sync_dir(d);
+    forget_fd(d, op->file); /* who writes to it later may be another thread */
     if (error != 0) {
         char name[NAME_MAX_BYTES];
-        forget_fd(d, op->file);
         file_name(d, op->file, name);
         unlink(name);
     }

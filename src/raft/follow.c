@@ -113,6 +113,10 @@ void raft_follow_on_append(struct raft *raft, const struct raft_msg *msg)
     }
     raft_elect_leader_heard(raft, msg);
     note_round(raft, msg);
+    if ((msg->flags & RAFT_DOUBTFUL) && !raft->state.doubtful) {
+        raft->state.doubtful = true;
+        raft->state_dirty = true;
+    }
 
     if (prev.v < raft->log.base.v) { /* what the base covers is committed: it matches */
         const uint64_t skip = raft->log.base.v - prev.v;

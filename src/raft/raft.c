@@ -426,6 +426,8 @@ void raft_turn_end(struct raft *raft, struct instant now, struct raft_out *out)
     raft_read_give(raft, out);
     out->commit = raft->commit;
     out->confirmed_round = raft->role == RAFT_LEADER ? raft->confirmed : 0;
+    out->accused = raft->accused;
+    raft->accused.v = 0;
     tell_role(raft, out);
     out->wake = next_wake(raft);
     raft_verify(raft);
@@ -504,6 +506,7 @@ void raft_info(const struct raft *raft, struct raft_info *out)
         .log_bytes = raft->log.bytes,
         .elections = raft->elections,
         .refused = raft->refused,
+        .accusations = raft->accusations,
         .leader_heard = raft->leader_heard,
     };
 }
@@ -521,6 +524,7 @@ uint32_t raft_peers(const struct raft *raft, struct raft_peer out[RAFT_PEERS_MAX
             .probing = peer->flow == RAFT_FLOW_PROBE,
             .snapshotting = peer->flow == RAFT_FLOW_SNAPSHOT || peer->snapshotting,
             .doubtful = peer->doubtful,
+            .accused = peer->accused,
             .match = peer->match,
             .next = peer->next,
             .heard = peer->heard,

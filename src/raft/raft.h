@@ -45,6 +45,11 @@
  *           committed when the leader heard of the doubt, and every other voter has answered
  *           in the leader's term since: then no vote or acknowledgement that it may have
  *           forgotten can matter any more.
+ *           One that lost entries and does not know it (an old copy of its disk came back) is
+ *           found out by a leader to which it had acknowledged them, once it refuses an append
+ *           that left after the acknowledgement had come.  From then on it is doubtful: the
+ *           leader's appends tell it, and it starts to say so itself.  What it had promised to
+ *           nobody who still leads can't be told this way.
  */
 #pragma once
 
@@ -93,7 +98,8 @@ enum raft_msg_kind {
 
 enum raft_msg_flag {
     RAFT_REJECT = 1,    /* replies */
-    RAFT_DOUBTFUL = 2,  /* replies: the sender's log is not to be relied on */
+    RAFT_DOUBTFUL = 2,  /* replies: the sender's log is not to be relied on.  APPEND: the
+                         * receiver's, which lacks what it acknowledged in this term */
     RAFT_CLEARED = 4,   /* APPEND: the receiver's log is whole again */
     RAFT_TRANSFER = 8,  /* VOTE: the leader itself asked for it, ignore that it is heard */
     RAFT_DONE = 16,     /* SNAPSHOT: the last piece */
@@ -236,6 +242,7 @@ struct raft_out {
     uint32_t n_snapshots_wanted; /* peers that need a snapshot begun */
     struct server_id snapshots_wanted[RAFT_PEERS_MAX];
     bool role_changed;
+    struct server_id accused;   /* leader: found just now to lack what it acknowledged to us */
     struct instant wake;        /* RAFT_TICK at this time */
 };
 
@@ -286,6 +293,7 @@ struct raft_info {
     struct log_index config_index;
     bool config_committed;
     uint64_t uncommitted_bytes, log_bytes, elections, refused;
+    uint64_t accusations;    /* of peers that lost what they had acknowledged to us */
     struct instant leader_heard;    /* follower: last message of the leader */
 };
 void raft_info(const struct raft *raft, struct raft_info *out);
@@ -293,6 +301,7 @@ void raft_info(const struct raft *raft, struct raft_info *out);
 struct raft_peer {
     struct server_id id;
     bool voter, learner, active, probing, snapshotting, doubtful;
+    bool accused; /* doubtful because it lacks what it acknowledged, and not aware of it yet */
     struct log_index match, next;
     struct instant heard;
 };

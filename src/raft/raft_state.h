@@ -68,6 +68,9 @@ struct raft_progress {
                                 * may hold a TIMEOUT_NOW of an abandoned transfer */
 
     bool doubtful, clearing;
+    bool accused;           /* our appends tell it of its doubt, which it does not know yet */
+    struct instant matched; /* when `match` was last raised */
+    struct instant cleared; /* while clearing: since when our appends say so */
     struct log_index doubt_last; /* our last when we heard of the doubt ... */
     uint64_t doubt_round;        /* ... and the first round sent since */
 
@@ -181,7 +184,8 @@ struct raft {
     enum raft_role told_role;
     struct server_id told_leader;
     struct term told_term;
-    uint64_t elections, refused;
+    struct server_id accused; /* of this turn; 0: nobody */
+    uint64_t elections, refused, accusations;
 };
 
 /* raft.c */

@@ -124,13 +124,50 @@ static void on_doubt(struct raft *raft, struct raft_progress *peer)
     if (peer->flow != RAFT_FLOW_SNAPSHOT) probe_from(peer, raft->log.last.v + 1);
 }
 
+/* Whether a refusal shows that entries are gone which this replica had acknowledged.  In a
+ * term a log only grows at its leader, so who has acknowledged up to match refuses nothing
+ * at or below it, and hints at nothing below it.  Only an answer to what left after that
+ * acknowledgement had come is a proof: an older one may just have been overtaken. */
+static bool shows_loss(const struct raft_progress *peer, const struct raft_msg *msg)
+{
+    if (msg->kind != RAFT_APPEND_REPLY || !(msg->flags & RAFT_REJECT)) return false;
+    if (peer->match.v == 0 || msg->sent_ns <= peer->matched.ns) return false;
+    return msg->index.v <= peer->match.v || msg->commit.v < peer->match.v;
+}
+
+/* It has to learn of it from us: it must not vote either, and the next leader must hear. */
+static void accuse(struct raft *raft, struct raft_progress *peer)
+{
+    if (peer->doubtful) return;
+
+    on_doubt(raft, peer);
+    peer->accused = peer->send_now = true;
+    raft->accused = peer->id;
+    raft->accusations++;
+}
+
+/* An answer without the flag ends the doubt only when it is to an append that cleared it: any
+ * other may be older than the doubt, or come from one that does not know of it yet. */
+static void judge(struct raft *raft, struct raft_progress *peer, const struct raft_msg *msg)
+{
+    if (msg->flags & RAFT_DOUBTFUL) {
+        on_doubt(raft, peer);
+        peer->accused = false;
+    } else if (shows_loss(peer, msg)) {
+        accuse(raft, peer);
+    } else if (peer->clearing && msg->kind == RAFT_APPEND_REPLY &&
+               !(msg->flags & RAFT_REJECT) && msg->sent_ns >= peer->cleared.ns) {
+        peer->doubtful = peer->clearing = false;
+    }
+}
+
 /* Whole again: it holds all that could be committed when the doubt was heard of, and all
  * other voters have since answered in this term.  The rounds matter: an answer that was
  * under way before could come from a voter that stands in a higher term by now, with a
  * vote that the doubtful one gave it and forgot. */
 static bool doubt_is_over(const struct raft *raft, const struct raft_progress *peer)
 {
-    if (peer->match.v < peer->doubt_last.v) return false;
+    if (peer->accused || peer->match.v < peer->doubt_last.v) return false;
     for (uint32_t i = 0; i < raft->n_peers; i++) {
         const struct raft_progress *other = &raft->peers[i];
         if (other != peer && other->voter && other->round_heard < peer->doubt_round)
@@ -161,7 +198,10 @@ static void on_accepted(struct raft *raft, struct raft_progress *peer,
         raft->refused++;
         return;
     }
-    peer->match.v = max_u64(peer->match.v, msg->index.v);
+    if (msg->index.v > peer->match.v) {
+        peer->match = msg->index;
+        peer->matched = raft->now;
+    }
     peer->next.v = max_u64(peer->next.v, peer->match.v + 1);
     window_free(raft, peer);
     switch (peer->flow) {
@@ -188,10 +228,7 @@ void raft_replicate_on_reply(struct raft *raft, const struct raft_msg *msg)
         raft->refused++;
         return;
     }
-    if (msg->flags & RAFT_DOUBTFUL)
-        on_doubt(raft, peer);
-    else if (peer->doubtful && msg->kind == RAFT_APPEND_REPLY)
-        peer->doubtful = peer->clearing = false;
+    judge(raft, peer, msg);
     peer->heard = raft->now;
     peer->round_heard = max_u64(peer->round_heard, msg->round);
     if (msg->flags & RAFT_LEASE) peer->lease_ns = max_u64(peer->lease_ns, msg->sent_ns);
@@ -327,6 +364,7 @@ static void emit_append(struct raft *raft, struct raft_progress *peer,
 
     if (raft->lease_used) flags |= RAFT_LEASE;
     if (peer->clearing) flags |= RAFT_CLEARED;
+    if (peer->accused) flags |= RAFT_DOUBTFUL;
     *raft_emit(raft) = (struct raft_msg){
         .kind = RAFT_APPEND,
         .flags = flags,
@@ -434,8 +472,10 @@ static void send_to(struct raft *raft, struct raft_progress *peer)
 
     if (peer->flow != RAFT_FLOW_SNAPSHOT && peer->next.v <= raft->log.base.v)
         set_flow(peer, RAFT_FLOW_SNAPSHOT);
-    if (peer->doubtful && !peer->clearing && doubt_is_over(raft, peer))
+    if (peer->doubtful && !peer->clearing && doubt_is_over(raft, peer)) {
         peer->clearing = peer->send_now = true;
+        peer->cleared = raft->now;
+    }
 
     switch (peer->flow) {
     case RAFT_FLOW_PROBE:

@@ -623,6 +623,14 @@ static bool leads_here(const struct slot *slot)
     return slot->shard != NULL && slot->retiring == RETIRE_NOT && shard_leads(slot->shard);
 }
 
+/* What the log lost may be the others' joining: then they dial this server soon, and their
+ * being there is the sign that reads here would be stale. */
+static bool seems_alone(const struct server *s)
+{
+    enum { ALONE_AFTER_MS = 3000 };
+    return s->peers.count == 0 && s->now.ns > s->started.ns + ALONE_AFTER_MS * MS_NS;
+}
+
 /* Not in any list when called.  True: it is on its way, done, or gone. */
 static bool go(struct server *s, struct slot *slot, struct request *r)
 {
@@ -648,7 +656,11 @@ static bool go(struct server *s, struct slot *slot, struct request *r)
     if (slot->shard != NULL) {
         struct raft_info info;
         raft_info(shard_raft(slot->shard), &info);
-        if (info.doubtful && info.config.n_voters == 1) {
+        /* Alone and damaged: reads go on.  Not so a copy that was placed here again, and whose
+         * old membership may name one voter: others have gone on without it. */
+        if (info.doubtful && info.config.n_voters == 1 &&
+            info.config.voters[0].v == s->identity.server.v &&
+            !retire_was_here(s, slot->group) && seems_alone(s)) {
             if (r->reads_only && r->kind == FORWARD_COMMANDS) read_now(s, slot, r);
             else finish(s, r, NULL, OUTCOME_READONLY);
             return true;

@@ -410,6 +410,11 @@ static void slot_step(struct server *s, struct slot *slot)
     }
     struct shard_out out;
     shard_turn_end(slot->shard, s->wal, s->now, s->wall, &out);
+    if (out.accused.v != 0)
+        server_log(s, LOG_ERROR,
+                   "server %u lacks entries of group %u that it had acknowledged: has an old copy "
+                   "of its data come back?  It does not count until it is repaired",
+                   (unsigned)out.accused.v, (unsigned)slot->group.v);
     if (!slot->syncing && shard_syncing(slot->shard)) {
         slot->syncing = true;
         s->syncing[s->n_syncing++] = slot;

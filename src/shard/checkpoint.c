@@ -34,7 +34,8 @@ bool shard_busy(const struct shard *s)
     return s->job != NULL;
 }
 
-static void start(struct shard *s, struct kv_job *job, int kind, struct shard_out *out)
+static void start(struct shard *s, struct kv_job *job, enum shard_job_kind kind,
+                  struct shard_out *out)
 {
     check(s->job == NULL && out->job == NULL);
     s->job = job;
@@ -119,7 +120,7 @@ void shard_job_done(struct shard *s, struct kv_job *job, int error, struct insta
 {
     check(s->job == job);
     s->now = now;
-    const int kind = s->job_kind;
+    const enum shard_job_kind kind = s->job_kind;
     s->job = NULL;
     s->job_kind = SHARD_JOB_NONE;
     store_job_done(s->store, job, error);

@@ -405,6 +405,7 @@ void shard_turn_end(struct shard *s, struct wal *wal, struct instant now, struct
     out->load_wanted = r.load_wanted;
     out->load = r.load;
     out->role_changed = r.role_changed;
+    out->accused = r.accused;
 
     const bool confirmed = s->lead_term.v != 0 && r.confirmed_round > s->confirmed_round;
     if (confirmed) s->confirmed_round = r.confirmed_round;

@@ -147,6 +147,7 @@ struct shard_out {
     bool load_wanted;            /* entries to read back: answer with shard_loaded() */
     struct raft_load load;
     bool role_changed;
+    struct server_id accused;    /* a replica that lost what it had acknowledged; 0: none */
     bool progressed;             /* gates may have opened or been lost */
     struct log_index released;   /* the log may drop entries up to here; 0: no news */
     struct instant wake;

@@ -43,6 +43,14 @@ struct shard_install {
     bool whole;
 };
 
+enum shard_job_kind {
+    SHARD_JOB_NONE = 0,
+    SHARD_JOB_CHECKPOINT,
+    SHARD_JOB_INSTALL,
+    SHARD_JOB_DIGEST,
+    SHARD_JOB_SWEEP,
+};
+
 struct shard {
     struct shard_config config;
     struct raft *raft;
@@ -80,8 +88,7 @@ struct shard {
 
     /* Checkpoints and snapshots. */
     struct kv_job *job;          /* under way */
-    enum { SHARD_JOB_NONE = 0, SHARD_JOB_CHECKPOINT, SHARD_JOB_INSTALL, SHARD_JOB_DIGEST,
-           SHARD_JOB_SWEEP } job_kind;
+    enum shard_job_kind job_kind;
     bool want_checkpoint, want_digest, digest_needs_checkpoint;
     struct instant retry_at;     /* after a failed job */
     bool disk_full;

@@ -30,7 +30,8 @@ static enum answer_result part(struct bytes in, size_t *at, struct answer_part *
     if (out->type == '$' && out->n >= 0) {
         const size_t len = (size_t)out->n;
         if (in.len - next < len + 2) return ANSWER_MORE;
-        if (in.at[next + len] != '\r' || in.at[next + len + 1] != '\n') return ANSWER_BROKEN;
+        if (in.at[next + len] != '\r' || in.at[next + len + 1] != '\n')
+            return ANSWER_BROKEN;
         out->b = (struct bytes){in.at + next, len};
         next += len + 2;
     }

@@ -7,8 +7,8 @@
 enum { ANSWER_PARTS_MAX = 32 };
 
 struct answer_part {
-    char type;     /* + - : $ *, and _ for null */
-    int64_t n;     /* of : the number, of * how many parts follow */
+    char type; /* + - : $ *, and _ for null */
+    int64_t n; /* of : the number, of * how many parts follow */
     struct bytes b;
 };
 

@@ -17,7 +17,7 @@ struct committed {
 
 struct group_check {
     struct group_id group;
-    struct hmap leaders; /* term -> machine + 1 */
+    struct hmap leaders;       /* term -> machine + 1 */
     struct committed *entries; /* by index, from 1 */
     uint64_t n, cap;
 };
@@ -50,8 +50,8 @@ static uint32_t group_of(struct world *w, struct group_id group)
     for (uint32_t i = 0; i < c->n_groups; i++)
         if (c->groups[i].group.v == group.v) return i;
     check(c->n_groups < GROUPS_MAX);
-    c->groups[c->n_groups] =
-        (struct group_check){.group = group, .leaders = hmap_new(&w->mem)};
+    c->groups[c->n_groups] = (struct group_check){.group = group,
+                                                  .leaders = hmap_new(&w->mem)};
     return c->n_groups++;
 }
 
@@ -76,7 +76,8 @@ void checks_log_line(struct world *w, uint32_t machine, const char *text)
 
 /* ---- K2 ---- */
 
-static struct committed *committed_at(struct world *w, struct group_check *g, uint64_t index)
+static struct committed *committed_at(struct world *w, struct group_check *g,
+                                      uint64_t index)
 {
     if (index > g->cap) {
         uint64_t cap = g->cap > 0 ? g->cap * 2 : 256;
@@ -108,12 +109,14 @@ static void check_committed(struct world *w, uint32_t machine, struct group_chec
     }
     if (c->term.v != term.v)
         world_fail(w,
-                   "group %" PRIu32 ", index %" PRIu64 ": s%u has an entry of term %" PRIu64
+                   "group %" PRIu32 ", index %" PRIu64
+                   ": s%u has an entry of term %" PRIu64
                    " committed, s%u had one of term %" PRIu64 " (K2)",
                    g->group.v, index, machine + 1, term.v, c->by + 1, c->term.v);
     if (c->hash != 0 && hash != 0 && c->hash != hash)
         world_fail(w,
-                   "group %" PRIu32 ", index %" PRIu64 ": s%u and s%u committed different "
+                   "group %" PRIu32 ", index %" PRIu64
+                   ": s%u and s%u committed different "
                    "entries in term %" PRIu64 " (K2)",
                    g->group.v, index, machine + 1, c->by + 1, term.v);
     if (c->hash == 0) c->hash = hash;
@@ -133,7 +136,8 @@ static void check_complete(struct world *w, uint32_t machine, const struct group
     const struct term term = raft_term_at(raft, (struct log_index){index});
     if (info->last.v < index || term.v != g->entries[index - 1].term.v)
         world_fail(w,
-                   "group %" PRIu32 ": s%u leads term %" PRIu64 " without the entry that was "
+                   "group %" PRIu32 ": s%u leads term %" PRIu64
+                   " without the entry that was "
                    "committed at %" PRIu64 " (its log ends at %" PRIu64 ") (K3)",
                    g->group.v, machine + 1, info->term.v, index, info->last.v);
 }
@@ -166,8 +170,8 @@ static void note(struct world *w, uint32_t machine, const struct group_check *g,
 
     if (r->seen && info->base.v > 1 && info->base.v > r->commit.v) {
         marks[MARK_snapshots]++;
-        world_say(w, "     s%u took a snapshot of group %" PRIu32 " at %" PRIu64, machine + 1,
-                  g->group.v, info->base.v);
+        world_say(w, "     s%u took a snapshot of group %" PRIu32 " at %" PRIu64,
+                  machine + 1, g->group.v, info->base.v);
     }
     if (r->seen && info->config_index.v > r->config_index.v) marks[MARK_config_changes]++;
     if (info->doubtful != r->doubtful) {
@@ -191,10 +195,13 @@ static void check_replica(struct world *w, uint32_t machine, const struct shard 
     /* Nothing at all: it was retired here, and placed here anew. */
     if (info.last.v == 0) *r = (struct replica_check){0};
     if (r->seen && info.commit.v < r->commit.v)
-        world_fail(w, "s%u, group %" PRIu32 ": commit went from %" PRIu64 " to %" PRIu64 " (K4)",
-                   machine + 1, g->group.v, r->commit.v, info.commit.v);
+        world_fail(
+            w, "s%u, group %" PRIu32 ": commit went from %" PRIu64 " to %" PRIu64 " (K4)",
+            machine + 1, g->group.v, r->commit.v, info.commit.v);
     if (info.applied.v > info.commit.v)
-        world_fail(w, "s%u, group %" PRIu32 ": applied %" PRIu64 " beyond commit %" PRIu64 " (K4)",
+        world_fail(w,
+                   "s%u, group %" PRIu32 ": applied %" PRIu64 " beyond commit %" PRIu64
+                   " (K4)",
                    machine + 1, g->group.v, info.applied.v, info.commit.v);
     note(w, machine, g, r, &info);
     if (!r->seen) r->checked = info.base;
@@ -202,6 +209,7 @@ static void check_replica(struct world *w, uint32_t machine, const struct shard 
         check_committed(w, machine, g, raft, i);
     if (info.commit.v > r->checked.v) r->checked = info.commit;
     if (info.role == RAFT_LEADER) check_leader(w, machine, g, r, raft, &info);
+    if (info.transferring && g->group.v != 0) faults_transfer_begins(w, machine);
     r->commit = info.commit;
     r->base = info.base;
     r->seen = true;
@@ -217,7 +225,8 @@ void checks_after_turn(struct world *w, uint32_t machine)
         if (s == NULL) break;
         check_replica(w, machine, s);
     }
-    if (c->turns[machine]++ % VERIFY_EVERY == 0 && m->life->ready) server_verify(m->life->server);
+    if (c->turns[machine]++ % VERIFY_EVERY == 0 && m->life->ready)
+        server_verify(m->life->server);
     if (!c->joined[machine] && server_self(m->life->server).v != 0) {
         c->joined[machine] = true;
         if (machine > 0) w->report.marks[MARK_joins]++;
@@ -297,8 +306,8 @@ static bool group_converged(struct world *w, struct group_id group, struct buf *
     if (info.joint || !info.config_committed)
         return tell(why, "group %u: its membership is half changed", group.v);
     if (info.commit.v != info.last.v || info.applied.v != info.last.v)
-        return tell(why, "group %u: the leader has committed %" PRIu64 " of %" PRIu64, group.v,
-                    info.commit.v, info.last.v);
+        return tell(why, "group %u: the leader has committed %" PRIu64 " of %" PRIu64,
+                    group.v, info.commit.v, info.last.v);
     const uint32_t servers = machines_started(w);
     const uint32_t wanted = servers < 3 ? 1 : 3;
     const bool varies = replicas_vary(w->plan) && group.v != 0 && w->storm_ns > 0;
@@ -322,7 +331,8 @@ bool checks_converged(struct world *w, struct buf *why)
         if (!m->started) continue;
         if (m->life == NULL) return tell(why, "%s is down", m->name);
         if (!m->life->ready) return tell(why, "%s is not ready", m->name);
-        if (server_self(m->life->server).v == 0) return tell(why, "%s has not joined", m->name);
+        if (server_self(m->life->server).v == 0)
+            return tell(why, "%s has not joined", m->name);
     }
     if (c->n_groups < 2) return tell(why, "no shard has been seen yet");
     for (uint32_t i = 0; i < c->n_groups; i++)
@@ -344,8 +354,8 @@ static uint64_t digest_of(struct shard *s, uint64_t *keys)
     *keys = 0;
     while (store_walk(store, from, skip, &place, &key, &item)) {
         const uint64_t of_value = hash64_seed(item.value, (uint64_t)item.type);
-        const uint64_t parts[5] = {digest, hash64(key), of_value, (uint64_t)item.deadline_ms,
-                                   item.change.v};
+        const uint64_t parts[5] = {digest, hash64(key), of_value,
+                                   (uint64_t)item.deadline_ms, item.change.v};
         digest = hash64((struct bytes){(const uint8_t *)parts, sizeof parts});
         skip = *keys > 0 && place.v == from.v ? skip + 1 : 1;
         from = place;
@@ -360,7 +370,8 @@ void checks_digests(struct world *w)
 
     for (uint32_t i = 0; i < c->n_groups; i++) {
         const struct group_id group = c->groups[i].group;
-        uint64_t at[PLAN_MACHINES_MAX], digests[PLAN_MACHINES_MAX], keys[PLAN_MACHINES_MAX];
+        uint64_t at[PLAN_MACHINES_MAX], digests[PLAN_MACHINES_MAX],
+            keys[PLAN_MACHINES_MAX];
         for (uint32_t k = 0; k < w->plan->machines; k++) {
             struct shard *s = world_replica(&w->machines[k], group);
             at[k] = 0;
@@ -382,15 +393,17 @@ void checks_digests(struct world *w)
 
 static void tell_replica(struct buf *out, const struct machine *m, const struct shard *s)
 {
-    static const char *const roles[] = {"follows", "asks before standing", "stands", "leads"};
+    static const char *const roles[] = {"follows", "asks before standing", "stands",
+                                        "leads"};
     struct raft_info i;
 
     raft_info(shard_raft(s), &i);
     buf_putf(out,
              "  %s group %" PRIu32 " %s term %" PRIu64 " base %" PRIu64 " last %" PRIu64
              " commit %" PRIu64 " applied %" PRIu64 " durable %" PRIu64 "%s%s; voters",
-             m->name, shard_group(s).v, roles[i.role], i.term.v, i.base.v, i.last.v, i.commit.v,
-             i.applied.v, i.durable.v, i.ready ? " ready" : "", i.doubtful ? " doubtful" : "");
+             m->name, shard_group(s).v, roles[i.role], i.term.v, i.base.v, i.last.v,
+             i.commit.v, i.applied.v, i.durable.v, i.ready ? " ready" : "",
+             i.doubtful ? " doubtful" : "");
     for (uint32_t k = 0; k < i.config.n_voters; k++)
         buf_putf(out, " %" PRIu32, i.config.voters[k].v);
     if (i.config.n_old > 0) buf_putf(out, "; old");
@@ -402,9 +415,9 @@ static void tell_replica(struct buf *out, const struct machine *m, const struct 
     struct raft_peer peers[RAFT_PEERS_MAX];
     const uint32_t n = raft_peers(shard_raft(s), peers);
     for (uint32_t k = 0; i.role == RAFT_LEADER && k < n; k++)
-        buf_putf(out, "; %" PRIu32 " has %" PRIu64 " next %" PRIu64 "%s%s%s", peers[k].id.v,
-                 peers[k].match.v, peers[k].next.v, peers[k].active ? "" : " silent",
-                 peers[k].probing ? " probing" : "",
+        buf_putf(out, "; %" PRIu32 " has %" PRIu64 " next %" PRIu64 "%s%s%s",
+                 peers[k].id.v, peers[k].match.v, peers[k].next.v,
+                 peers[k].active ? "" : " silent", peers[k].probing ? " probing" : "",
                  peers[k].snapshotting ? " snapshotting" : "");
     buf_putf(out, "\n");
 }

@@ -23,5 +23,5 @@ void checks_log_line(struct world *w, uint32_t machine, const char *text);
 
 /* K6; if not, says in `why` (may be NULL) what is missing. */
 bool checks_converged(struct world *w, struct buf *why);
-void checks_digests(struct world *w); /* K5 */
+void checks_digests(struct world *w);               /* K5 */
 void checks_tell(struct world *w, struct buf *out); /* a line for each replica */

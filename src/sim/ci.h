@@ -6,13 +6,13 @@
 #include <stdint.h>
 
 struct ci_order {
-    const char *plan;        /* NULL: all */
+    const char *plan; /* NULL: all */
     uint64_t first_seed;
-    uint32_t seeds;          /* of each plan */
+    uint32_t seeds; /* of each plan */
     uint32_t jobs;
     uint32_t run_seconds_max;
     bool replays, mutants;
-    const char *seeds_file;  /* NULL or not there: none */
+    const char *seeds_file; /* NULL or not there: none */
 };
 
 /* Prints what it finds, and last "N passed, N failed"; 0 if nothing failed. */

@@ -64,10 +64,11 @@ struct client {
     uint32_t n_pending;
     bool alone;      /* between WATCH and EXEC: nothing else on this connection */
     uint64_t serial; /* of values written */
+    uint64_t pace; /* some are slow: they still ask when a server has long stood still */
     uint32_t conns;
 };
 
-struct order { /* of the operator */
+struct order {                  /* of the operator */
     char text[ORDER_BYTES_MAX]; /* words parted by blanks */
     int target;                 /* machine, or -1: any */
     bool once;                  /* whatever the answer, and if there is none */
@@ -94,13 +95,14 @@ static void on_tick(void *ctx, uint64_t index, uint64_t unused);
 
 /* ---- objects ---- */
 
-static struct object *object_new(struct clients *cs, struct prng *p, enum object_kind kind)
+static struct object *object_new(struct clients *cs, struct prng *p,
+                                 enum object_kind kind)
 {
     struct world *w = cs->world;
     struct object *o = mem_zero(&w->mem, sizeof *o);
     const char *space = cs->keyspaces[prng_below(p, cs->n_keyspaces)];
-    static const char letters[] = {[OBJECT_REGISTER] = 'r', [OBJECT_COUNTER] = 'c',
-                                   [OBJECT_BANK] = 'b'};
+    static const char letters[] = {
+        [OBJECT_REGISTER] = 'r', [OBJECT_COUNTER] = 'c', [OBJECT_BANK] = 'b'};
 
     o->kind = kind;
     o->usable = kind != OBJECT_BANK;
@@ -144,8 +146,8 @@ static uint32_t op_add(struct clients *cs, struct object *o, const struct linear
     if (o->n_ops == o->cap) {
         const uint32_t cap = o->cap > 0 ? o->cap * 2 : 16;
         o->ops = mem_resize(mem, o->ops, o->cap * sizeof *o->ops, cap * sizeof *o->ops);
-        o->states =
-            mem_resize(mem, o->states, o->cap * sizeof *o->states, cap * sizeof *o->states);
+        o->states = mem_resize(mem, o->states, o->cap * sizeof *o->states,
+                               cap * sizeof *o->states);
         o->cap = cap;
     }
     o->ops[o->n_ops] = *op;
@@ -200,13 +202,12 @@ static void put_account(struct buf *out, const struct object *o, uint32_t accoun
 static void flush(struct client *c)
 {
     if (c->stream == NULL || !c->up || c->out.len == 0) return;
-    const size_t taken =
-        net_send(&c->all->world->net, c->stream, 0, buf_bytes(&c->out));
+    const size_t taken = net_send(&c->all->world->net, c->stream, 0, buf_bytes(&c->out));
     buf_cut_front(&c->out, taken);
 }
 
-static void expect(struct client *c, enum pending_kind kind, struct object *o, uint32_t op,
-                   uint32_t replies)
+static void expect(struct client *c, enum pending_kind kind, struct object *o,
+                   uint32_t op, uint32_t replies)
 {
     check(c->n_pending < PENDING_MAX);
     c->pending[c->n_pending++] = (struct pending){.kind = kind,
@@ -230,13 +231,15 @@ static uint32_t value_of(struct clients *cs, struct bytes b)
 
 static void draw_value(struct client *c, struct buf *out)
 {
-    const bool large = (c->all->world->plan->traits & PLAN_LARGE) != 0;
+    const uint32_t traits = c->all->world->plan->traits;
 
     buf_putf(out, "%c%" PRIu64 ".", 'A' + (int)c->index, ++c->serial);
-    if (!large || prng_chance(&c->prng, 300)) return;
-    const size_t len = (size_t)prng_range(&c->prng, 1000, prng_chance(&c->prng, 200)
-                                                              ? 2500000
-                                                              : 300000);
+    if ((traits & (PLAN_LARGE | PLAN_MIDDLING)) == 0 || prng_chance(&c->prng, 300))
+        return;
+    size_t len = (size_t)prng_range(&c->prng, 60000, 160000);
+    if ((traits & PLAN_LARGE) != 0)
+        len = (size_t)prng_range(&c->prng, 1000,
+                                 prng_chance(&c->prng, 150) ? 2500000 : 300000);
     uint8_t *at = buf_extend(out, len);
     for (size_t i = 0; i < len; i++)
         at[i] = (uint8_t)('a' + (i * 7 + c->serial) % 26);
@@ -284,8 +287,9 @@ static void ask_set(struct client *c, struct object *o, struct linear_op op,
         op.a = guess;
         op.b = written;
     }
-    const uint32_t condition =
-        op.kind == LINEAR_WRITE_EQUAL ? 2 : op.kind == LINEAR_WRITE_NEW ? 1 : 0;
+    const uint32_t condition = op.kind == LINEAR_WRITE_EQUAL ? 2
+                               : op.kind == LINEAR_WRITE_NEW ? 1
+                                                             : 0;
     put_args(&c->out, 3 + extra + condition);
     put_str(&c->out, "SET");
     put_str(&c->out, o->key);
@@ -316,7 +320,7 @@ static void ask_plain(struct client *c, struct object *o, const struct linear_op
 
 static void ask_register(struct client *c, struct object *o)
 {
-    const bool large = (c->all->world->plan->traits & PLAN_LARGE) != 0;
+    const bool large = (c->all->world->plan->traits & (PLAN_LARGE | PLAN_MIDDLING)) != 0;
     const uint64_t what = prng_below(&c->prng, 100);
     const struct bytes long_time = BYTES_OF("1000000");
     struct buf value = buf_new(&c->all->world->mem);
@@ -507,8 +511,8 @@ static bool starts(struct bytes b, const char *word)
 /* What an error says about whether it happened; unknown codes are a failure of their own. */
 static enum op_state state_of_error(struct clients *cs, struct bytes text)
 {
-    static const char *const no[] = {"NOLEADER ", "NOQUORUM ", "FULL ", "READONLY ", "STALE ",
-                                     "LOADING ", "EXECABORT "};
+    static const char *const no[] = {"NOLEADER ", "NOQUORUM ", "FULL ",     "READONLY ",
+                                     "STALE ",    "LOADING ",  "EXECABORT "};
 
     snprintf(cs->last_refusal, sizeof cs->last_refusal, "%.*s",
              (int)(text.len < 110 ? text.len : 110), (const char *)text.at);
@@ -540,8 +544,8 @@ static void op_end(struct clients *cs, struct object *o, uint32_t op, enum op_st
 static _Noreturn void odd_answer(struct clients *cs, const struct object *o,
                                  const struct answer_part *p)
 {
-    world_fail(cs->world, "%s: an answer of type %c that does not fit: %.*s", o->key, p->type,
-               (int)(p->b.len < 100 ? p->b.len : 100), (const char *)p->b.at);
+    world_fail(cs->world, "%s: an answer of type %c that does not fit: %.*s", o->key,
+               p->type, (int)(p->b.len < 100 ? p->b.len : 100), (const char *)p->b.at);
 }
 
 /* Four balances in a row; all null: the bank is not there. */
@@ -621,7 +625,8 @@ static void say_answer(const struct client *c, const struct pending *p,
               a->parts[0].type, (int)(b.len < 60 ? b.len : 60), (const char *)b.at);
 }
 
-static void end_single(struct client *c, const struct pending *p, const struct answer_read *a)
+static void end_single(struct client *c, const struct pending *p,
+                       const struct answer_read *a)
 {
     struct clients *cs = c->all;
 
@@ -636,7 +641,8 @@ static void end_single(struct client *c, const struct pending *p, const struct a
 }
 
 /* The answer of EXEC ends a transaction; those before it only matter if they refuse. */
-static void end_exec(struct client *c, const struct pending *p, const struct answer_read *a)
+static void end_exec(struct client *c, const struct pending *p,
+                     const struct answer_read *a)
 {
     struct clients *cs = c->all;
     struct object *o = p->object;
@@ -666,7 +672,8 @@ static void end_exec(struct client *c, const struct pending *p, const struct ans
     op_end(cs, o, p->op, OP_TOLD);
 }
 
-static void end_watch(struct client *c, const struct pending *p, const struct answer_read *a)
+static void end_watch(struct client *c, const struct pending *p,
+                      const struct answer_read *a)
 {
     const bool ok = a->parts[0].type != '-' && !p->refused;
 
@@ -754,7 +761,8 @@ static void take_bytes(struct client *c)
     for (;;) {
         const enum answer_result r = answer_take(buf_bytes(&c->in), &a);
         if (r == ANSWER_MORE) break;
-        if (r == ANSWER_BROKEN) world_fail(c->all->world, "a client cannot read its answer");
+        if (r == ANSWER_BROKEN)
+            world_fail(c->all->world, "a client cannot read its answer");
         take_answer(c, &a);
         buf_cut_front(&c->in, a.used);
     }
@@ -820,8 +828,8 @@ static void dial(struct client *c, uint32_t target)
 
     c->target = target;
     c->dialed_ns = w->time.now_ns;
-    c->stream = net_dial(&w->net, CLIENT_NODE + c->index, 0,
-                         (struct conn_id){++c->conns}, target, false);
+    c->stream = net_dial(&w->net, CLIENT_NODE + c->index, 0, (struct conn_id){++c->conns},
+                         target, false);
 }
 
 /* ---- time ---- */
@@ -830,10 +838,11 @@ static void tick_later(struct client *c)
 {
     struct world *w = c->all->world;
     /* Short gaps mostly, so that operations of several clients overlap. */
-    const uint64_t gap = prng_range(&c->prng, 1, prng_chance(&c->prng, 700) ? 60 : 400);
+    const uint64_t gap = c->pace *
+                         prng_range(&c->prng, 1, prng_chance(&c->prng, 700) ? 60 : 400);
 
-    timeline_at(&w->time, w->time.now_ns + gap * MS_NS + prng_below(&c->prng, MS_NS), on_tick,
-                w, c->index, 0);
+    timeline_at(&w->time, w->time.now_ns + gap * MS_NS + prng_below(&c->prng, MS_NS),
+                on_tick, w, c->index, 0);
 }
 
 static bool is_stuck(const struct client *c)
@@ -861,16 +870,20 @@ static void tick_client(struct client *c)
     struct clients *cs = c->all;
 
     if (c->stream == NULL) {
-        if (prng_chance(&c->prng, 300)) dial(c, (uint32_t)prng_below(&c->prng, cs->world->plan->machines));
-        else dial(c, (c->target + 1) % cs->world->plan->machines);
+        if (prng_chance(&c->prng, 300))
+            dial(c, (uint32_t)prng_below(&c->prng, cs->world->plan->machines));
+        else
+            dial(c, (c->target + 1) % cs->world->plan->machines);
         return;
     }
     if (!c->up || c->alone) return;
     if (cs->finishing) {
         read_finally(c);
     } else if (cs->asking) {
-        const uint64_t burst = prng_chance(&c->prng, 250) ? prng_range(&c->prng, 2, 4) : 1;
-        for (uint64_t i = 0; i < burst && c->n_pending < PENDING_MAX / 2 && !c->alone; i++)
+        const uint64_t burst = prng_chance(&c->prng, 250) ? prng_range(&c->prng, 2, 4)
+                                                          : 1;
+        for (uint64_t i = 0; i < burst && c->n_pending < PENDING_MAX / 2 && !c->alone;
+             i++)
             ask(c);
     }
     flush(c);
@@ -882,7 +895,8 @@ static void tick_operator(struct client *c)
     const struct order *o = cs->orders;
 
     if (o == NULL || c->n_pending > 0) return;
-    if (c->stream != NULL && o->target >= 0 && c->target != (uint32_t)o->target) give_up(c);
+    if (c->stream != NULL && o->target >= 0 && c->target != (uint32_t)o->target)
+        give_up(c);
     if (c->stream == NULL) {
         const uint32_t any = (uint32_t)prng_below(&c->prng, cs->world->plan->machines);
         dial(c, o->target >= 0 ? (uint32_t)o->target : any);
@@ -925,6 +939,7 @@ struct clients *clients_new(struct world *w)
         c->all = cs;
         c->index = i;
         c->prng = prng_for(w->seed, PRNG_CLIENTS + 1 + i);
+        c->pace = i < cs->n && prng_chance(&c->prng, 350) ? 12 : 1;
         c->in = buf_new(&w->mem);
         c->out = buf_new(&w->mem);
         c->target = (uint32_t)prng_below(&c->prng, w->plan->machines);
@@ -974,7 +989,8 @@ void clients_make_keyspaces(struct world *w)
     char text[ORDER_BYTES_MAX];
 
     if (w->plan->shards > 1) {
-        snprintf(text, sizeof text, "KEYSPACE CREATE wide MODE raft SHARDS %u", w->plan->shards);
+        snprintf(text, sizeof text, "KEYSPACE CREATE wide MODE raft SHARDS %u",
+                 w->plan->shards);
         order_put(cs, -1, false, text);
         cs->keyspaces[cs->n_keyspaces++] = "wide:";
     }
@@ -984,7 +1000,8 @@ void clients_make_keyspaces(struct world *w)
     }
 }
 
-static void order_for_each_keyspace(struct world *w, const char *before, const char *after)
+static void order_for_each_keyspace(struct world *w, const char *before,
+                                    const char *after)
 {
     struct clients *cs = w->clients;
     char text[ORDER_BYTES_MAX];
@@ -1060,7 +1077,8 @@ static void tell_history(struct world *w, const struct object *o, struct linear_
 
     for (uint32_t i = 0; i < n; i++)
         linear_tell(&text, &w->clients->values, &ops[i]);
-    world_fail(w, "the history of %s is not linearizable (at most %u of %u placed):\n%.*s",
+    world_fail(w,
+               "the history of %s is not linearizable (at most %u of %u placed):\n%.*s",
                o->key, placed, n, (int)(text.len < 5200 ? text.len : 5200),
                (const char *)text.at);
 }

@@ -16,17 +16,19 @@
 struct clients *clients_new(struct world *w);
 void clients_stream(struct world *w, struct net_stream *s, enum input_kind kind);
 
-void clients_begin(struct world *w);  /* they ask, from now on */
-void clients_stop(struct world *w);   /* nothing new is asked */
-void clients_finish(struct world *w); /* from now on they only read each object once more */
+void clients_begin(struct world *w); /* they ask, from now on */
+void clients_stop(struct world *w);  /* nothing new is asked */
+void clients_finish(
+    struct world *w); /* from now on they only read each object once more */
 bool clients_finished(struct world *w); /* every object has been read */
-bool clients_quiet(struct world *w);  /* nothing is outstanding */
+bool clients_quiet(struct world *w);    /* nothing is outstanding */
 /* Every history is checked; the world fails on one that is not linearizable. */
 void clients_judge(struct world *w);
 
 void clients_make_keyspaces(struct world *w);
 void clients_failover(struct world *w, uint32_t machine);
 void clients_replicas(struct world *w, uint32_t replicas);
-void clients_probe(struct world *w);  /* a write of every keyspace and slot by every server */
+void clients_probe(
+    struct world *w); /* a write of every keyspace and slot by every server */
 bool clients_orders_done(struct world *w);
 void clients_tell(struct world *w, struct buf *out); /* what is waited for */

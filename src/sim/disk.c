@@ -115,8 +115,8 @@ int disk_create(struct disk *d, uint32_t file, uint64_t length)
     return 0;
 }
 
-int disk_read(struct disk *d, uint32_t file, uint64_t offset, uint8_t *into, uint64_t length,
-              uint64_t *got)
+int disk_read(struct disk *d, uint32_t file, uint64_t offset, uint8_t *into,
+              uint64_t length, uint64_t *got)
 {
     const struct disk_file *f = file_of(d, file);
 
@@ -179,8 +179,8 @@ int disk_sync(struct disk *d, uint32_t file)
             continue;
         }
         write_durable(d, w, 0, w->len);
-        d->extents[d->n_extents++ % DISK_EXTENTS] =
-            (struct disk_extent){w->file, w->offset, w->len, d->syncs};
+        d->extents[d->n_extents++ % DISK_EXTENTS] = (struct disk_extent){
+            w->file, w->offset, w->len, d->syncs};
         mem_free(d->mem, w->data, w->len);
     }
     d->n_writes = kept;

@@ -57,8 +57,8 @@ uint32_t disk_list(const struct disk *d, struct wal_file *out, uint32_t most);
 
 /* Each returns 0 or an errno, as the product's thread would report it. */
 int disk_create(struct disk *d, uint32_t file, uint64_t length);
-int disk_read(struct disk *d, uint32_t file, uint64_t offset, uint8_t *into, uint64_t length,
-              uint64_t *got);
+int disk_read(struct disk *d, uint32_t file, uint64_t offset, uint8_t *into,
+              uint64_t length, uint64_t *got);
 int disk_write(struct disk *d, uint32_t file, uint64_t offset, struct bytes data);
 int disk_sync(struct disk *d, uint32_t file);
 int disk_remove(struct disk *d, uint32_t file);

@@ -9,7 +9,8 @@ static void ends_later(struct world *w, uint64_t number, uint32_t machine)
 {
     const struct fault *f = &w->story.faults[number];
 
-    timeline_at(&w->time, w->time.now_ns + f->lasts_ns, on_fault_ends, w, number, machine);
+    timeline_at(&w->time, w->time.now_ns + f->lasts_ns, on_fault_ends, w, number,
+                machine);
 }
 
 static void begin_again(struct world *w, uint32_t index)
@@ -44,6 +45,27 @@ static void cut_clients(struct world *w, uint32_t machine, bool mend)
         if (!mend) net_cut(&w->net, machine, c);
         if (!mend) net_cut(&w->net, c, machine);
     }
+}
+
+static void deafen(struct world *w, uint32_t machine, bool mend)
+{
+    for (uint32_t i = 0; i < w->plan->machines; i++) {
+        if (i == machine) continue;
+        if (mend)
+            net_mend(&w->net, i, machine);
+        else
+            net_cut(&w->net, i, machine);
+    }
+}
+
+void faults_transfer_begins(struct world *w, uint32_t machine)
+{
+    if (w->deaf_fault == 0 || w->calm) return;
+    const uint64_t number = w->deaf_fault - 1;
+    w->deaf_fault = 0;
+    world_say(w, "---- s%u goes deaf", machine + 1);
+    deafen(w, machine, false);
+    ends_later(w, number, machine);
 }
 
 /* ---- clocks ---- */
@@ -99,12 +121,13 @@ static void power_all(struct world *w, uint64_t number)
         if (!w->machines[i].power) continue;
         w->report.marks[MARK_power_cuts]++;
         world_kill(w, i, true);
-        timeline_at(&w->time, w->time.now_ns + f->lasts_ns + i * 37 * MS_NS, on_fault_ends, w,
-                    number, i);
+        timeline_at(&w->time, w->time.now_ns + f->lasts_ns + i * 37 * MS_NS,
+                    on_fault_ends, w, number, i);
     }
 }
 
-static void kill_for_a_while(struct world *w, uint64_t number, struct machine *m, bool power)
+static void kill_for_a_while(struct world *w, uint64_t number, struct machine *m,
+                             bool power)
 {
     w->report.marks[power ? MARK_power_cuts : MARK_kills]++;
     world_kill(w, m->index, power);
@@ -149,6 +172,10 @@ static bool begin_fault(struct world *w, uint64_t number, struct machine *m)
         return true;
     case FAULT_STOP: world_stop(w, m->index); return false;
     case FAULT_FAILOVER: clients_failover(w, m->index); return false;
+    case FAULT_DEAF_AT_FAILOVER:
+        w->deaf_fault = number + 1;
+        clients_failover(w, m->index);
+        return false;
     case FAULT_REPLICAS: clients_replicas(w, (uint32_t)f->n); return false;
     case FAULT_START:
         if (!m->started && m->power) world_start(w, m->index);
@@ -186,6 +213,7 @@ static void end_fault(struct world *w, const struct fault *f, struct machine *m)
     case FAULT_FAILOVER:
     case FAULT_REPLICAS:
     case FAULT_START: break;
+    case FAULT_DEAF_AT_FAILOVER: deafen(w, m->index, true); break;
     case FAULT_KIND_END: check(false); break;
     }
 }
@@ -265,7 +293,8 @@ void faults_plan(struct world *w)
     w->storm_ns = w->time.now_ns;
     for (uint32_t i = 0; i < w->story.n; i++)
         if (!w->story.left_out[i])
-            timeline_at(&w->time, w->storm_ns + w->story.faults[i].at_ns, on_fault, w, i, 0);
+            timeline_at(&w->time, w->storm_ns + w->story.faults[i].at_ns, on_fault, w, i,
+                        0);
     timeline_at(&w->time, w->storm_ns + 5 * SEC_NS, on_supervisor, w, 0, 0);
 }
 

@@ -9,7 +9,8 @@
 
 void linear_values_init(struct linear_values *v, struct mem *mem)
 {
-    *v = (struct linear_values){.mem = mem, .store = buf_new(mem), .by_hash = hmap_new(mem)};
+    *v = (struct linear_values){
+        .mem = mem, .store = buf_new(mem), .by_hash = hmap_new(mem)};
 }
 
 void linear_values_free(struct linear_values *v)
@@ -87,8 +88,8 @@ static uint32_t appended(struct linear_values *v, uint32_t value, uint32_t tail)
     return out;
 }
 
-static bool transferred(struct linear_values *v, const struct linear_op *op, uint32_t value,
-                        uint32_t *out)
+static bool transferred(struct linear_values *v, const struct linear_op *op,
+                        uint32_t value, uint32_t *out)
 {
     int64_t balances[LINEAR_ACCOUNTS];
     const struct bytes b = linear_value_bytes(v, value);
@@ -111,17 +112,20 @@ static bool added(struct linear_values *v, const struct linear_op *op, struct st
 {
     int64_t before = 0;
 
-    if (s->value != 0 && !parse_i64(linear_value_bytes(v, s->value), &before)) return false;
+    if (s->value != 0 && !parse_i64(linear_value_bytes(v, s->value), &before))
+        return false;
     if (!op->unknown && op->number != before + op->n) return false;
     s->value = linear_value_of_int(v, before + op->n);
     return true;
 }
 
-static bool append_done(struct linear_values *v, const struct linear_op *op, struct state *s)
+static bool append_done(struct linear_values *v, const struct linear_op *op,
+                        struct state *s)
 {
     const uint32_t whole = appended(v, s->value, op->a);
 
-    if (!op->unknown && op->number != (int64_t)linear_value_bytes(v, whole).len) return false;
+    if (!op->unknown && op->number != (int64_t)linear_value_bytes(v, whole).len)
+        return false;
     s->value = whole;
     return true;
 }
@@ -211,7 +215,7 @@ static bool seen_add(struct seen *seen, struct hash128 h)
 
 /* ---- the search ---- */
 
-enum { NONE = UINT32_MAX };
+static const uint32_t none = UINT32_MAX; /* no moment, no place */
 
 /* An operation twice in the list of times, or once if its outcome is unknown. */
 struct moment {
@@ -237,12 +241,12 @@ struct search {
     bool *placed; /* by op */
 
     struct step {
-        uint32_t moment;     /* NONE: an unknown one */
-        uint32_t unknown;    /* its place in `unknown` */
-        uint8_t variant;     /* 1: the value had lapsed first */
+        uint32_t moment;  /* none: an unknown one */
+        uint32_t unknown; /* its place in `unknown` */
+        uint8_t variant;  /* 1: the value had lapsed first */
         struct state before;
         struct hash128 set_before;
-    } *steps;
+    } * steps;
     uint32_t n_steps, longest;
     struct hash128 *names; /* of the ops, random */
     struct state state;
@@ -268,8 +272,8 @@ static void moments_sort(struct mem *mem, struct moment *at, uint32_t n)
             const uint32_t hi = lo + 2 * width < n ? lo + 2 * width : n;
             uint32_t a = lo, b = mid;
             for (uint32_t i = lo; i < hi; i++) {
-                const bool left =
-                    a < mid && (b >= hi || moment_order(&at[a], &at[b]) <= 0);
+                const bool left = a < mid &&
+                                  (b >= hi || moment_order(&at[a], &at[b]) <= 0);
                 spare[i] = left ? at[a++] : at[b++];
             }
         }
@@ -305,8 +309,12 @@ static void search_open(struct search *s, struct linear_values *values,
     struct mem *mem = values->mem;
     struct prng prng = prng_seed(n);
 
-    *s = (struct search){.values = values, .ops = ops, .n = n, .mem = mem,
-                         .state = {initial, false}, .seen.mem = mem};
+    *s = (struct search){.values = values,
+                         .ops = ops,
+                         .n = n,
+                         .mem = mem,
+                         .state = {initial, false},
+                         .seen.mem = mem};
     s->moments = mem_alloc(mem, (2 * n + 1) * sizeof *s->moments);
     s->next = mem_alloc(mem, (2 * n + 1) * sizeof *s->next);
     s->previous = mem_alloc(mem, (2 * n + 1) * sizeof *s->previous);
@@ -367,13 +375,13 @@ static bool place(struct search *s, const struct candidate *c)
     if (!apply(s->values, &s->ops[op], &after)) return false;
 
     const struct hash128 set = {s->set.lo ^ s->names[op].lo, s->set.hi ^ s->names[op].hi};
-    const uint64_t salt =
-        (((uint64_t)after.value << 1) | after.lapses) * UINT64_C(0x9e3779b97f4a7c15);
+    const uint64_t salt = (((uint64_t)after.value << 1) | after.lapses) *
+                          UINT64_C(0x9e3779b97f4a7c15);
     const struct hash128 at = {set.lo ^ salt, set.hi + salt};
     if (!seen_add(&s->seen, at)) return false;
 
-    s->steps[s->n_steps++] = (struct step){.moment = c->known ? c->at : NONE,
-                                           .unknown = c->known ? NONE : c->at,
+    s->steps[s->n_steps++] = (struct step){.moment = c->known ? c->at : none,
+                                           .unknown = c->known ? none : c->at,
                                            .variant = c->variant,
                                            .before = s->state,
                                            .set_before = s->set};
@@ -393,7 +401,7 @@ static bool take_back(struct search *s, struct candidate *c)
 {
     if (s->n_steps == 0) return false;
     const struct step *step = &s->steps[--s->n_steps];
-    const bool known = step->moment != NONE;
+    const bool known = step->moment != none;
     const uint32_t op = known ? s->moments[step->moment].op : s->unknown[step->unknown];
 
     s->state = step->before;

@@ -40,31 +40,31 @@ struct bytes linear_value_bytes(const struct linear_values *v, uint32_t value);
 enum { LINEAR_ACCOUNTS = 4 }; /* of a bank: an object of several balances */
 
 enum linear_kind {
-    LINEAR_READ = 1,     /* out: the value */
-    LINEAR_WRITE,        /* a */
-    LINEAR_WRITE_NEW,    /* a, if absent; out: done or not */
-    LINEAR_WRITE_EQUAL,  /* b, if the value is a; out: done or not */
-    LINEAR_WRITE_WATCHED,/* b; when done the value was a; when not: anything may be there */
-    LINEAR_SWAP,         /* a; out: the value before */
-    LINEAR_APPEND,       /* a behind the value; number: length after */
-    LINEAR_ADD,          /* n; number: the sum */
-    LINEAR_REMOVE,       /* out: was it there */
-    LINEAR_TOUCH,        /* changes nothing; out: was it there */
-    LINEAR_TRANSFER,     /* n from account `from` to account `to`; out: the whole after it */
+    LINEAR_READ = 1,    /* out: the value */
+    LINEAR_WRITE,       /* a */
+    LINEAR_WRITE_NEW,   /* a, if absent; out: done or not */
+    LINEAR_WRITE_EQUAL, /* b, if the value is a; out: done or not */
+    LINEAR_WRITE_WATCHED, /* b; when done the value was a; when not: anything may be there */
+    LINEAR_SWAP,          /* a; out: the value before */
+    LINEAR_APPEND,        /* a behind the value; number: length after */
+    LINEAR_ADD,           /* n; number: the sum */
+    LINEAR_REMOVE,        /* out: was it there */
+    LINEAR_TOUCH,         /* changes nothing; out: was it there */
+    LINEAR_TRANSFER, /* n from account `from` to account `to`; out: the whole after it */
 };
 
 struct linear_op {
     uint64_t call, done; /* in the order of the world; equal times count as overlapping */
     bool unknown;        /* the outcome was never told; `done` is not used */
     enum linear_kind kind;
-    bool lapses;         /* WRITE*: with a deadline, the value may vanish at any time */
+    bool lapses; /* WRITE*: with a deadline, the value may vanish at any time */
     uint32_t a, b;
     int64_t n;
     uint8_t from, to;
-    uint32_t out;        /* a value */
-    bool yes;            /* out of the conditional kinds */
+    uint32_t out; /* a value */
+    bool yes;     /* out of the conditional kinds */
     int64_t number;
-    uint32_t client;     /* for telling only */
+    uint32_t client; /* for telling only */
 };
 
 enum linear_result { LINEAR_YES = 1, LINEAR_NO, LINEAR_UNDECIDED };

@@ -22,7 +22,7 @@ static const char usage[] =
     "  --verbose     tell what happens\n"
     "  --here        in this very process, for a debugger\n"
     "  --mutant C:N  with a safety rule broken: C is raft, wal or server, N its number\n"
-    "  --ci          300 seeds over all plans, seeds that once failed, replays, mutants\n"
+    "  --ci          600 seeds over all plans, seeds that once failed, replays, mutants\n"
     "  --long        10,000 seeds over all plans\n"
     "  --mutants     only the mutants: each must be caught\n"
     "  --seeds N     how many of each plan       --first N  the first of them\n"
@@ -120,10 +120,12 @@ static void read_keep(struct run_order *run, const char *keep)
     for (const char *at = keep; *at != 0;) {
         char *end;
         const unsigned long i = strtoul(at, &end, 10);
-        if (end == at || i >= STORY_MAX) wrong("--keep wants numbers parted by commas", keep);
+        if (end == at || i >= STORY_MAX)
+            wrong("--keep wants numbers parted by commas", keep);
         run->left_out[i] = false;
         at = *end == ',' ? end + 1 : end;
-        if (*end != ',' && *end != 0) wrong("--keep wants numbers parted by commas", keep);
+        if (*end != ',' && *end != 0)
+            wrong("--keep wants numbers parted by commas", keep);
     }
 }
 
@@ -147,8 +149,8 @@ static int run_seed(const struct arguments *a)
         const bool ok = r.verdict == REPORT_PASSED;
         printf("%s plan %s, seed %" PRIu64 ", trace %016" PRIx64 ", %" PRIu64
                " events, %.1f s of virtual time\n",
-               ok ? "passed" : "FAILED", order.plan->name, order.seed, r.trace, r.happened,
-               (double)r.ended_ns / 1e9);
+               ok ? "passed" : "FAILED", order.plan->name, order.seed, r.trace,
+               r.happened, (double)r.ended_ns / 1e9);
         if (!ok) printf("%s\n", r.text);
         for (uint32_t k = 0; k < MARK_END; k++)
             if (order.verbose && r.marks[k] > 0)
@@ -174,7 +176,7 @@ int main(int argc, char **argv)
     case MODE_LIST: list_plans(); return 0;
     case MODE_SEED: return run_seed(&a);
     case MODE_CI:
-        if (a.ci.seeds == 0) a.ci.seeds = (300 + n_plans - 1) / n_plans;
+        if (a.ci.seeds == 0) a.ci.seeds = (600 + n_plans - 1) / n_plans;
         a.ci.replays = a.ci.mutants = a.ci.plan == NULL;
         a.ci.seeds_file = a.ci.plan == NULL ? "tests/seeds/failed.txt" : NULL;
         return ci_run(&a.ci);

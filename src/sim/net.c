@@ -131,7 +131,8 @@ static void on_arrival(void *ctx, uint64_t id, uint64_t from_side)
         ended = c->end;
         mem_free(n->mem, c, sizeof *c + c->len);
     }
-    if (news && !p->deaf && s->ends[1 - side].open) n->user.readable(n->user.ctx, s, 1 - side);
+    if (news && !p->deaf && s->ends[1 - side].open)
+        n->user.readable(n->user.ctx, s, 1 - side);
     if (ended)
         end_of_bytes(n, s, side);
     else if (p->deaf && news && n->user.has_power(n->user.ctx, s->ends[1 - side].node))
@@ -143,8 +144,8 @@ static void put_on_way(struct net *n, struct net_stream *s, int side, const uint
 {
     struct net_pipe *p = &s->pipes[side];
     struct net_chunk *c = mem_alloc(n->mem, sizeof *c + len);
-    const uint64_t arrives =
-        n->time->now_ns + delay(n, s->ends[side].node, s->ends[1 - side].node);
+    const uint64_t arrives = n->time->now_ns +
+                             delay(n, s->ends[side].node, s->ends[1 - side].node);
 
     c->next = NULL;
     c->len = len;
@@ -204,8 +205,8 @@ static void late_goes(struct net *n, struct net_stream *s, int side)
 static void send_frame(struct net *n, struct net_stream *s, int side, struct bytes whole)
 {
     struct net_pipe *p = &s->pipes[side];
-    const bool tamper =
-        prng_chance(&n->prng, n->frames_per_thousand) && may_be_tampered(whole);
+    const bool tamper = prng_chance(&n->prng, n->frames_per_thousand) &&
+                        may_be_tampered(whole);
 
     if (p->late.len > 0 && p->late_by-- == 0) late_goes(n, s, side);
     if (!tamper) {
@@ -310,7 +311,8 @@ void net_break(struct net *n, struct net_stream *s)
         p->ended = true;
         /* What has not arrived by now never will. */
         chunks_drop(n, p);
-        const uint64_t soon = n->time->now_ns + delay(n, s->ends[0].node, s->ends[1].node);
+        const uint64_t soon = n->time->now_ns +
+                              delay(n, s->ends[0].node, s->ends[1].node);
         timeline_at(n->time, soon, on_reset, n, s->id, (uint64_t)(1 - side));
     }
 }
@@ -397,8 +399,8 @@ static void on_dial_arrives(void *ctx, uint64_t id, uint64_t unused)
     if (s->pipes[0].end_arrived) n->user.closed(n->user.ctx, s, 1);
 }
 
-struct net_stream *net_dial(struct net *n, uint32_t node, uint64_t life, struct conn_id conn,
-                            uint32_t target, bool peer)
+struct net_stream *net_dial(struct net *n, uint32_t node, uint64_t life,
+                            struct conn_id conn, uint32_t target, bool peer)
 {
     if (n->n_streams == n->cap) {
         const uint64_t cap = n->cap > 0 ? n->cap * 2 : 64;
@@ -417,8 +419,8 @@ struct net_stream *net_dial(struct net *n, uint32_t node, uint64_t life, struct 
         s->pipes[side].frames = buf_new(n->mem);
         s->pipes[side].late = buf_new(n->mem);
     }
-    timeline_at(n->time, n->time->now_ns + delay(n, node, target), on_dial_arrives, n, s->id,
-                0);
+    timeline_at(n->time, n->time->now_ns + delay(n, node, target), on_dial_arrives, n,
+                s->id, 0);
     return s;
 }
 

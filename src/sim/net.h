@@ -25,27 +25,27 @@ struct net_pipe {
     struct net_chunk *head, *tail; /* on their way */
     uint64_t on_way, arrival_ns;   /* bytes; of the newest chunk */
     uint64_t held_since_ns;        /* the link is cut and the first chunk waits */
-    bool held, ended, deaf;        /* ended: nothing more is sent.  deaf: nobody receives */
+    bool held, ended, deaf; /* ended: nothing more is sent.  deaf: nobody receives */
     bool sender_waits;
-    struct buf readable;           /* arrived, not yet read */
+    struct buf readable; /* arrived, not yet read */
     bool end_arrived;
-    struct buf frames;             /* begun by the sender, not yet whole */
-    struct buf late;               /* a frame to be overtaken */
-    uint32_t late_by;              /* frames that still go first */
+    struct buf frames; /* begun by the sender, not yet whole */
+    struct buf late;   /* a frame to be overtaken */
+    uint32_t late_by;  /* frames that still go first */
 };
 
 struct net_end {
     uint32_t node;
-    uint64_t life;     /* of the process, or 0 for a client */
+    uint64_t life; /* of the process, or 0 for a client */
     struct conn_id conn;
-    bool open;         /* told of, and not closed since */
+    bool open; /* told of, and not closed since */
 };
 
 struct net_stream {
-    uint64_t id; /* from 1 */
-    bool peer;   /* between servers */
-    struct net_end ends[2];      /* [0] dialed */
-    struct net_pipe pipes[2];    /* [i]: from ends[i] */
+    uint64_t id;              /* from 1 */
+    bool peer;                /* between servers */
+    struct net_end ends[2];   /* [0] dialed */
+    struct net_pipe pipes[2]; /* [i]: from ends[i] */
 };
 
 enum net_answer { NET_ACCEPTED = 1, NET_REFUSED, NET_NOBODY };
@@ -70,10 +70,10 @@ struct net {
     uint64_t *marks;
     uint64_t low_ns, high_ns;
     uint64_t window_bytes;
-    bool by_frames;               /* streams between servers are cut into frames, so that */
+    bool by_frames; /* streams between servers are cut into frames, so that */
     uint32_t frames_per_thousand; /* so many of them can be tampered with, now */
-    uint32_t cut[NET_NODES_MAX][NET_NODES_MAX];  /* how many faults cut this direction */
-    uint32_t slow[NET_NODES_MAX];                /* factor; 1: none */
+    uint32_t cut[NET_NODES_MAX][NET_NODES_MAX]; /* how many faults cut this direction */
+    uint32_t slow[NET_NODES_MAX];               /* factor; 1: none */
     struct net_stream **streams;
     uint64_t n_streams, cap;
 };
@@ -81,9 +81,10 @@ struct net {
 void net_init(struct net *n, struct mem *mem, struct timeline *time, uint64_t seed);
 void net_free(struct net *n);
 
-struct net_stream *net_dial(struct net *n, uint32_t node, uint64_t life, struct conn_id conn,
-                            uint32_t target, bool peer);
-size_t net_send(struct net *n, struct net_stream *s, int side, struct bytes bytes); /* taken */
+struct net_stream *net_dial(struct net *n, uint32_t node, uint64_t life,
+                            struct conn_id conn, uint32_t target, bool peer);
+size_t net_send(struct net *n, struct net_stream *s, int side,
+                struct bytes bytes); /* taken */
 /* Takes what was read from the front of what is readable at this side. */
 void net_took(struct net *n, struct net_stream *s, int side, size_t len);
 void net_close(struct net *n, struct net_stream *s, int side); /* after what was sent */

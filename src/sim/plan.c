@@ -53,20 +53,20 @@ const struct plan plans[] = {
         .machines = 3, .shards = 1, .storm_ms = 30000,
         .net_us_low = 100, .net_us_high = 3000, .sync_us_low = 100, .sync_us_high = 3000,
         .faults = {
-            {FAULT_PAUSE, 4, 12, 1500, 6000, 0, 0}, {FAULT_CUT_BOTH, 0, 3, 1000, 5000, 0, 0},
+            {FAULT_PAUSE, 3, 7, 3000, 7500, 1, 1}, {FAULT_CUT_BOTH, 0, 2, 1000, 4000, 0, 0},
             {FAULT_FAILOVER, 0, 3, 0, 0, 0, 0},
         },
         .marks = {MARK_pauses, MARK_elections, MARK_answered},
         .n_marks = 3,
     },
     {
-        .name = "elections", .about = "five servers, slow disks and links, power cuts of an "
-                                      "instant: votes half written, asked for again",
-        .machines = 5, .shards = 1, .storm_ms = 30000,
-        .net_us_low = 100, .net_us_high = 200000, .sync_us_low = 5000, .sync_us_high = 400000,
+        .name = "elections", .about = "slow disks, links cut for long, power cuts of an instant: "
+                                      "votes half written and asked for again",
+        .machines = 3, .shards = 1, .storm_ms = 40000,
+        .net_us_low = 100, .net_us_high = 20000, .sync_us_low = 5000, .sync_us_high = 500000,
         .faults = {
-            {FAULT_POWER, 15, 40, 1, 60, 0, 0}, {FAULT_KILL, 4, 12, 10, 400, 0, 0},
-            {FAULT_CUT, 2, 8, 100, 2000, 0, 0}, {FAULT_CUT_BOTH, 0, 4, 500, 3000, 0, 0},
+            {FAULT_POWER, 20, 50, 1, 40, 0, 0}, {FAULT_KILL, 2, 8, 10, 400, 0, 0},
+            {FAULT_CUT_BOTH, 2, 5, 3000, 20000, 0, 0}, {FAULT_CUT, 1, 4, 1000, 10000, 0, 0},
         },
         .marks = {MARK_elections, MARK_power_cuts, MARK_writes_lost},
         .n_marks = 3,
@@ -136,6 +136,7 @@ const struct plan plans[] = {
         .faults = {
             {FAULT_CUT_BOTH, 1, 5, 500, 6000, 0, 0}, {FAULT_PAUSE, 1, 5, 500, 6000, 0, 0},
             {FAULT_FAILOVER, 2, 8, 0, 0, 0, 0}, {FAULT_CUT, 1, 4, 500, 5000, 0, 0},
+            {FAULT_DEAF_AT_FAILOVER, 2, 6, 300, 1500, 0, 0},
             {FAULT_CLOCK_RATE, 0, 4, 1000, 9000, -2000, 2000},
         },
         .marks = {MARK_failovers, MARK_pauses, MARK_answered},
@@ -172,6 +173,18 @@ const struct plan plans[] = {
             {FAULT_BREAK, 1, 5, 0, 0, 0, 0}, {FAULT_POWER, 0, 2, 100, 2000, 0, 0},
         },
         .marks = {MARK_answered, MARK_streams_broken},
+        .n_marks = 2,
+    },
+    {
+        .name = "overwrites", .about = "five servers, large entries over slow links, leaders cut "
+                                       "off and killed: tails of old terms",
+        .machines = 5, .shards = 1, .storm_ms = 25000, .traits = PLAN_MIDDLING,
+        .net_us_low = 1000, .net_us_high = 40000, .sync_us_low = 200, .sync_us_high = 5000,
+        .faults = {
+            {FAULT_KILL, 4, 12, 50, 3000, 0, 0}, {FAULT_CUT_BOTH, 4, 12, 300, 4000, 0, 0},
+            {FAULT_CUT, 0, 6, 300, 4000, 0, 0}, {FAULT_SLOW_LINKS, 0, 4, 500, 4000, 2, 10},
+        },
+        .marks = {MARK_answered, MARK_elections},
         .n_marks = 2,
     },
     {
@@ -272,7 +285,12 @@ static struct fault draw_fault(const struct plan *plan, const struct plan_fault 
     case FAULT_FLIP_LIVE:
         if ((plan->traits & PLAN_ONE_VICTIM) != 0) f.a = victim;
         break;
-    case FAULT_FAILOVER: f.a = (uint32_t)prng_below(p, plan->machines); break;
+    case FAULT_FAILOVER:
+    case FAULT_DEAF_AT_FAILOVER: f.a = (uint32_t)prng_below(p, plan->machines); break;
+    case FAULT_PAUSE:
+        if (f.n != 0) f.a = MACHINE_LEADER;
+        f.n = 0;
+        break;
     case FAULT_REPLICAS: f.n = f.n / 2 * 2 + 1; break; /* 1, 3, 5 */
     case FAULT_KILL:
     case FAULT_POWER:
@@ -287,7 +305,6 @@ static struct fault draw_fault(const struct plan *plan, const struct plan_fault 
     case FAULT_SYNC_ERROR:
     case FAULT_CLOCK_RATE:
     case FAULT_WALL_JUMP:
-    case FAULT_PAUSE:
     case FAULT_STOP:
     case FAULT_START:
     case FAULT_KIND_END: break;
@@ -348,6 +365,7 @@ static const char *fault_name(enum fault_kind kind)
     case FAULT_PAUSE: return "paused";
     case FAULT_STOP: return "stopped by the operator";
     case FAULT_FAILOVER: return "hand-over";
+    case FAULT_DEAF_AT_FAILOVER: return "hand-over, and the old leader goes deaf,";
     case FAULT_REPLICAS: return "number of replicas";
     case FAULT_START: return "first start";
     case FAULT_KIND_END: break;

@@ -9,32 +9,38 @@
 #include "base/prng.h"
 #include "sim/report.h"
 
-enum { PLAN_MACHINES_MAX = 5, PLAN_FAULTS_MAX = 16, STORY_MAX = 160, PLAN_MARKS_MAX = 10 };
+enum {
+    PLAN_MACHINES_MAX = 5,
+    PLAN_FAULTS_MAX = 16,
+    STORY_MAX = 160,
+    PLAN_MARKS_MAX = 10
+};
 enum { MACHINE_LEADER = 100 }; /* whichever leads the first shard at that time */
 
 enum fault_kind {
-    FAULT_KILL = 1,     /* process a, back after `lasts` */
-    FAULT_POWER,        /* machine a */
+    FAULT_KILL = 1, /* process a, back after `lasts` */
+    FAULT_POWER,    /* machine a */
     FAULT_POWER_ALL,
-    FAULT_CUT,          /* what goes from the machines of mask a to those of mask b waits */
-    FAULT_CUT_BOTH,     /* and back */
-    FAULT_CUT_CLIENTS,  /* machine a from its clients, both ways */
-    FAULT_BREAK,        /* every connection of machine a */
-    FAULT_SLOW_LINKS,   /* of machine a, n times slower */
-    FAULT_FRAMES,       /* frames between servers are dropped, doubled, overtaken */
-    FAULT_DISK_SLOW,    /* n times */
+    FAULT_CUT,      /* what goes from the machines of mask a to those of mask b waits */
+    FAULT_CUT_BOTH, /* and back */
+    FAULT_CUT_CLIENTS, /* machine a from its clients, both ways */
+    FAULT_BREAK,       /* every connection of machine a */
+    FAULT_SLOW_LINKS,  /* of machine a, n times slower */
+    FAULT_FRAMES,      /* frames between servers are dropped, doubled, overtaken */
+    FAULT_DISK_SLOW,   /* n times */
     FAULT_DISK_STALL,
     FAULT_DISK_FULL,
-    FAULT_SYNC_ERROR,   /* the next sync of machine a fails; back after `lasts` */
-    FAULT_FLIP,         /* n bits on machine a, then its process is killed */
-    FAULT_FLIP_LIVE,    /* n bits under a process that runs on */
-    FAULT_CLOCK_RATE,   /* n ppm */
-    FAULT_WALL_JUMP,    /* n ms */
-    FAULT_PAUSE,
-    FAULT_STOP,         /* as an operator would, back after `lasts` */
-    FAULT_FAILOVER,     /* to machine a */
-    FAULT_REPLICAS,     /* of the keyspaces: n */
-    FAULT_START,        /* machine a, for the first time */
+    FAULT_SYNC_ERROR,       /* the next sync of machine a fails; back after `lasts` */
+    FAULT_FLIP,             /* n bits on machine a, then its process is killed */
+    FAULT_FLIP_LIVE,        /* n bits under a process that runs on */
+    FAULT_CLOCK_RATE,       /* n ppm */
+    FAULT_WALL_JUMP,        /* n ms */
+    FAULT_PAUSE,            /* in a plan's row, n 1: always the leader */
+    FAULT_STOP,             /* as an operator would, back after `lasts` */
+    FAULT_FAILOVER,         /* to machine a */
+    FAULT_DEAF_AT_FAILOVER, /* to machine a; as it begins the old leader hears no peer */
+    FAULT_REPLICAS,         /* of the keyspaces: n */
+    FAULT_START,            /* machine a, for the first time */
     FAULT_KIND_END,
 };
 
@@ -48,21 +54,22 @@ struct fault {
 
 struct plan_fault {
     enum fault_kind kind;
-    uint32_t few, many;       /* how often, in one storm */
+    uint32_t few, many; /* how often, in one storm */
     uint32_t short_ms, long_ms;
-    int64_t low, high;        /* n */
+    int64_t low, high; /* n */
 };
 
 enum plan_trait {
-    PLAN_ONE_VICTIM = 1 << 0,  /* damage hits one machine only, of a majority that is sound */
-    PLAN_SNAPSHOTS = 1 << 1,   /* the log is kept so short that followers need snapshots */
-    PLAN_LARGE = 1 << 2,       /* values of up to a few MB */
+    PLAN_ONE_VICTIM =
+        1 << 0, /* damage hits one machine only, of a majority that is sound */
+    PLAN_SNAPSHOTS = 1 << 1, /* the log is kept so short that followers need snapshots */
+    PLAN_LARGE = 1 << 2,     /* values of up to a few MB */
     PLAN_TRANSACTIONS = 1 << 3,
     PLAN_DEADLINES = 1 << 4,
     PLAN_LEASE = 1 << 5,       /* a keyspace that reads by lease; clocks keep the bound */
     PLAN_START_ALONE = 1 << 6, /* one server with data, the others come by FAULT_START */
     PLAN_WILD_CLOCKS = 1 << 7, /* rates far outside any bound */
-    PLAN_PRIMARY = 1 << 8,     /* a keyspace in leader-follower mode */
+    PLAN_MIDDLING = 1 << 8,    /* values of about half an append message */
 };
 
 struct plan {

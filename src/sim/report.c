@@ -32,7 +32,8 @@ _Noreturn void check_failed(const char *what, const char *file, int line)
 {
     struct report report = {.verdict = REPORT_FAILED};
 
-    snprintf(report.text, sizeof report.text, "check failed at %s:%d: %s", file, line, what);
+    snprintf(report.text, sizeof report.text, "check failed at %s:%d: %s", file, line,
+             what);
     if (getenv("SENNIT_SIM_ABORT") != NULL) {
         fprintf(stderr, "%s\n", report.text);
         abort();

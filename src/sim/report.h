@@ -61,9 +61,9 @@ enum report_verdict { REPORT_NONE = 0, REPORT_PASSED, REPORT_FAILED };
 
 struct report {
     enum report_verdict verdict;
-    uint64_t trace;      /* a hash of all that happened */
-    uint64_t happened;   /* events */
-    uint64_t ended_ns;   /* virtual */
+    uint64_t trace;    /* a hash of all that happened */
+    uint64_t happened; /* events */
+    uint64_t ended_ns; /* virtual */
     uint64_t marks[MARK_END];
     char text[REPORT_TEXT_MAX]; /* what was violated, and the last it knew */
 };

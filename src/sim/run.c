@@ -35,8 +35,8 @@ static void wait_converged(struct world *w, uint64_t limit_ns, const char *when)
                (const char *)why.at);
 }
 
-static void wait_clients(struct world *w, bool (*until)(struct world *w), uint64_t limit_ns,
-                         const char *when)
+static void wait_clients(struct world *w, bool (*until)(struct world *w),
+                         uint64_t limit_ns, const char *when)
 {
     struct buf why = buf_new(&w->mem);
 

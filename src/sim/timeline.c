@@ -14,8 +14,8 @@ void timeline_init(struct timeline *t, struct mem *mem)
     *t = (struct timeline){.heap = heap_new(mem), .mem = mem};
 }
 
-void timeline_at(struct timeline *t, uint64_t at_ns, timeline_act *act, void *ctx, uint64_t a,
-                 uint64_t b)
+void timeline_at(struct timeline *t, uint64_t at_ns, timeline_act *act, void *ctx,
+                 uint64_t a, uint64_t b)
 {
     struct timeline_event *e = t->spare;
 

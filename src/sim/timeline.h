@@ -22,6 +22,6 @@ struct timeline {
 
 void timeline_init(struct timeline *t, struct mem *mem);
 /* act(ctx, a, b) at the time given, or now if that has passed. */
-void timeline_at(struct timeline *t, uint64_t at_ns, timeline_act *act, void *ctx, uint64_t a,
-                 uint64_t b);
+void timeline_at(struct timeline *t, uint64_t at_ns, timeline_act *act, void *ctx,
+                 uint64_t a, uint64_t b);
 bool timeline_next(struct timeline *t); /* false: nothing is left to happen */

@@ -32,8 +32,8 @@ _Noreturn void world_fail(struct world *w, const char *format, ...)
     va_list args;
 
     va_start(args, format);
-    const int at = snprintf(r->text, sizeof r->text, "at %.6f s: ",
-                            (double)w->time.now_ns / 1e9);
+    const int at = snprintf(r->text, sizeof r->text,
+                            "at %.6f s: ", (double)w->time.now_ns / 1e9);
     vsnprintf(r->text + at, sizeof r->text - (size_t)at, format, args);
     va_end(args);
     r->verdict = REPORT_FAILED;
@@ -75,7 +75,8 @@ static uint64_t local_ns(const struct machine *m, uint64_t now_ns)
     const uint64_t passed = now_ns - m->anchor_ns;
     const uint64_t rate = (uint64_t)(1000000 + m->rate_ppm);
 
-    return m->anchor_local_ns + passed / 1000000 * rate + passed % 1000000 * rate / 1000000;
+    return m->anchor_local_ns + passed / 1000000 * rate +
+           passed % 1000000 * rate / 1000000;
 }
 
 /* When this machine's clock will show local_ns, at the earliest. */
@@ -133,7 +134,8 @@ static void give(struct machine *m, const struct input *input)
 
     if (l->n_inputs == l->inputs_cap) {
         const uint32_t cap = l->inputs_cap > 0 ? l->inputs_cap * 2 : 64;
-        l->inputs = mem_resize(&m->world->mem, l->inputs, l->inputs_cap * sizeof *l->inputs,
+        l->inputs = mem_resize(&m->world->mem, l->inputs,
+                               l->inputs_cap * sizeof *l->inputs,
                                cap * sizeof *l->inputs);
         l->inputs_cap = cap;
     }
@@ -279,7 +281,8 @@ static void turn(struct machine *m)
     if (l->n_inputs > 0) world_wake(m);
     l->wake_number++;
     if (wake.ns != 0)
-        timeline_at(&w->time, world_ns(m, wake.ns), on_wake, w, key_of(m), l->wake_number);
+        timeline_at(&w->time, world_ns(m, wake.ns), on_wake, w, key_of(m),
+                    l->wake_number);
     checks_after_turn(w, m->index);
 }
 
@@ -304,13 +307,15 @@ static uint64_t op_latency(struct machine *m, const struct wal_op *op)
     const struct plan *plan = w->plan;
     uint64_t ns = prng_range(&w->disks, 5, 60) * 1000;
 
-    if (op->kind == WAL_OP_SYNC || op->kind == WAL_OP_CREATE || op->kind == WAL_OP_REMOVE) {
+    if (op->kind == WAL_OP_SYNC || op->kind == WAL_OP_CREATE ||
+        op->kind == WAL_OP_REMOVE) {
         const uint64_t a = prng_range(&w->disks, plan->sync_us_low, plan->sync_us_high);
         const uint64_t b = prng_range(&w->disks, plan->sync_us_low, plan->sync_us_high);
         ns = (a < b ? a : b) * 1000;
     }
     ns *= m->disk_factor;
-    if (m->disk_stalled_until_ns > w->time.now_ns) ns += m->disk_stalled_until_ns - w->time.now_ns;
+    if (m->disk_stalled_until_ns > w->time.now_ns)
+        ns += m->disk_stalled_until_ns - w->time.now_ns;
     return ns;
 }
 
@@ -366,10 +371,12 @@ static void on_op_done(void *ctx, uint64_t index, uint64_t number)
     const struct wal_op op = l->ops[0];
     uint64_t got = 0;
     const int error = perform_op(m, &op, &got);
-    world_trace(w, number * 16 + (uint64_t)op.kind, op.offset + ((uint64_t)op.file << 40));
+    world_trace(w, number * 16 + (uint64_t)op.kind,
+                op.offset + ((uint64_t)op.file << 40));
     memmove(l->ops, l->ops + 1, (l->n_ops - 1) * sizeof *l->ops);
     l->n_ops--;
-    give(m, &(struct input){.kind = INPUT_WAL_DONE, .a = op.id, .b = got, .error = error});
+    give(m,
+         &(struct input){.kind = INPUT_WAL_DONE, .a = op.id, .b = got, .error = error});
     if (l->n_ops > 0) start_op(m);
 }
 
@@ -397,7 +404,8 @@ static void leave_op_half_done(struct machine *m)
     const struct wal_op *op = &l->ops[0];
     if (op->kind == WAL_OP_WRITE && op->data.len > 0) {
         const size_t len = (size_t)prng_below(&w->disks, op->data.len + 1);
-        (void)disk_write(&m->disk, op->file, op->offset, (struct bytes){op->data.at, len});
+        (void)disk_write(&m->disk, op->file, op->offset,
+                         (struct bytes){op->data.at, len});
     }
     if (op->kind == WAL_OP_CREATE && m->disk_full == 0 && prng_chance(&w->disks, 500))
         (void)disk_create(&m->disk, op->file, prng_below(&w->disks, op->length + 1));
@@ -446,7 +454,8 @@ static void queue_job(struct machine *m, struct kv_job *job)
 
     if (l->n_jobs == l->jobs_cap) {
         const uint32_t cap = l->jobs_cap > 0 ? l->jobs_cap * 2 : 8;
-        l->jobs = mem_resize(&m->world->mem, l->jobs, l->jobs_cap * sizeof(struct kv_job *),
+        l->jobs = mem_resize(&m->world->mem, l->jobs,
+                             l->jobs_cap * sizeof(struct kv_job *),
                              cap * sizeof(struct kv_job *));
         l->jobs_cap = cap;
     }
@@ -468,18 +477,21 @@ static void dial(struct machine *m, struct conn_id conn, const char *address)
     struct world *w = m->world;
     const uint32_t target = machine_at(w, address);
 
-    if (target == UINT32_MAX) world_fail(w, "%s dials \"%s\", which is nobody", m->name, address);
-    struct net_stream *s =
-        net_dial(&w->net, m->index, m->life->number, conn, target, true);
+    if (target == UINT32_MAX)
+        world_fail(w, "%s dials \"%s\", which is nobody", m->name, address);
+    struct net_stream *s = net_dial(&w->net, m->index, m->life->number, conn, target,
+                                    true);
     (void)hmap_put(&m->life->streams, conn.v, s);
     world_say(w, "     %s dials %s, stream %" PRIu64, m->name, address, s->id);
 }
 
-static int side_of(const struct machine *m, const struct net_stream *s, struct conn_id conn)
+static int side_of(const struct machine *m, const struct net_stream *s,
+                   struct conn_id conn)
 {
     const struct net_end *e = &s->ends[0];
 
-    return e->node == m->index && e->life == m->life->number && e->conn.v == conn.v ? 0 : 1;
+    return e->node == m->index && e->life == m->life->number && e->conn.v == conn.v ? 0
+                                                                                    : 1;
 }
 
 static void perform_send(struct machine *m, const struct server_action *a)
@@ -512,10 +524,11 @@ static void perform_exit(struct machine *m, int code, const char *why)
 
     w->report.marks[MARK_exits]++;
     world_say(w, "%s exits with %d: %s", m->name, code, why);
-    if (code == 0 && !m->life->stopping) world_fail(w, "%s ended without being asked", m->name);
+    if (code == 0 && !m->life->stopping)
+        world_fail(w, "%s ended without being asked", m->name);
     if (code != 0 && m->may_exit == 0)
-        world_fail(w, "%s gave up with %d, for no reason that was given it: %s", m->name, code,
-                   why);
+        world_fail(w, "%s gave up with %d, for no reason that was given it: %s", m->name,
+                   code, why);
     if (code != 0) m->may_exit--;
     world_kill(w, m->index, false);
 }
@@ -599,8 +612,8 @@ static enum net_answer on_accept(void *ctx, struct net_stream *s)
     return NET_ACCEPTED;
 }
 
-static void stream_input(struct world *w, struct net_stream *s, int side, enum input_kind kind,
-                         const char *why)
+static void stream_input(struct world *w, struct net_stream *s, int side,
+                         enum input_kind kind, const char *why)
 {
     if (s->ends[side].node >= CLIENT_NODE) {
         clients_stream(w, s, kind);
@@ -690,7 +703,8 @@ void world_start(struct world *w, uint32_t index)
         .name = bytes_of_str(m->name),
         .advertise_client = bytes_of_str(m->client_address),
         .advertise_peer = bytes_of_str(m->peer_address),
-        .join = index == 0 ? (struct bytes){0} : bytes_of_str(w->machines[0].peer_address),
+        .join = index == 0 ? (struct bytes){0}
+                           : bytes_of_str(w->machines[0].peer_address),
         .version = "0.1.0",
         .process_id = (uint32_t)(1000 + l->number),
         .client_port = 6379,
@@ -704,7 +718,8 @@ void world_start(struct world *w, uint32_t index)
         .mac = mac,
         .world = w,
     };
-    world_say(w, "%s starts, life %" PRIu64 ", %u log files", m->name, l->number, n_files);
+    world_say(w, "%s starts, life %" PRIu64 ", %u log files", m->name, l->number,
+              n_files);
     checks_life_begins(w, index);
     l->server = server_new(&config, instant_of(m), world_wall(m));
     mem_free(&w->mem, files, FILES_MAX * sizeof *files);
@@ -731,7 +746,8 @@ void world_kill(struct world *w, uint32_t index, bool power)
         net_life_ended(&w->net, index, l->number, power);
         server_free(l->server);
         if (l->mem.used != 0)
-            world_fail(w, "%s: server_free() left %zu bytes behind", m->name, l->mem.used);
+            world_fail(w, "%s: server_free() left %zu bytes behind", m->name,
+                       l->mem.used);
         checks_life_ends(w, index);
         m->life = NULL;
         life_free(w, l);
@@ -770,7 +786,7 @@ static void draw_limits(struct world *w, struct machine *m)
     struct prng p = prng_for(w->seed, PRNG_LIMITS + 100 + m->index);
     struct server_limits *l = &m->limits;
     const bool tight = (w->plan->traits & PLAN_SNAPSHOTS) != 0;
-    const bool large = (w->plan->traits & PLAN_LARGE) != 0;
+    const bool large = (w->plan->traits & (PLAN_LARGE | PLAN_MIDDLING)) != 0;
 
     *l = server_limits_default();
     l->wal_segment_bytes = pick(&p, small, tight ? 2 : 4);
@@ -804,7 +820,8 @@ static void machine_init(struct world *w, uint32_t index)
     draw_limits(w, m);
 }
 
-struct world *world_new(const struct plan *plan, uint64_t seed, uint8_t salt, bool verbose)
+struct world *world_new(const struct plan *plan, uint64_t seed, uint8_t salt,
+                        bool verbose)
 {
     const struct mem mem = {.resize = resize, .ctx = (void *)(uintptr_t)salt};
     struct mem first = mem;

@@ -75,7 +75,7 @@ struct machine {
     char name[8], client_address[24], peer_address[24];
     struct disk disk;
     struct kv_memory *kv;
-    struct life *life; /* NULL: no process */
+    struct life *life;           /* NULL: no process */
     bool power, started, wanted; /* wanted: an operator's supervisor starts it again */
     struct server_limits limits;
     uint32_t one_input_at_once; /* perturb: turns are as small as can be */
@@ -107,14 +107,15 @@ struct world {
     uint64_t lives;
     uint64_t storm_ns; /* when it began */
     bool calm;
-    bool client_broken; /* a fault of the clients' side is in force */
+    uint64_t deaf_fault; /* number + 1 of a fault that waits for a hand-over to begin */
     struct clients *clients;
     struct checks *checks;
     struct report report;
 };
 
 /* `salt` changes addresses and what fresh memory holds, and must change nothing else. */
-struct world *world_new(const struct plan *plan, uint64_t seed, uint8_t salt, bool verbose);
+struct world *world_new(const struct plan *plan, uint64_t seed, uint8_t salt,
+                        bool verbose);
 void world_start(struct world *w, uint32_t machine);
 void world_kill(struct world *w, uint32_t machine, bool power);
 void world_stop(struct world *w, uint32_t machine);
@@ -125,7 +126,8 @@ void world_wake(struct machine *m); /* a turn soon */
 void world_heal(struct world *w);
 
 _Noreturn void world_fail(struct world *w, const char *format, ...) PRINTF_LIKE(2, 3);
-void world_say(struct world *w, const char *format, ...) PRINTF_LIKE(2, 3); /* if verbose */
+void world_say(struct world *w, const char *format, ...)
+    PRINTF_LIKE(2, 3); /* if verbose */
 void world_trace(struct world *w, uint64_t a, uint64_t b);
 
 struct wall world_wall(const struct machine *m);
@@ -137,3 +139,4 @@ struct group_id world_first_group(struct world *w);
 
 /* faults.c */
 void faults_plan(struct world *w);
+void faults_transfer_begins(struct world *w, uint32_t machine); /* of this leader */

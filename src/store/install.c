@@ -25,6 +25,7 @@ static void clear(struct store *s)
 void install_free(struct store *s)
 {
     clear(s);
+    drop_taken(s); /* a job that has it will never run */
 }
 
 void store_install_begin(struct store *s, const struct store_base *base)

@@ -58,36 +58,43 @@ def useful(ops):
 def violation(ops, initial=None):
     """None if there is an order; else the operations around which none could be found."""
     ops = useful(ops)
-    known = sum(1 << i for i, o in enumerate(ops) if not o.unknown)
     n = len(ops)
+    known_behind = [0] * (n + 1)  # how many operations of known outcome from here on
+    for i in range(n - 1, -1, -1):
+        known_behind[i] = known_behind[i + 1] + (not ops[i].unknown)
+    # A node: all before `first` is done, and of those from it on the ones in the mask.
     seen = set()
-    stack = [(0, initial, 0)]  # operations done, state, the first that is not done
+    stack = [(0, 0, initial)]
     farthest = 0
     while stack:
-        done, state, first = stack.pop()
-        if done & known == known:
-            return None
-        while first < n and done >> first & 1:
-            first += 1
+        first, done, state = stack.pop()
+        while done & 1:
+            first, done = first + 1, done >> 1
         farthest = max(farthest, first)
+        known_done = sum(done >> i & 1 and not ops[first + i].unknown
+                         for i in range(done.bit_length()))
+        if known_behind[first] == known_done:
+            return None
         horizon = math.inf  # no operation that began later may come next
+        candidates = []
         for i in range(first, n):
             if ops[i].begin > horizon:
                 break
-            if done >> i & 1:
+            if done >> (i - first) & 1:
                 continue
             horizon = min(horizon, ops[i].end)
-        for i in range(first, n):
-            op = ops[i]
-            if op.begin > horizon:
+            candidates.append(i)
+        for i in candidates:
+            if ops[i].begin > horizon:
                 break
-            if done >> i & 1:
-                continue
-            possible, after = step(state, op)
+            possible, after = step(state, ops[i])
             if not possible:
                 continue
-            key = (done | 1 << i, after)
-            if key not in seen:
-                seen.add(key)
-                stack.append((*key, first))
+            mask, base = done | 1 << (i - first), first
+            while mask & 1:
+                base, mask = base + 1, mask >> 1
+            node = (base, mask, after)
+            if node not in seen:
+                seen.add(node)
+                stack.append(node)
     return ops[max(0, farthest - 5):farthest + 15]

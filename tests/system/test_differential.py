@@ -53,7 +53,7 @@ def set_options(r):
         options += r.choice([["NX"], ["XX"], ["GET"], ["KEEPTTL"], ["EX", Relative.s(r)],
                              ["PX", Relative.ms(r)], ["EXAT", r.choice(FAR)],
                              ["PXAT", r.choice(FAR_MS)], ["EX", "0"], ["EX", "abc"], ["EX"],
-                             ["PXAT", "1"], ["BOGUS"], ["EX", "9223372036854775807"]])
+                             ["BOGUS"], ["EX", "9223372036854775807"]])
     return options
 
 

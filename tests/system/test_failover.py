@@ -11,6 +11,7 @@ from load import Load, seconds_until_write
 from wire import Closed, Conn, Error
 
 ELECTION_S = 1.0  # the election timeout is at least this
+QUICK = ["--request-timeout", "2s"]
 CUT_OFF = ("NOQUORUM", "NOLEADER", "UNCERTAIN")
 
 
@@ -148,7 +149,7 @@ def check_minority(cluster, alone, rest):
 
 def test_a_leader_cut_off_both_ways_steps_down(make_cluster):
     """R17, R51, P3: no acknowledgement and no read on the minority's side."""
-    cluster = make_cluster(3, partitions=True)
+    cluster = make_cluster(3, partitions=True, args=QUICK)
     alone = cluster.leader()
     rest = cluster.others(alone)
     assert alone.ask("SET", "a", "before") == "OK"
@@ -165,7 +166,7 @@ def test_a_leader_cut_off_both_ways_steps_down(make_cluster):
                          ids=["hears-nobody", "nobody-hears-it"])
 def test_a_leader_cut_off_one_way_steps_down(make_cluster, inbound, outbound):
     """R17: it can send and not receive, or receive and not send."""
-    cluster = make_cluster(3, partitions=True)
+    cluster = make_cluster(3, partitions=True, args=QUICK)
     alone = cluster.leader()
     rest = cluster.others(alone)
     assert alone.ask("SET", "a", "before") == "OK"
@@ -210,7 +211,7 @@ def test_a_follower_cut_off_does_not_depose_the_leader(make_cluster):
 
 
 def test_without_a_majority_nothing_is_acknowledged(make_cluster):
-    cluster = make_cluster(3)
+    cluster = make_cluster(3, args=QUICK)
     leader = cluster.leader()
     for s in cluster.others(leader):
         s.kill9()

@@ -54,7 +54,7 @@ def test_the_checker_refuses(ops):
 class History:
     """Clients that work on the keys, each with one operation at a time."""
 
-    def __init__(self, cluster, keys, clients, seed, pause_s=0.004):
+    def __init__(self, cluster, keys, clients, seed, pause_s=0.02):
         self.cluster, self.keys, self.pause_s = cluster, keys, pause_s
         self.ops = {k: [] for k in keys}
         self.lock = threading.Lock()

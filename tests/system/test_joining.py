@@ -4,6 +4,8 @@ import os
 import shutil
 import time
 
+import pytest
+
 from cluster import Cluster, free_port, wait_until
 from load import Load
 from wire import Error
@@ -51,6 +53,18 @@ def test_replicas_spread_over_zones(make_cluster):
             assert {zone[r["name"]] for r in rows} == {"a", "b", "c"}, rows
 
 
+@pytest.mark.xfail(strict=True, reason="replicas that have their place are not moved when a "
+                                       "server of another zone joins")
+def test_replicas_move_when_a_new_zone_joins(make_cluster):
+    cluster = make_cluster(4, zones=["a", "a", "b", "c"])
+    zone = {s.name: s.zone for s in cluster.servers}
+
+    def spread():
+        rows, = cluster.own_shards("default").values()
+        return {zone[r["name"]] for r in rows if r["own"]} == {"a", "b", "c"}
+    wait_until(spread, 10)
+
+
 def test_a_second_server_alone_does_not_make_the_first_depend_on_it(make_cluster):
     """Of two, the second is a learner: its death stops nobody."""
     cluster = make_cluster(2)
@@ -91,15 +105,20 @@ def test_join_is_ignored_when_there_are_data(make_cluster):
     cluster.wait_ready()
 
 
-def test_a_changed_address_is_told_to_the_others(make_cluster):
+NOT_TOLD = "a member tells its new address to nobody, unless it leads the meta shard"
+
+
+@pytest.mark.xfail(strict=True, reason=NOT_TOLD)
+@pytest.mark.parametrize("port", ["port", "peer_port"])
+def test_a_changed_address_is_told_to_the_others(make_cluster, port):
     cluster = make_cluster(3)
     s = cluster[2]
     assert s.terminate() == 0
-    s.port, s.peer_port = free_port(), free_port()
+    setattr(s, port, free_port())
     s.start()
-    cluster.wait_ready()
-    wait_until(lambda: any(n["address"].startswith(f"127.0.0.1:{s.port}@")
-                           for n in cluster.nodes(cluster[0])), 10)
+    cluster.wait_ready(10)
+    wait_until(lambda: any(n["address"].startswith(f"127.0.0.1:{s.port}@{s.peer_port},")
+                           for n in cluster.nodes(cluster[0])), 5)
     cluster.wait_equal_digests()
 
 

@@ -13,7 +13,8 @@ static void a_nested_reply_comes_out_in_order(void **state)
     (void)state;
     struct answer_read a;
 
-    assert_int_equal(take("*3\r\n:7\r\n*2\r\n$1\r\nx\r\n$-1\r\n+OK\r\n:1\r\n", &a), ANSWER_WHOLE);
+    assert_int_equal(take("*3\r\n:7\r\n*2\r\n$1\r\nx\r\n$-1\r\n+OK\r\n:1\r\n", &a),
+                     ANSWER_WHOLE);
     assert_int_equal(a.n, 6);
     assert_int_equal(a.parts[1].n, 7);
     assert_int_equal(a.parts[2].type, '*');

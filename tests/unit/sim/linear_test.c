@@ -40,12 +40,14 @@ static struct linear_op reads(uint64_t call, uint64_t done, const char *out)
 
 static struct linear_op writes(uint64_t call, uint64_t done, const char *a)
 {
-    return (struct linear_op){.call = call, .done = done, .kind = LINEAR_WRITE, .a = v(a)};
+    return (struct linear_op){
+        .call = call, .done = done, .kind = LINEAR_WRITE, .a = v(a)};
 }
 
 static struct linear_op maybe_writes(uint64_t call, const char *a)
 {
-    return (struct linear_op){.call = call, .unknown = true, .kind = LINEAR_WRITE, .a = v(a)};
+    return (struct linear_op){
+        .call = call, .unknown = true, .kind = LINEAR_WRITE, .a = v(a)};
 }
 
 #define VERDICT(...)                                                                     \
@@ -111,7 +113,8 @@ static void a_write_of_unknown_outcome_happens_once_only(void **state)
 static void counters_must_add_up(void **state)
 {
     (void)state;
-    struct linear_op add = {.call = 1, .done = 9, .kind = LINEAR_ADD, .n = 1, .number = 1};
+    struct linear_op add = {
+        .call = 1, .done = 9, .kind = LINEAR_ADD, .n = 1, .number = 1};
     struct linear_op again = add;
 
     again.number = 2;
@@ -127,8 +130,8 @@ static void counters_must_add_up(void **state)
 static void conditional_writes_are_told_the_truth(void **state)
 {
     (void)state;
-    struct linear_op one = {.call = 1, .done = 5, .kind = LINEAR_WRITE_NEW, .a = v("x"),
-                            .yes = true};
+    struct linear_op one = {
+        .call = 1, .done = 5, .kind = LINEAR_WRITE_NEW, .a = v("x"), .yes = true};
     struct linear_op two = one;
 
     two.a = v("y");
@@ -136,8 +139,12 @@ static void conditional_writes_are_told_the_truth(void **state)
     two.yes = false;
     assert_int_equal(VERDICT(one, two), LINEAR_YES);
 
-    struct linear_op swap = {.call = 6, .done = 7, .kind = LINEAR_WRITE_EQUAL, .a = v("x"),
-                             .b = v("z"), .yes = true};
+    struct linear_op swap = {.call = 6,
+                             .done = 7,
+                             .kind = LINEAR_WRITE_EQUAL,
+                             .a = v("x"),
+                             .b = v("z"),
+                             .yes = true};
     assert_int_equal(VERDICT(one, two, swap, reads(8, 9, "z")), LINEAR_YES);
     swap.yes = false;
     assert_int_equal(VERDICT(one, two, swap), LINEAR_NO);
@@ -146,8 +153,8 @@ static void conditional_writes_are_told_the_truth(void **state)
 static void swaps_removes_and_appends_are_checked_by_their_answers(void **state)
 {
     (void)state;
-    struct linear_op swap = {.call = 3, .done = 4, .kind = LINEAR_SWAP, .a = v("b"),
-                             .out = v("a")};
+    struct linear_op swap = {
+        .call = 3, .done = 4, .kind = LINEAR_SWAP, .a = v("b"), .out = v("a")};
     assert_int_equal(VERDICT(writes(1, 2, "a"), swap), LINEAR_YES);
     swap.out = 0;
     assert_int_equal(VERDICT(writes(1, 2, "a"), swap), LINEAR_NO);
@@ -157,8 +164,8 @@ static void swaps_removes_and_appends_are_checked_by_their_answers(void **state)
     assert_int_equal(VERDICT(writes(1, 2, "a"), remove, reads(5, 6, "a")), LINEAR_NO);
     assert_int_equal(VERDICT(remove), LINEAR_NO);
 
-    struct linear_op append = {.call = 3, .done = 4, .kind = LINEAR_APPEND, .a = v("b"),
-                               .number = 2};
+    struct linear_op append = {
+        .call = 3, .done = 4, .kind = LINEAR_APPEND, .a = v("b"), .number = 2};
     assert_int_equal(VERDICT(writes(1, 2, "a"), append, reads(5, 6, "ab")), LINEAR_YES);
     append.number = 3;
     assert_int_equal(VERDICT(writes(1, 2, "a"), append), LINEAR_NO);
@@ -187,21 +194,37 @@ static void transfers_are_all_or_nothing(void **state)
 {
     (void)state;
     struct linear_op ops[] = {
-        {.call = 1, .done = 2, .kind = LINEAR_TRANSFER, .n = 3, .from = 0, .to = 1,
+        {.call = 1,
+         .done = 2,
+         .kind = LINEAR_TRANSFER,
+         .n = 3,
+         .from = 0,
+         .to = 1,
          .out = bank(7, 13)},
         {.call = 3, .done = 4, .kind = LINEAR_READ, .out = bank(7, 13)},
-        {.call = 5, .done = 6, .kind = LINEAR_WRITE_WATCHED, .a = bank(7, 13),
-         .b = bank(8, 12), .yes = true},
-        {.call = 7, .done = 8, .kind = LINEAR_WRITE_WATCHED, .a = bank(7, 13),
-         .b = bank(0, 20), .yes = false},
+        {.call = 5,
+         .done = 6,
+         .kind = LINEAR_WRITE_WATCHED,
+         .a = bank(7, 13),
+         .b = bank(8, 12),
+         .yes = true},
+        {.call = 7,
+         .done = 8,
+         .kind = LINEAR_WRITE_WATCHED,
+         .a = bank(7, 13),
+         .b = bank(0, 20),
+         .yes = false},
         {.call = 9, .done = 10, .kind = LINEAR_READ, .out = bank(8, 12)},
     };
-    assert_int_equal(linear_check(&values, ops, 5, bank(10, 10), BUDGET, NULL), LINEAR_YES);
+    assert_int_equal(linear_check(&values, ops, 5, bank(10, 10), BUDGET, NULL),
+                     LINEAR_YES);
     ops[1].out = bank(7, 10); /* half of it */
-    assert_int_equal(linear_check(&values, ops, 5, bank(10, 10), BUDGET, NULL), LINEAR_NO);
+    assert_int_equal(linear_check(&values, ops, 5, bank(10, 10), BUDGET, NULL),
+                     LINEAR_NO);
     ops[1].out = bank(7, 13);
     ops[3].yes = true; /* what it watched had changed */
-    assert_int_equal(linear_check(&values, ops, 5, bank(10, 10), BUDGET, NULL), LINEAR_NO);
+    assert_int_equal(linear_check(&values, ops, 5, bank(10, 10), BUDGET, NULL),
+                     LINEAR_NO);
 }
 
 static void it_tells_how_far_it_came(void **state)
@@ -220,8 +243,11 @@ static void past_its_budget_it_says_so(void **state)
     struct linear_op ops[24];
 
     for (uint32_t i = 0; i < 23; i++)
-        ops[i] = (struct linear_op){.call = 1, .done = 100, .kind = LINEAR_APPEND,
-                                    .a = v(i % 2 == 0 ? "x" : "y"), .number = 7};
+        ops[i] = (struct linear_op){.call = 1,
+                                    .done = 100,
+                                    .kind = LINEAR_APPEND,
+                                    .a = v(i % 2 == 0 ? "x" : "y"),
+                                    .number = 7};
     ops[23] = reads(200, 201, "never");
     assert_int_equal(linear_check(&values, ops, 24, 0, 10, NULL), LINEAR_NO);
     for (uint32_t i = 0; i < 23; i++)

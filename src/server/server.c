@@ -571,5 +571,5 @@ void server_verify(const struct server *s)
         for (const struct request *r = slot->rounds; r != NULL; r = r->next)
             check(r->timer.place != 0); /* V3 */
     }
-    wal_verify(s->wal);
+    if (s->wal != NULL) wal_verify(s->wal);
 }

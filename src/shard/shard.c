@@ -409,6 +409,7 @@ void shard_turn_end(struct shard *s, struct wal *wal, struct instant now, struct
 
     const bool confirmed = s->lead_term.v != 0 && r.confirmed_round > s->confirmed_round;
     if (confirmed) s->confirmed_round = r.confirmed_round;
+    transfer_overtaken(s, r.commit);
     if (!s->install.active) apply_committed(s, r.commit);
 
     transfer_turn(s);

@@ -17,6 +17,8 @@ void transfer_turn(struct shard *s);  /* pieces that may leave, as messages */
 void transfer_receive(struct shard *s, const struct raft_msg *m);
 void transfer_install_turn(struct shard *s, struct shard_out *out);
 void transfer_install_done(struct shard *s, int error);
+/* The log brought more than what applies before the snapshot that was arriving: without it. */
+void transfer_overtaken(struct shard *s, struct log_index commit);
 void transfer_end_all(struct shard *s);
 struct instant transfer_wake(const struct shard *s);
 

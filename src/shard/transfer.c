@@ -231,6 +231,15 @@ static void install_abort(struct shard *s)
     s->install.backlog.len = 0;
 }
 
+void transfer_overtaken(struct shard *s, struct log_index commit)
+{
+    struct raft_entry e;
+    if (!s->install.active || s->job != NULL || commit.v <= s->applied.v) return;
+    /* The next entry is here: a leader whose log reaches back has come, and nobody may send
+     * the rest of the snapshot any more. */
+    if (raft_entry_at(s->raft, (struct log_index){s->applied.v + 1}, &e)) install_abort(s);
+}
+
 /* The membership comes first; with it the store can begin. */
 static bool install_begin(struct shard *s, const struct raft_msg *m, struct bytes *rest)
 {

@@ -1,13 +1,11 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* admin - commands about the server and the cluster: which file answers what, and the
- * small ones: TIME, ROLE, FAILOVER, KEYSPACE DIGEST. */
+ * small ones: TIME, ROLE, FAILOVER. */
 #include "server/server_state.h"
 
 #include <stdio.h>
 
 #include "base/text.h"
-
-enum { DIGEST_WAIT_MS = 60000 };
 
 struct server_id admin_leader(const struct server *s, struct group_id group)
 {
@@ -151,142 +149,6 @@ static void failover(struct server *s, const struct bytes *args, uint32_t n_args
             elsewhere);
 }
 
-/* ---- KEYSPACE DIGEST: waits for jobs of this server's own replicas ---- */
-
-struct digest_one {
-    struct group_id group;
-    struct log_index wanted, at;
-    uint64_t digest, keys;
-    bool known;
-};
-
-struct digest_wait {
-    struct answer *answer;
-    uint8_t resp;
-    struct digest_one *all;
-    uint32_t n;
-    struct instant deadline;
-    struct digest_wait *next;
-};
-
-static void digest_free(struct server *s, struct digest_wait *w)
-{
-    mem_free(s->mem, w->all, w->n * sizeof *w->all);
-    mem_free(s->mem, w, sizeof *w);
-}
-
-void admin_digests_free(struct server *s)
-{
-    while (s->digests != NULL) {
-        struct digest_wait *w = s->digests;
-        s->digests = w->next;
-        if (w->answer->client == NULL) answer_free(s, w->answer);
-        digest_free(s, w);
-    }
-}
-
-static void digest_ask(struct server *s, const struct digest_one *one)
-{
-    struct slot *slot = server_slot_find(s, one->group);
-
-    if (slot == NULL || slot->shard == NULL) return;
-    shard_want_digest(slot->shard);
-    slot_touch(s, slot);
-}
-
-/* Digests of the other servers' replicas are asked of those servers: each tells its own.
- */
-void admin_digest(struct server *s, struct client *c, struct bytes name)
-{
-    const struct meta_keyspace *keyspace = meta_keyspace_named(&s->meta, name);
-
-    if (keyspace == NULL) {
-        session_outcome(s, c, OUTCOME_NOKEYSPACE);
-        return;
-    }
-    struct digest_wait *w = mem_zero(s->mem, sizeof *w);
-    w->answer = answer_open(c);
-    w->resp = c->resp;
-    w->deadline.ns = s->now.ns + DIGEST_WAIT_MS * MS_NS;
-    struct digest_one *all = mem_zero(s->mem, s->meta.n_shards * sizeof *all);
-    for (uint32_t i = 0;; i++) {
-        const struct meta_shard *shard = meta_shard_of(&s->meta, keyspace->id, i);
-        if (shard == NULL) break;
-        const struct slot *slot = server_slot_find(s, shard->group);
-        if (slot == NULL || slot->shard == NULL) continue;
-        all[w->n] = (struct digest_one){.group = shard->group,
-                                        .wanted = shard_applied(slot->shard)};
-        digest_ask(s, &all[w->n]);
-        w->n++;
-    }
-    w->all = mem_resize(s->mem, all, s->meta.n_shards * sizeof *all, w->n * sizeof *all);
-    w->next = s->digests;
-    s->digests = w;
-}
-
-static bool digest_look(struct server *s, struct digest_one *one)
-{
-    const struct slot *slot = server_slot_find(s, one->group);
-
-    if (one->known || slot == NULL || slot->shard == NULL) return true;
-    if (!shard_digest(slot->shard, &one->at, &one->digest, &one->keys)) return false;
-    one->known = one->at.v >= one->wanted.v;
-    if (!one->known) digest_ask(s, one); /* that was an older one, asked for by another */
-    return one->known;
-}
-
-static void digest_reply(struct server *s, const struct digest_wait *w)
-{
-    struct reply r = {&w->answer->bytes, w->resp};
-    char hex[20];
-    uint32_t n = 0;
-
-    for (uint32_t i = 0; i < w->n; i++)
-        n += w->all[i].known;
-    reply_array(&r, n);
-    for (uint32_t i = 0; i < w->n; i++) {
-        const struct digest_one *one = &w->all[i];
-        if (!one->known) continue;
-        snprintf(hex, sizeof hex, "%016llx", (unsigned long long)one->digest);
-        reply_map(&r, 5);
-        reply_bulk_str(&r, "server");
-        reply_int(&r, s->identity.server.v);
-        reply_bulk_str(&r, "shard");
-        reply_int(&r, one->group.v);
-        reply_bulk_str(&r, "position");
-        reply_int(&r, (int64_t)one->at.v);
-        reply_bulk_str(&r, "digest");
-        reply_bulk_str(&r, hex);
-        reply_bulk_str(&r, "keys");
-        reply_int(&r, (int64_t)one->keys);
-    }
-}
-
-void admin_digests_turn(struct server *s)
-{
-    struct digest_wait **at = &s->digests;
-
-    while (*at != NULL) {
-        struct digest_wait *w = *at;
-        bool all = true;
-        for (uint32_t i = 0; i < w->n; i++)
-            all = digest_look(s, &w->all[i]) && all;
-        if (!all && s->now.ns < w->deadline.ns && w->answer->client != NULL) {
-            at = &w->next;
-            continue;
-        }
-        *at = w->next;
-        if (all) {
-            digest_reply(s, w);
-        } else {
-            struct reply r = {&w->answer->bytes, w->resp};
-            reply_error(&r, "ERR the digest was not ready within 60 s; ask again");
-        }
-        answer_ready(s, w->answer);
-        digest_free(s, w);
-    }
-}
-
 /* ---- who answers what ---- */
 
 void admin_command(struct server *s, struct client *c, const struct command *command,
@@ -305,7 +167,6 @@ void admin_command(struct server *s, struct client *c, const struct command *com
     case COMMAND_TIME: reply_time(s, r); return;
     case COMMAND_ROLE: reply_role(s, r); return;
     case COMMAND_FAILOVER: failover(s, args, n_args, r); return;
-    case COMMAND_SHARD_LIST: admin_shard_list(s, args, n_args, r); return;
     }
     if (command->id >= COMMAND_CLUSTER_INFO && command->id <= COMMAND_CLUSTER_KEYSLOT)
         admin_cluster(s, command, args, r);

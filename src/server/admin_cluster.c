@@ -1,6 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* CLUSTER in Redis Cluster's formats, as a hint to clients that route by themselves, and
- * SHARD LIST.
+/* CLUSTER in Redis Cluster's formats, as a hint to clients that route by themselves.
  *
  * A node's id is 40 hexadecimal digits: the server's id, the cluster's, and a hash of
  * both. Slots are those of the keyspace `default`; a server is the master of those it
@@ -53,8 +52,8 @@ static struct server_id master_of(const struct server *s, const struct meta_shar
     return leader.v != 0 || shard->n_voters == 0 ? leader : shard->voters[0];
 }
 
-static uint32_t members(const struct meta_shard *shard,
-                        struct server_id out[2 * RAFT_PEERS_MAX])
+uint32_t admin_members(const struct meta_shard *shard,
+                       struct server_id out[2 * RAFT_PEERS_MAX])
 {
     uint32_t n = 0;
 
@@ -163,7 +162,7 @@ static void slots(const struct server *s, struct reply *r)
         const struct meta_shard *shard = default_shard(s, i);
         const struct server_id master = master_of(s, shard);
         struct server_id all[2 * RAFT_PEERS_MAX];
-        const uint32_t n_all = members(shard, all);
+        const uint32_t n_all = admin_members(shard, all);
         uint32_t others = 0;
         for (uint32_t j = 0; j < n_all; j++)
             others += all[j].v != master.v;
@@ -214,7 +213,7 @@ static void shards(const struct server *s, struct reply *r)
     for (uint32_t i = 0; i < n; i++) {
         const struct meta_shard *shard = default_shard(s, i);
         struct server_id all[2 * RAFT_PEERS_MAX];
-        const uint32_t n_all = members(shard, all);
+        const uint32_t n_all = admin_members(shard, all);
         reply_map(r, 2);
         reply_bulk_str(r, "slots");
         reply_array(r, 2);
@@ -242,173 +241,4 @@ void admin_cluster(struct server *s, const struct command *command,
     check(command->id == COMMAND_CLUSTER_MYID);
     node_id(s, s->identity.server, text);
     reply_bulk_str(r, text);
-}
-
-/* ---- SHARD LIST ---- */
-
-struct replica { /* -1: not known here */
-    struct server_id server;
-    const char *role;
-    struct server_id leader;
-    uint64_t term;
-    int64_t applied, commit, lag, keys;
-    const char *trouble;
-};
-
-static const char *role_text(const struct raft_info *info, struct server_id self)
-{
-    switch (info->role) {
-    case RAFT_LEADER: return "leader";
-    case RAFT_PRECANDIDATE:
-    case RAFT_CANDIDATE: return "candidate";
-    case RAFT_FOLLOWER: break;
-    }
-    return raft_config_has_voter(&info->config, self) ? "follower" : "learner";
-}
-
-static void own_replica(struct server *s, struct slot *slot, struct replica *out)
-{
-    struct raft_info info;
-    const char *trouble = shard_trouble(slot->shard);
-
-    raft_info(shard_raft(slot->shard), &info);
-    const uint64_t applied = shard_applied(slot->shard).v;
-    *out = (struct replica){
-        .server = s->identity.server,
-        .role = role_text(&info, s->identity.server),
-        .leader = info.leader,
-        .term = info.term.v,
-        .applied = (int64_t)applied,
-        .commit = (int64_t)info.commit.v,
-        .lag = info.commit.v > applied ? (int64_t)(info.commit.v - applied) : 0,
-        .keys = (int64_t)store_count(shard_store(slot->shard)),
-        .trouble = trouble == NULL ? "" : trouble,
-    };
-}
-
-/* Another server's replica, as its leader sees it if that is here. */
-static void other_replica(struct server *s, const struct meta_shard *shard,
-                          const struct slot *slot, struct server_id id,
-                          struct replica *out)
-{
-    struct raft_peer peers[RAFT_PEERS_MAX];
-    struct raft_info info = {.role = RAFT_FOLLOWER};
-    uint32_t n = 0;
-
-    *out = (struct replica){.server = id,
-                            .role = "unknown",
-                            .applied = -1,
-                            .commit = -1,
-                            .lag = -1,
-                            .keys = -1,
-                            .trouble = ""};
-    out->leader = admin_leader(s, shard->group);
-    if (slot != NULL && slot->shard != NULL) {
-        raft_info(shard_raft(slot->shard), &info);
-        out->term = info.term.v;
-        if (info.role == RAFT_LEADER) n = raft_peers(shard_raft(slot->shard), peers);
-    }
-    if (out->leader.v == id.v) out->role = "leader";
-    for (uint32_t i = 0; i < n; i++) {
-        const struct raft_peer *p = &peers[i];
-        if (p->id.v != id.v) continue;
-        out->role = p->learner ? "learner" : "follower";
-        out->applied = (int64_t)(p->match.v < info.commit.v ? p->match.v : info.commit.v);
-        out->lag = info.last.v > p->match.v ? (int64_t)(info.last.v - p->match.v) : 0;
-        if (p->snapshotting)
-            out->trouble = "it is sent a snapshot";
-        else if (p->doubtful)
-            out->trouble = "its log is damaged and being repaired";
-        else if (!p->active)
-            out->trouble = "not heard of for an election timeout";
-    }
-    if (out->trouble[0] == 0 && !is_up(s, id)) out->trouble = "not reachable from here";
-}
-
-static void reply_pair_int(struct reply *r, const char *name, int64_t v)
-{
-    reply_bulk_str(r, name);
-    reply_int(r, v);
-}
-
-static void reply_pair(struct reply *r, const char *name, const char *v)
-{
-    reply_bulk_str(r, name);
-    reply_bulk_str(r, v);
-}
-
-static void reply_replica(const struct server *s, const struct meta_shard *shard,
-                          const struct replica *p, struct reply *r)
-{
-    const struct meta_keyspace *keyspace = meta_keyspace(&s->meta, shard->keyspace);
-    const struct meta_server *server = meta_server(&s->meta, p->server);
-    char slots_text[24];
-
-    snprintf(slots_text, sizeof slots_text, "%u-%u", shard->slot_first, shard->slot_last);
-    reply_map(r, 13);
-    reply_pair_int(r, "shard", shard->group.v);
-    reply_pair(r, "keyspace", keyspace == NULL ? "(meta)" : keyspace->name.at);
-    reply_pair(r, "slots", keyspace == NULL ? "" : slots_text);
-    reply_pair_int(r, "server", p->server.v);
-    reply_pair(r, "name", server == NULL ? "" : server->name.at);
-    reply_pair(r, "role", p->role);
-    reply_pair_int(r, "leader", p->leader.v);
-    reply_pair_int(r, "term", (int64_t)p->term);
-    reply_pair_int(r, "applied", p->applied);
-    reply_pair_int(r, "commit", p->commit);
-    reply_pair_int(r, "lag", p->lag);
-    reply_pair_int(r, "keys", p->keys);
-    reply_pair(r, "trouble", p->trouble);
-}
-
-static uint32_t replicas(struct server *s, const struct meta_shard *shard,
-                         struct reply *r)
-{
-    struct slot *slot = server_slot_find(s, shard->group);
-    struct server_id all[2 * RAFT_PEERS_MAX];
-    const uint32_t n = members(shard, all);
-    bool mine = false;
-    struct replica p;
-
-    for (uint32_t i = 0; i < n; i++) {
-        const bool own = all[i].v == s->identity.server.v && slot != NULL &&
-                         slot->shard != NULL;
-        if (own)
-            own_replica(s, slot, &p);
-        else
-            other_replica(s, shard, slot, all[i], &p);
-        mine |= own;
-        reply_replica(s, shard, &p, r);
-    }
-    if (mine || slot == NULL || slot->shard == NULL) return n;
-    own_replica(s, slot, &p); /* it is about to leave */
-    reply_replica(s, shard, &p, r);
-    return n + 1;
-}
-
-void admin_shard_list(struct server *s, const struct bytes *args, uint32_t n_args,
-                      struct reply *r)
-{
-    const struct meta_keyspace *only = NULL;
-    struct buf text = buf_new(s->mem);
-    struct reply found = {&text, r->version};
-    uint32_t n = 0;
-
-    if (n_args > 3) {
-        reply_error(r, outcome_row(OUTCOME_SYNTAX)->text);
-        return;
-    }
-    if (n_args == 3) {
-        only = meta_keyspace_named(&s->meta, args[2]);
-        if (only == NULL) {
-            reply_error(r, outcome_row(OUTCOME_NOKEYSPACE)->text);
-            return;
-        }
-    }
-    for (uint32_t i = 0; i < s->meta.n_shards; i++)
-        if (only == NULL || s->meta.shards[i]->keyspace == only->id)
-            n += replicas(s, s->meta.shards[i], &found);
-    reply_array(r, n);
-    buf_put(r->out, text.at, text.len);
-    buf_free(&text);
 }

@@ -12,6 +12,10 @@
  *                            ◄──    PROOF over its nonce
  *   BATCH, PIECE ...         ──►    JOIN instead, for a server without identity
  *
+ * What is dialed only sends, and would not notice that nobody listens any more (a firewall, a
+ * cut that swallowed the end): so it pings now and then with an empty BATCH, which the acceptor
+ * answers with another.
+ *
  * Every frame names cluster, sender, receiver and the sender's incarnation; what does not fit
  * the connection's HELLO is refused, and why is told in a REFUSED frame.
  */
@@ -23,6 +27,8 @@ enum {
     DIAL_FIRST_MS = 50,
     DIAL_MOST_MS = 1000,
     GREETING_MS = 5000,
+    PING_MS = 1000,
+    SILENT_MS = 5000, /* a connection whose pings are not answered for so long is dead */
     MESSAGE_HEAD = 9, /* u32 length, u32 group, u8 kind */
 };
 
@@ -258,11 +264,19 @@ static void send_join(struct server *s, struct peer_conn *c)
     frame_end(&c->out, at);
 }
 
+static void send_ping(struct server *s, struct peer_conn *c)
+{
+    const struct frame head = head_of(s, c, FRAME_BATCH);
+    frame_end(&c->out, frame_begin(&c->out, &head));
+}
+
 /* ---- greeting ---- */
 
 static void conn_is_up(struct server *s, struct peer_conn *c)
 {
     c->state = PEER_UP;
+    c->heard = s->now;
+    c->ping_at.ns = s->now.ns + PING_MS * MS_NS;
     if (c == s->join_conn) {
         send_join(s, c);
         return;
@@ -439,6 +453,7 @@ static bool on_message(struct server *s, struct peer_conn *c, const struct messa
         return true;
     }
     case MESSAGE_STATUS: return retire_message(s, c->id, m->group, m->body);
+    case MESSAGE_REPORT: return report_message(s, c->id, m->body);
     case MESSAGE_KIND_END: break;
     }
     return false;
@@ -498,6 +513,7 @@ static bool on_refused(struct server *s, struct peer_conn *c, const struct frame
 static bool on_frame(struct server *s, struct peer_conn *c, const struct frame *f)
 {
     if (f->kind == FRAME_REFUSED) return on_refused(s, c, f);
+    c->heard = s->now;
     if (c->hello_got) {
         if (f->from.v != c->id.v || f->incarnation.v != c->incarnation.v ||
             (f->cluster.v != s->identity.cluster.v && f->cluster.v != 0 &&
@@ -524,6 +540,10 @@ static bool on_frame(struct server *s, struct peer_conn *c, const struct frame *
     }
     if (f->kind == FRAME_JOIN) return on_join(s, c, f);
     if (f->kind == FRAME_JOINED) return on_joined(s, c, f);
+    if (f->kind == FRAME_BATCH && f->body.len == 0) {
+        if (!c->dialed) send_ping(s, c);
+        return true;
+    }
     if (c->id.v == 0 || !s->wal_open) return true;
     return f->kind == FRAME_BATCH ? on_batch(s, c, f->body) : on_piece(s, c, f->body);
 }
@@ -699,15 +719,22 @@ static void dial_who_is_due(struct server *s)
     }
 }
 
-/* A greeting that never ends is an end. */
+/* A joiner is waited for: its answer may take as long as an election. */
+static bool is_silent(const struct server *s, const struct peer_conn *c)
+{
+    if (c->state != PEER_UP) return s->now.ns >= c->opened.ns + GREETING_MS * MS_NS;
+    return c->id.v != 0 && c != s->join_conn && s->now.ns >= c->heard.ns + SILENT_MS * MS_NS;
+}
+
+/* A greeting that never ends is an end, and so is silence. */
 static void close_the_mute(struct server *s)
 {
     uint64_t at = 0, key;
     void *value;
     while (hmap_next(&s->conns, &at, &key, &value)) {
         struct peer_conn *c = value;
-        if (c->state == PEER_UP || s->now.ns < c->opened.ns + GREETING_MS * MS_NS) continue;
-        conn_close(s, c, "the greeting took too long");
+        if (!is_silent(s, c)) continue;
+        conn_close(s, c, "it does not answer");
         return; /* the table has changed; the next one in the next turn */
     }
 }
@@ -725,7 +752,14 @@ void peers_turn_end(struct server *s)
         flush_bulk(s, p);
     }
     at = 0;
-    while (hmap_next(&s->conns, &at, &key, &value)) conn_flush(s, value);
+    while (hmap_next(&s->conns, &at, &key, &value)) {
+        struct peer_conn *c = value;
+        if (c->dialed && c->state == PEER_UP && c->id.v != 0 && s->now.ns >= c->ping_at.ns) {
+            send_ping(s, c);
+            c->ping_at.ns = s->now.ns + PING_MS * MS_NS;
+        }
+        conn_flush(s, c);
+    }
 }
 
 struct instant peers_wake(const struct server *s)

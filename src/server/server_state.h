@@ -5,8 +5,10 @@
  *   session.c   commands about the connection: HELLO, AUTH, CLIENT, MULTI, WATCH ...
  *   session_client.c  CLIENT
  *   admin.c     commands about the server and the cluster: admin_config.c CONFIG,
- *               admin_info.c INFO, admin_cluster.c CLUSTER and SHARD LIST
+ *               admin_info.c INFO, admin_cluster.c CLUSTER, admin_report.c KEYSPACE
+ *               DIGEST and SHARD LIST
  *   fanout.c    commands that every shard answers a part of: SCAN, KEYS, DBSIZE, FLUSHALL ...
+ *   gather.c    what every server says of its own replicas (report.c), asked for together
  *   request.c   where a request goes: evaluated here, forwarded, or waiting for a leader
  *   answer.c    what is owed to someone, and the gate it waits for
  *   peer.c      connections between servers: dial, handshake, frames
@@ -41,7 +43,8 @@ struct server;
 struct client;
 struct request;
 struct fanout;
-struct digest_wait;
+struct digests;
+struct gather;
 
 /* ---- answers ---- */
 
@@ -239,7 +242,7 @@ struct peer_conn { /* one connection: dialed ones only send, accepted ones only 
     bool send_busy;
     struct buf piece;            /* a stream being assembled */
     uint64_t piece_stream, piece_total;
-    struct instant opened;
+    struct instant opened, heard, ping_at;
     char address[META_ADDRESS_MAX + 1];
     struct peer_conn *next;
 };
@@ -261,6 +264,7 @@ struct peer { /* another server of the cluster */
     struct bulk *bulk, **bulk_end;
     uint64_t bulk_bytes;         /* bounded: beyond PEER_BULK_MAX new ones are dropped */
     struct instant heard;        /* last frame from it */
+    struct instant missed;       /* when a gather gave up waiting for it; 0: never */
     struct incarnation incarnation; /* of its present life */
 };
 
@@ -346,7 +350,8 @@ struct server {
     uint32_t n_free_answers;
     struct fanout *fanouts, **fanouts_end; /* a part came back: to be taken further */
     struct fanout *all_fanouts;
-    struct digest_wait *digests; /* KEYSPACE DIGEST under way */
+    struct gather *gathers;      /* KEYSPACE DIGEST, SHARD LIST under way, oldest first */
+    struct digests *digests;     /* that other servers wait for */
 
     struct hmap conns;           /* conn -> struct peer_conn */
     struct hmap peers;           /* server id -> struct peer */
@@ -419,7 +424,7 @@ void client_go_on(struct server *s, struct client *c);   /* in the next turn, if
 /* At the end of this turn, without what is owed; logged.  `why` is a literal. */
 void client_drop(struct server *s, struct client *c, const char *why);
 void client_flush(struct server *s, struct client *c);
-/* Goes on with clients that have more to be parsed, fan-outs and digests, then flushes.
+/* Goes on with clients that have more to be parsed, fan-outs and gathers, then flushes.
  * True: more is to be done at once. */
 bool clients_turn_end(struct server *s);
 void clients_free(struct server *s); /* all, with what they own */
@@ -450,10 +455,6 @@ void session_client_command(struct server *s, struct client *c, const struct com
 /* ---- admin.c: writes one reply ---- */
 void admin_command(struct server *s, struct client *c, const struct command *command,
                    const struct bytes *args, uint32_t n_args, struct reply *r);
-/* KEYSPACE DIGEST: answered once the replicas here have their digests. */
-void admin_digest(struct server *s, struct client *c, struct bytes name);
-void admin_digests_turn(struct server *s);
-void admin_digests_free(struct server *s);
 struct server_id admin_leader(const struct server *s, struct group_id group); /* 0: unknown */
 struct address { char host[META_ADDRESS_MAX + 1]; int64_t port; };
 void admin_address(struct bytes text, struct address *out); /* "host:port", "[::1]:port" */
@@ -463,8 +464,20 @@ void admin_info(struct server *s, const struct bytes *args, uint32_t n_args,
                 struct reply *r);                        /* admin_info.c */
 void admin_cluster(struct server *s, const struct command *command, const struct bytes *args,
                    struct reply *r);                     /* admin_cluster.c */
-void admin_shard_list(struct server *s, const struct bytes *args, uint32_t n_args,
-                      struct reply *r);                  /* admin_cluster.c */
+/* Voters, then learners, of the shard's target. */
+uint32_t admin_members(const struct meta_shard *shard,
+                       struct server_id out[2 * RAFT_PEERS_MAX]); /* admin_cluster.c */
+
+/* ---- admin_report.c: answered once every server was heard, or is known to be silent ---- */
+void admin_digest(struct server *s, struct client *c, struct bytes name);
+void admin_shard_list(struct server *s, struct client *c, const struct bytes *args,
+                      uint32_t n_args);
+
+/* ---- gather.c, report.c: server/report.h has the rest ---- */
+void gathers_turn(struct server *s);
+void gathers_free(struct server *s);
+MUST_USE bool report_message(struct server *s, struct server_id from,
+                             struct bytes body); /* false: malformed */
 
 /* ---- fanout.c ---- */
 void fanout_begin(struct server *s, struct client *c, const struct command *command,

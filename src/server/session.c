@@ -725,6 +725,7 @@ static void other(struct server *s, struct client *c, const struct command *comm
     case COMMAND_KEYSPACE_LIST:
     case COMMAND_KEYSPACE_INFO: keyspace_look(s, c, args, n_args); return;
     case COMMAND_KEYSPACE_DIGEST: admin_digest(s, c, args[2]); return;
+    case COMMAND_SHARD_LIST: admin_shard_list(s, c, args, n_args); return;
     }
     if (command->id >= COMMAND_CLIENT && command->id <= COMMAND_CLIENT_HELP)
         session_client_command(s, c, command, args, n_args);

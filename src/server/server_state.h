@@ -9,7 +9,8 @@
  *               DIGEST and SHARD LIST
  *   fanout.c    commands that every shard answers a part of: SCAN, KEYS, DBSIZE, FLUSHALL ...
  *   gather.c    what every server says of its own replicas (report.c), asked for together
- *   request.c   where a request goes: evaluated here, forwarded, or waiting for a leader
+ *   request.c   where a request goes: evaluated here, forwarded, or waiting for a leader;
+ *               request_run.c evaluates it
  *   answer.c    what is owed to someone, and the gate it waits for
  *   peer.c      connections between servers: dial, handshake, frames
  *   start.c     identity, founding, joining, recovery

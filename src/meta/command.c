@@ -72,32 +72,68 @@ static const char *join_refusal(const struct meta *m, struct bytes name,
     return NULL;
 }
 
-bool meta_join(const struct meta *m, struct bytes name, struct bytes client,
-               struct bytes peer, struct bytes zone, struct meta_change *out,
+static bool counts_on(const struct meta_shard *shard, struct server_id id)
+{
+    for (uint8_t i = 0; i < shard->n_voters; i++)
+        if (shard->voters[i].v == id.v) return true;
+    return shard->group.v != META_GROUP && meta_server_has(shard, id);
+}
+
+/* Whether anything rests on what this server held or promised. */
+static bool is_counted_on(const struct meta *m, struct server_id id)
+{
+    for (uint32_t i = 0; i < m->n_shards; i++)
+        if (counts_on(m->shards[i], id)) return true;
+    return false;
+}
+
+static void forget_learner(const struct meta *m, struct server_id id, struct meta_change *out)
+{
+    struct meta_shard shard = *meta_shard(m, (struct group_id){META_GROUP});
+    uint8_t kept = 0;
+
+    for (uint8_t i = 0; i < shard.n_learners; i++)
+        if (shard.learners[i].v != id.v) shard.learners[kept++] = shard.learners[i];
+    if (kept == shard.n_learners) return;
+    shard.n_learners = kept;
+    record_put_shard(out->effects, &shard, false);
+}
+
+bool meta_join(const struct meta *m, const struct meta_joiner *joiner, struct meta_change *out,
                struct server_id *id, const char **why)
 {
-    const char *refusal = join_refusal(m, name, client, peer, zone);
-    const struct meta_server *old = meta_server_named(m, name);
+    const char *refusal =
+        join_refusal(m, joiner->name, joiner->client, joiner->peer, joiner->zone);
+    const struct meta_server *old = meta_server_named(m, joiner->name);
+    const bool again = old != NULL && old->joined.v == joiner->life.v;
 
     if (refusal == NULL && old == NULL && m->n_servers >= RAFT_PEERS_MAX)
         refusal = "the cluster has 16 servers, the most that this version holds";
+    if (refusal == NULL && old != NULL && !again && is_counted_on(m, old->id))
+        refusal = "the cluster counts on what the member of this name held, and this server "
+                  "has none of it: start it with its data directory, or choose another name "
+                  "and address";
     if (refusal != NULL) {
         *why = refusal;
         return false;
     }
 
-    struct meta_server server = {.state = SERVER_ACTIVE};
-    server.id.v = old != NULL ? old->id.v : m->cluster.next_server;
-    meta_text_set(&server.name, name);
-    meta_text_set(&server.client, client);
-    meta_text_set(&server.peer, peer);
-    meta_text_set(&server.zone, zone);
-    record_put_server(out->effects, &server, old == NULL);
-    if (old == NULL) {
+    struct meta_server server = {.state = SERVER_ACTIVE, .joined = joiner->life};
+    server.id.v = again ? old->id.v : m->cluster.next_server;
+    meta_text_set(&server.name, joiner->name);
+    meta_text_set(&server.client, joiner->client);
+    meta_text_set(&server.peer, joiner->peer);
+    meta_text_set(&server.zone, joiner->zone);
+    if (!again) {
         struct meta_cluster cluster = m->cluster;
         cluster.next_server++;
         record_put_cluster(out->effects, &cluster, false);
+        if (old != NULL) {
+            record_clear_server(out->effects, old);
+            forget_learner(m, old->id, out);
+        }
     }
+    record_put_server(out->effects, &server, !again);
     *id = server.id;
     return true;
 }

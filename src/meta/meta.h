@@ -45,6 +45,7 @@ struct meta_server {
     struct server_id id;
     enum meta_server_state state;
     struct meta_text name, client, peer, zone;
+    struct incarnation joined;  /* the life in which it asked for its id */
 };
 
 enum meta_keyspace_state { KEYSPACE_CREATING = 1, KEYSPACE_ACTIVE, KEYSPACE_STATE_END };
@@ -102,6 +103,11 @@ const struct meta_shard *meta_shard_of(const struct meta *m, uint32_t keyspace, 
 bool meta_server_has(const struct meta_shard *s, struct server_id id);
 
 /* ---- changes, at the meta leader ---- */
+struct meta_joiner {
+    struct bytes name, client, peer, zone;
+    struct incarnation life;
+};
+
 /* What changes are written to: encoded effects, one entry's payload. */
 struct meta_change {
     struct buf *effects;
@@ -114,11 +120,12 @@ void meta_found(struct meta_change *out, struct cluster_id id, const struct meta
 void meta_command(const struct meta *m, const struct bytes *args, uint32_t n_args,
                   struct meta_change *out, struct reply *reply);
 /* A join: effects and the id given, or false and why (name in use with another address...).
- * A server that asks again with the same name and peer address gets the same id while it has
- * never been heard of since. */
-bool meta_join(const struct meta *m, struct bytes name, struct bytes client, struct bytes peer,
-               struct bytes zone, struct meta_change *out, struct server_id *id,
-               const char **why);
+ * The same life that asks again, since the answer was lost, gets the same id.  Another life
+ * without a memory of its own (its disk was lost) never gets the old id back, for it has
+ * forgotten what it promised under it: it is given a new one if no shard but the meta shard's
+ * learners ever counted on the old, and is refused else. */
+bool meta_join(const struct meta *m, const struct meta_joiner *joiner, struct meta_change *out,
+               struct server_id *id, const char **why);
 /* The record of server `self` brought up to what it was started with (addresses, zone):
  * true when effects were written, false when it is so already or has no record. */
 bool meta_update_self(const struct meta *m, struct server_id self, struct bytes client,

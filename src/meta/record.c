@@ -122,6 +122,7 @@ void record_put_server(struct buf *effects, const struct meta_server *s, bool fr
     buf_put_blob(&v, meta_text_bytes(&s->client));
     buf_put_blob(&v, meta_text_bytes(&s->peer));
     buf_put_blob(&v, meta_text_bytes(&s->zone));
+    buf_put_u64(&v, s->joined.v);
     put(effects, key_of_id(key, 's', s->id.v), &v, fresh);
 }
 
@@ -168,6 +169,14 @@ void record_clear_keyspace(struct buf *effects, const struct meta_keyspace *k)
 
     effect_encode(effects, &(struct effect){.kind = EFFECT_CLEAR,
                                             .key = key_of_name(key, &k->name)});
+}
+
+void record_clear_server(struct buf *effects, const struct meta_server *s)
+{
+    uint8_t key[RECORD_KEY_MAX];
+
+    effect_encode(effects, &(struct effect){.kind = EFFECT_CLEAR,
+                                            .key = key_of_id(key, 's', s->id.v)});
 }
 
 void record_clear_shard(struct buf *effects, const struct meta_shard *s)
@@ -223,6 +232,7 @@ bool record_server_decode(struct bytes in, struct meta_server *out)
     if (!get_u8(&c, &state) || state == 0 || state >= SERVER_STATE_END) return false;
     if (!get_text(&c, &v.name) || !get_text(&c, &v.client)) return false;
     if (!get_text(&c, &v.peer) || !get_text(&c, &v.zone)) return false;
+    if (!get_u64(&c, &v.joined.v)) return false;
     if (cursor_left(&c) != 0) return false;
     v.state = (enum meta_server_state)state;
     *out = v;

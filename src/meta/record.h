@@ -35,6 +35,7 @@ void record_put_keyspace(struct buf *effects, const struct meta_keyspace *k, boo
 void record_put_shard(struct buf *effects, const struct meta_shard *s, bool fresh);
 /* The item is gone. */
 void record_clear_keyspace(struct buf *effects, const struct meta_keyspace *k);
+void record_clear_server(struct buf *effects, const struct meta_server *s);
 void record_clear_shard(struct buf *effects, const struct meta_shard *s);
 
 bool meta_name_good(struct bytes name); /* [A-Za-z0-9_.-]{1,64} */

@@ -55,21 +55,6 @@ static struct peer *peer_get(struct server *s, struct server_id id)
     return p;
 }
 
-void peer_learn(struct server *s, struct server_id id, const char *address)
-{
-    struct peer *p = peer_get(s, id);
-    if (strcmp(p->address.at, address) == 0) return;
-    p->address.len = (uint8_t)address_len(address);
-    memcpy(p->address.at, address, p->address.len);
-    p->address.at[p->address.len] = 0;
-    p->dial_at = s->now;
-    p->dial_tries = 0;
-    if (p->way != NULL && p->way->dialed) { /* it has moved */
-        server_act(s, SERVER_CLOSE)->conn = p->way->conn;
-        p->way = NULL;
-    }
-}
-
 static void drop_bulk(struct server *s, struct peer *p)
 {
     while (p->bulk != NULL) {
@@ -80,16 +65,6 @@ static void drop_bulk(struct server *s, struct peer *p)
     }
     p->bulk_end = &p->bulk;
     p->bulk_bytes = 0;
-}
-
-void peer_forget(struct server *s, struct server_id id)
-{
-    struct peer *p = hmap_remove(&s->peers, id.v);
-    if (p == NULL) return;
-    if (p->way != NULL) server_act(s, SERVER_CLOSE)->conn = p->way->conn;
-    drop_bulk(s, p);
-    buf_free(&p->batch);
-    mem_free(s->mem, p, sizeof *p);
 }
 
 bool peer_reachable(const struct server *s, struct server_id id)
@@ -185,6 +160,44 @@ static void conn_close(struct server *s, struct peer_conn *c, const char *why)
     a->conn = c->conn;
     a->text = why;
     conn_lost(s, c);
+}
+
+void peer_learn(struct server *s, struct server_id id, const char *address)
+{
+    struct peer *p = peer_get(s, id);
+    if (strcmp(p->address.at, address) == 0) return;
+    p->address.len = (uint8_t)address_len(address);
+    memcpy(p->address.at, address, p->address.len);
+    p->address.at[p->address.len] = 0;
+    p->dial_at = s->now;
+    p->dial_tries = 0;
+    if (p->way != NULL && p->way->dialed) { /* it has moved */
+        conn_close(s, p->way, "it has another address now");
+    }
+}
+
+void peer_forget(struct server *s, struct server_id id)
+{
+    struct peer *p = peer_find(s, id);
+    if (p == NULL) return;
+    if (p->way != NULL) conn_close(s, p->way, "it is no member any more");
+    hmap_remove(&s->peers, id.v);
+    drop_bulk(s, p);
+    buf_free(&p->batch);
+    mem_free(s->mem, p, sizeof *p);
+}
+
+/* Members that the meta shard no longer names, and whose address may be another's by now. */
+void peers_forget_strangers(struct server *s)
+{
+    uint64_t at = 0, key;
+    void *value;
+    while (hmap_next(&s->peers, &at, &key, &value)) {
+        const struct peer *p = value;
+        if (p->address.len == 0 || meta_server(&s->meta, p->id) != NULL) continue;
+        peer_forget(s, p->id);
+        at = 0; /* the table has changed */
+    }
 }
 
 /* ---- frames out ---- */
@@ -397,9 +410,12 @@ static bool on_join(struct server *s, struct peer_conn *c, const struct frame *f
     c->joining = true;
     struct request *r = request_new(s, FORWARD_META, (struct group_id){META_GROUP}, 2);
     const struct forward head = {.kind = FORWARD_META, .resp = 2, .n_commands = 1};
-    const struct bytes args[] = {BYTES_OF("JOIN"), j.name, j.client, j.peer, j.zone};
+    uint8_t life[8];
+    store_u64le(life, f->incarnation.v);
+    const struct bytes args[] = {BYTES_OF("JOIN"), j.name, j.client, j.peer, j.zone,
+                                 {life, sizeof life}};
     forward_encode(&r->body, &head);
-    forward_put_command(&r->body, args, 5);
+    forward_put_command(&r->body, args, 6);
     r->origin = FROM_SERVER;
     r->writes = true;
     r->done = join_done;

@@ -141,6 +141,7 @@ static void follow_view(struct server *s)
     if (s->meta.version == s->meta_seen) return;
     s->meta_seen = s->meta.version;
     learn_servers(s, &s->meta);
+    if (s->meta.founded) peers_forget_strangers(s);
     for (uint32_t i = 0; i < s->meta.n_shards; i++) {
         const struct meta_shard *target = s->meta.shards[i];
         struct slot *slot = server_slot(s, target->group);
@@ -208,7 +209,8 @@ static void text_set(struct meta_text *t, struct bytes from)
 
 static void found_cluster(struct server *s, struct meta_change *change)
 {
-    struct meta_server self = {.id = s->identity.server, .state = SERVER_ACTIVE};
+    struct meta_server self = {
+        .id = s->identity.server, .state = SERVER_ACTIVE, .joined = s->incarnation};
     text_set(&self.name, bytes_of_str(s->identity.name));
     text_set(&self.client, s->config.advertise_client);
     text_set(&self.peer, s->config.advertise_peer);
@@ -238,14 +240,15 @@ static void plan(struct server *s)
 void reconcile_evaluate(struct server *s, const struct bytes *args, uint32_t n_args,
                         struct meta_change *change, struct reply *reply)
 {
-    if (n_args != 5 || !bytes_equal(args[0], BYTES_OF("JOIN"))) {
+    if (n_args != 6 || args[5].len != 8 || !bytes_equal(args[0], BYTES_OF("JOIN"))) {
         meta_command(&s->meta, args, n_args, change, reply);
         return;
     }
     struct server_id id;
     const char *why = NULL;
-    struct joined j = {.ok = meta_join(&s->meta, args[1], args[2], args[3], args[4], change,
-                                       &id, &why)};
+    const struct meta_joiner joiner = {args[1], args[2], args[3], args[4],
+                                       {load_u64le(args[5].at)}};
+    struct joined j = {.ok = meta_join(&s->meta, &joiner, change, &id, &why)};
     if (j.ok) {
         j.cluster = s->identity.cluster;
         j.server = id;

@@ -516,6 +516,7 @@ void request_client_gone(struct server *s, struct client *c); /* before it is fr
 struct peer *peer_find(const struct server *s, struct server_id id);
 void peer_learn(struct server *s, struct server_id id, const char *address); /* dial it */
 void peer_forget(struct server *s, struct server_id id);
+void peers_forget_strangers(struct server *s); /* not in the view of the meta shard */
 /* Begins a message to a server in its batch of this turn; body to *out, then peer_said(). */
 struct buf *peer_say(struct server *s, struct server_id to, struct group_id group,
                      enum message_kind kind, size_t *start);

@@ -5,6 +5,8 @@
 
 #include "meta_world.h"
 
+#include "meta/record.h"
+
 static void assert_reply(struct meta_world *w, const char *line, const char *expected)
 {
     assert_string_equal(meta_world_command(w, line), expected);
@@ -145,15 +147,18 @@ static void what_a_cluster_holds_is_bounded(void **state)
 
 struct call {
     const char *name, *client, *peer, *zone;
+    uint64_t life;
 };
 
 static bool join(struct meta_world *w, struct call c, uint32_t *id)
 {
     struct server_id got = {0};
     const char *why = NULL;
-    const bool ok = meta_join(&w->meta, bytes_of_str(c.name), bytes_of_str(c.client),
-                              bytes_of_str(c.peer), bytes_of_str(c.zone),
-                              &(struct meta_change){&w->effects}, &got, &why);
+    const struct meta_joiner joiner = {bytes_of_str(c.name), bytes_of_str(c.client),
+                                       bytes_of_str(c.peer), bytes_of_str(c.zone),
+                                       {c.life}};
+    const bool ok =
+        meta_join(&w->meta, &joiner, &(struct meta_change){&w->effects}, &got, &why);
 
     assert_int_equal(ok, why == NULL);
     if (!ok) assert_int_equal(w->effects.len, 0);
@@ -169,14 +174,39 @@ static void a_server_that_asks_again_gets_the_same_id(void **state)
     uint32_t id;
 
     meta_world_found(&w, "");
-    assert_true(join(&w, (struct call){"b", "h2:1", "h2:2", "z"}, &id));
+    assert_true(join(&w, (struct call){"b", "h2:1", "h2:2", "z", 1}, &id));
     assert_int_equal(id, 2);
-    assert_true(join(&w, (struct call){"b", "h2:9", "h2:2", "y"}, &id));
+    assert_true(join(&w, (struct call){"b", "h2:9", "h2:2", "y", 1}, &id));
     assert_int_equal(id, 2);
     assert_int_equal(w.meta.n_servers, 2);
     assert_string_equal(w.meta.servers[1]->client.at, "h2:9");
     assert_string_equal(w.meta.servers[1]->zone.at, "y");
-    assert_true(join(&w, (struct call){"c", "h3:1", "h3:2", ""}, &id));
+    assert_true(join(&w, (struct call){"c", "h3:1", "h3:2", "", 1}, &id));
+    assert_int_equal(id, 3);
+    meta_world_free(&w);
+}
+
+/* R97: a life that remembers nothing never gets the id under which it voted. */
+static void a_server_that_lost_its_disk_never_gets_its_old_id(void **state)
+{
+    (void)state;
+    struct meta_world w;
+    uint32_t id;
+
+    meta_world_found(&w, "");
+    assert_true(join(&w, (struct call){"b", "h2:1", "h2:2", "", 7}, &id));
+    assert_int_equal(id, 2);
+    assert_true(join(&w, (struct call){"b", "h2:1", "h2:2", "", 8}, &id));
+    assert_int_equal(id, 3);
+    assert_int_equal(w.meta.n_servers, 2);
+    assert_null(meta_server(&w.meta, (struct server_id){2}));
+
+    struct meta_shard shard = *meta_shard(&w.meta, (struct group_id){1});
+    shard.learners[shard.n_learners++] = (struct server_id){3};
+    record_put_shard(&w.effects, &shard, false);
+    meta_world_commit(&w);
+    assert_false(join(&w, (struct call){"b", "h2:1", "h2:2", "", 9}, &id));
+    assert_true(join(&w, (struct call){"b", "h2:1", "h2:2", "", 8}, &id));
     assert_int_equal(id, 3);
     meta_world_free(&w);
 }
@@ -211,15 +241,15 @@ static void a_join_that_is_not_right_is_refused(void **state)
     uint32_t id;
 
     meta_world_found(&w, "");
-    assert_false(join(&w, (struct call){"n1", "h2:1", "h2:2", ""}, &id));
-    assert_false(join(&w, (struct call){"b", "h2:1", "h1:16379", ""}, &id));
-    assert_false(join(&w, (struct call){"", "h2:1", "h2:2", ""}, &id));
-    assert_false(join(&w, (struct call){"a b", "h2:1", "h2:2", ""}, &id));
-    assert_false(join(&w, (struct call){"b", "", "h2:2", ""}, &id));
-    assert_false(join(&w, (struct call){"b", "h2:1", "", ""}, &id));
+    assert_false(join(&w, (struct call){"n1", "h2:1", "h2:2", "", 1}, &id));
+    assert_false(join(&w, (struct call){"b", "h2:1", "h1:16379", "", 1}, &id));
+    assert_false(join(&w, (struct call){"", "h2:1", "h2:2", "", 1}, &id));
+    assert_false(join(&w, (struct call){"a b", "h2:1", "h2:2", "", 1}, &id));
+    assert_false(join(&w, (struct call){"b", "", "h2:2", "", 1}, &id));
+    assert_false(join(&w, (struct call){"b", "h2:1", "", "", 1}, &id));
     while (w.meta.n_servers < RAFT_PEERS_MAX)
         meta_world_join(&w, "");
-    assert_false(join(&w, (struct call){"b", "x:1", "x:2", ""}, &id));
+    assert_false(join(&w, (struct call){"b", "x:1", "x:2", "", 1}, &id));
     assert_int_equal(w.meta.n_servers, RAFT_PEERS_MAX);
     meta_world_free(&w);
 }
@@ -233,6 +263,7 @@ int main(void)
         cmocka_unit_test(refusals_name_their_reason),
         cmocka_unit_test(what_a_cluster_holds_is_bounded),
         cmocka_unit_test(a_server_that_asks_again_gets_the_same_id),
+        cmocka_unit_test(a_server_that_lost_its_disk_never_gets_its_old_id),
         cmocka_unit_test(a_server_brings_its_own_record_up_to_date),
         cmocka_unit_test(a_join_that_is_not_right_is_refused),
     };

@@ -114,10 +114,11 @@ static void failover(struct server *s, const struct bytes *args, uint32_t n_args
     const char *wrong = failover_read(s, args, n_args, &to);
     uint32_t handed = 0, elsewhere = 0;
 
-    if (keyspace == NULL)
-        wrong = outcome_row(OUTCOME_NOKEYSPACE)->text;
-    else if (keyspace->policy.mode != MODE_RAFT)
-        wrong = outcome_row(OUTCOME_MODE)->text;
+    if (keyspace == NULL) {
+        reply_error(r, outcome_row(OUTCOME_NOKEYSPACE)->text);
+        return;
+    }
+    if (keyspace->policy.mode != MODE_RAFT) wrong = outcome_row(OUTCOME_MODE)->text;
     if (wrong != NULL) {
         reply_error(r, wrong);
         return;

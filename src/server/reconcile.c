@@ -136,12 +136,22 @@ static void learn_servers(struct server *s, const struct meta *view)
     }
 }
 
+/* Nothing is in our log that the view does not show: who is not in it is no member. */
+static bool view_is_whole(const struct server *s)
+{
+    const struct slot *slot = server_slot_find(s, (struct group_id){META_GROUP});
+    if (slot == NULL || slot->shard == NULL || !s->meta.founded) return false;
+    struct raft_info info;
+    raft_info(shard_raft(slot->shard), &info);
+    return info.applied.v == info.last.v;
+}
+
 static void follow_view(struct server *s)
 {
     if (s->meta.version == s->meta_seen) return;
     s->meta_seen = s->meta.version;
     learn_servers(s, &s->meta);
-    if (s->meta.founded) peers_forget_strangers(s);
+    if (view_is_whole(s)) peers_forget_strangers(s);
     for (uint32_t i = 0; i < s->meta.n_shards; i++) {
         const struct meta_shard *target = s->meta.shards[i];
         struct slot *slot = server_slot(s, target->group);

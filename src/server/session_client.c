@@ -94,7 +94,7 @@ static void line(const struct server *s, const struct client *c, struct buf *out
              c->multi ? (int)c->n_queued : -1, c->in.len - c->in_at,
              c->in.cap - c->in.len, c->queue.len, answers_count(c),
              (unsigned long long)c->owed_bytes,
-             (unsigned long long)(sizeof *c + c->in.cap + c->queue.cap + c->owed_bytes));
+             (unsigned long long)sizeof *c + c->in.cap + c->queue.cap + c->owed_bytes);
     buf_putf(out,
              "events=%s cmd=%s user=default redir=-1 resp=%u lib-name=%s lib-ver=%s\n",
              c->send_busy ? "rw" : "r",

@@ -171,6 +171,19 @@ static void reply_why(struct reply *reply, struct buf *why)
     reply_error(reply, (const char *)why->at);
 }
 
+/* A promise that this version would not keep is not taken down. */
+static const char *not_yet(const struct policy *p)
+{
+    if (p->mode == MODE_PRIMARY)
+        return "BADPOLICY MODE primary is not available in this version; use raft";
+    if (p->maxlag_ms > 0)
+        return "BADPOLICY MAXLAG is not available in this version; use 0, or READ leader";
+    if (p->maxmemory_bytes > 0)
+        return "BADPOLICY MAXMEMORY of a keyspace is not available in this version; use 0, and "
+               "--memory for the server";
+    return NULL;
+}
+
 /* The policy that the options make of `p`; false: the reply says what is wrong. */
 static bool take_options(struct policy *p, bool create, const struct bytes *args,
                          uint32_t n_args, struct mem *mem, struct reply *reply)
@@ -179,13 +192,10 @@ static bool take_options(struct policy *p, bool create, const struct bytes *args
     struct buf why = buf_new(mem);
     bool ok = policy_parse(&next, create, args, n_args, &why);
 
-    if (!ok) {
-        reply_why(reply, &why);
-    } else if (next.mode == MODE_PRIMARY) {
-        reply_error(reply, "BADPOLICY MODE primary is not available in this version; "
-                           "use raft");
-        ok = false;
-    }
+    const char *missing = ok ? not_yet(&next) : NULL;
+    if (!ok) reply_why(reply, &why);
+    if (missing != NULL) reply_error(reply, missing);
+    ok = ok && missing == NULL;
     buf_free(&why);
     if (ok) *p = next;
     return ok;

@@ -41,9 +41,14 @@ static void keyspaces_come_change_and_go(void **state)
     meta_world_found(&w, "");
     assert_reply(&w, "KEYSPACE CREATE cart MODE raft SHARDS 4 REPLICAS 5", "+OK\r\n");
     assert_reply(&w, "KEYSPACE LIST", "*2\r\n$7\r\ndefault\r\n$4\r\ncart\r\n");
-    assert_reply(&w, "KEYSPACE ALTER cart READ any MAXLAG 100", "+OK\r\n");
+    assert_reply(&w, "KEYSPACE ALTER cart READ any MAXLAG 100",
+                 "-BADPOLICY MAXLAG is not available in this version; use 0, or READ leader\r\n");
+    assert_reply(&w, "KEYSPACE ALTER cart MAXMEMORY 1gb",
+                 "-BADPOLICY MAXMEMORY of a keyspace is not available in this version; use 0, and "
+                 "--memory for the server\r\n");
+    assert_reply(&w, "KEYSPACE ALTER cart READ any", "+OK\r\n");
     const struct meta_keyspace *k = meta_keyspace_named(&w.meta, BYTES_OF("cart"));
-    assert_int_equal(k->policy.maxlag_ms, 100);
+    assert_int_equal(k->policy.read, READ_ANY);
     assert_int_equal(k->policy.replicas, 5);
     assert_int_equal(w.meta.n_shards, 6);
 

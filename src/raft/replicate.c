@@ -148,7 +148,8 @@ static void accuse(struct raft *raft, struct raft_progress *peer)
 
 /* An answer without the flag ends the doubt only when it is to an append that cleared it: any
  * other may be older than the doubt, or come from one that does not know of it yet. */
-static void judge(struct raft *raft, struct raft_progress *peer, const struct raft_msg *msg)
+static void judge(struct raft *raft, struct raft_progress *peer,
+                  const struct raft_msg *msg)
 {
     if (msg->flags & RAFT_DOUBTFUL) {
         on_doubt(raft, peer);

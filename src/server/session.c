@@ -762,7 +762,8 @@ bool session_waits_for_all(const struct client *c, const struct bytes *args,
     case COMMAND_KEYSPACE_CREATE:
     case COMMAND_KEYSPACE_ALTER:
     case COMMAND_KEYSPACE_DROP:
-    case COMMAND_KEYSPACE_DIGEST: return true;
+    case COMMAND_KEYSPACE_DIGEST:
+    case COMMAND_SHARD_LIST: return true;
     }
     return false;
 }

@@ -257,7 +257,7 @@ static void draw_sides(const struct plan *plan, struct prng *p, struct fault *f)
 {
     const uint32_t all = (1u << plan->machines) - 1;
 
-    if (plan->machines == 1) return;
+    if (plan->machines <= 1) return;
     f->a = (uint32_t)prng_range(p, 1, all - 1);
     f->b = all & ~f->a;
     /* Sometimes a single link, so that the graph is not a partition. */

@@ -69,6 +69,7 @@ enum message_kind {
     MESSAGE_FORWARD,      /* struct forward */
     MESSAGE_FORWARD_REPLY,
     MESSAGE_STATUS,       /* whether a replica is still a member (src/server/retire.c) */
+    MESSAGE_REPORT,       /* struct report: what a server says of its replicas */
     MESSAGE_KIND_END,
 };
 

@@ -59,7 +59,7 @@ struct report_row {
     struct group_id group;
     struct log_index applied; /* DIGESTS: what the digest is of */
     uint64_t keys;
-    uint64_t digest;       /* DIGESTS; what follows: REPLICAS */
+    uint64_t digest; /* DIGESTS; what follows: REPLICAS */
     enum report_role role;
     struct server_id leader;
     struct term term;

@@ -6,6 +6,7 @@
 #include <stdlib.h>
 
 #include "wire/frame.h"
+#include "wire/report.h"
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 
@@ -52,6 +53,21 @@ static void walk_forward_reply(struct bytes in, struct buf *again)
     check(bytes_equal(buf_bytes(again), in));
 }
 
+static void walk_report(struct bytes in, struct buf *again)
+{
+    struct report r;
+
+    if (!report_decode(in, &r)) return;
+    report_encode(again, &r);
+    for (uint32_t i = 0; i < r.n_rows; i++) {
+        struct report_row row;
+        report_next_row(&r, &row);
+        report_put_row(again, r.kind, &row);
+    }
+    check(cursor_left(&r.rows) == 0);
+    check(bytes_equal(buf_bytes(again), in));
+}
+
 static void walk_messages(struct bytes in, struct mem *mem)
 {
     struct cursor c = cursor_of(in);
@@ -64,6 +80,7 @@ static void walk_messages(struct bytes in, struct mem *mem)
         case MESSAGE_FORWARD: walk_forward(m.body, &again); break;
         case MESSAGE_FORWARD_REPLY: walk_forward_reply(m.body, &again); break;
         case MESSAGE_STATUS: break;
+        case MESSAGE_REPORT: walk_report(m.body, &again); break;
         case MESSAGE_KIND_END: check(false);
         }
         buf_free(&again);

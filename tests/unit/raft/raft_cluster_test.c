@@ -174,6 +174,8 @@ static void check_commit(struct world *w, uint32_t id, uint64_t commit)
         if (e.kind == RAFT_CONFIG && w->committed_config[i].n_old > 0) w->joints++;
     }
     if (commit < n->applied) WRONG(w, "n%u: commit went back", id);
+    if (n->raft->accusations > 0 && !w->settings.bug_ack_before_durable)
+        WRONG(w, "n%u: a peer that lost nothing is said to have", id);
 }
 
 static void check_leader(struct world *w, uint32_t id)
@@ -840,19 +842,43 @@ static struct plan storm_of(uint64_t seed)
     return plan;
 }
 
-static struct world *world_new(uint64_t seed, struct raft_settings settings, bool storm)
+/* R43: a third of what is sent is lost, half of it comes twice, and late. */
+static struct plan lossy_of(uint64_t seed)
+{
+    struct plan plan = plan_of(seed);
+
+    plan.loss = 300;
+    plan.dup = 500;
+    plan.net_ns = 30 * MS_NS;
+    plan.crash = plan.cut = plan.damage = plan.change = plan.lost = 0;
+    return plan;
+}
+
+enum weather { WEATHER_USUAL = 0, WEATHER_STORM, WEATHER_LOSSY, WEATHER_CLOCKS };
+
+static struct world *world_new(uint64_t seed, struct raft_settings settings,
+                               enum weather weather)
 {
     struct world *w = calloc(1, sizeof *w);
 
     w->mem = mem_for_test();
     w->prng = prng_seed(seed);
-    w->plan = storm ? storm_of(seed) : plan_of(seed);
+    switch (weather) {
+    case WEATHER_USUAL: w->plan = plan_of(seed); break;
+    case WEATHER_STORM: w->plan = storm_of(seed); break;
+    case WEATHER_LOSSY: w->plan = lossy_of(seed); break;
+    case WEATHER_CLOCKS:
+        w->plan = plan_of(seed);
+        w->plan.lease = false; /* leases rest on clocks within drift_ns */
+        break;
+    }
     w->settings = settings;
     w->settings.log_bytes_max = w->plan.log_bytes_max;
     for (uint32_t i = 1; i <= w->plan.nodes; i++) {
         struct node *n = &w->nodes[i];
         n->offset = prng_below(&w->prng, 1000) * SEC_NS;
         n->rate = prng_range(&w->prng, 980, 1020); /* within drift_ns of each other */
+        if (weather == WEATHER_CLOCKS) n->rate = prng_range(&w->prng, 500, 2000);
         n->disk.log = calloc(LOG_MAX, sizeof *n->disk.log);
         for (uint32_t v = 1; v <= w->plan.voters; v++)
             n->disk.config.voters[n->disk.config.n_voters++].v = v;
@@ -937,10 +963,10 @@ static struct {
 } seen;
 
 /* False: something was wrong, and `text` says what. */
-static bool run_seed(uint64_t seed, struct raft_settings settings, bool storm,
+static bool run_seed(uint64_t seed, struct raft_settings settings, enum weather weather,
                      char text[200])
 {
-    struct world *w = world_new(seed, settings, storm);
+    struct world *w = world_new(seed, settings, weather);
 
     run_until(w, 6000 * MS_NS);
     if (w->wrong[0] == 0) calm_down(w);
@@ -975,7 +1001,8 @@ static void clusters_keep_their_promises(void **state)
     memset(&seen, 0, sizeof seen);
     for (uint64_t seed = 1; seed <= seeds(); seed++) {
         if (one != NULL && seed != strtoull(one, NULL, 10)) continue;
-        if (!run_seed(seed, usual(), seed % 4 == 0, text)) {
+        const enum weather weather = seed % 4 == 0 ? WEATHER_STORM : WEATHER_USUAL;
+        if (!run_seed(seed, usual(), weather, text)) {
             print_error("seed %lu: %s\n", (unsigned long)seed, text);
             fail();
         }
@@ -994,6 +1021,39 @@ static void clusters_keep_their_promises(void **state)
     assert_true(seen.joints > 0 && seen.cleared > 0);
 }
 
+/* R43: nothing is violated, there is progress all the while, and calm comes after. */
+static void R43_loss_doubling_and_delay_cost_nothing_but_time(void **state)
+{
+    char text[200];
+
+    (void)state;
+    for (uint64_t seed = 1; seed <= 20; seed++) {
+        memset(&seen, 0, sizeof seen);
+        if (!run_seed(seed, usual(), WEATHER_LOSSY, text)) {
+            print_error("seed %lu: %s\n", (unsigned long)seed, text);
+            fail();
+        }
+        assert_true(seen.commits > 20 && seen.reads > 0);
+    }
+}
+
+/* R25: clocks at half and at twice the rate cost elections at most.  (There is no wall clock
+ * in the core that could jump.) */
+static void R25_clocks_of_other_rates_cost_elections_at_most(void **state)
+{
+    char text[200];
+
+    (void)state;
+    memset(&seen, 0, sizeof seen);
+    for (uint64_t seed = 1; seed <= 30; seed++) {
+        if (!run_seed(seed, usual(), WEATHER_CLOCKS, text)) {
+            print_error("seed %lu: %s\n", (unsigned long)seed, text);
+            fail();
+        }
+    }
+    assert_true(seen.commits > 1000 && seen.reads > 1000 && seen.leaders > 60);
+}
+
 /* A mutant must be found out by a checker, or by a check of the core itself. */
 static void assert_caught(struct raft_settings settings)
 {
@@ -1007,7 +1067,8 @@ static void assert_caught(struct raft_settings settings)
             caught = true;
             memcpy(text, break_text, sizeof text);
         } else {
-            caught = !run_seed(seed, settings, seed % 2 == 0, text);
+            const enum weather weather = seed % 2 == 0 ? WEATHER_STORM : WEATHER_USUAL;
+            caught = !run_seed(seed, settings, weather, text);
         }
     }
     break_is_caught = false;
@@ -1037,6 +1098,8 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(clusters_keep_their_promises),
+        cmocka_unit_test(R25_clocks_of_other_rates_cost_elections_at_most),
+        cmocka_unit_test(R43_loss_doubling_and_delay_cost_nothing_but_time),
         cmocka_unit_test(bug_commit_quorum_one_short_is_caught),
         cmocka_unit_test(bug_vote_before_durable_is_caught),
         cmocka_unit_test(bug_stale_read_round_is_caught),

@@ -7,7 +7,7 @@
 #include <string.h>
 
 /* 5.1 "If a server receives a request with a stale term number, it rejects the
- * request." */
+ * request." (R9: and the answer names the newer term.) */
 static void s5_1_a_stale_request_is_refused_with_the_newer_term(void **state)
 {
     struct rig rig;

@@ -64,6 +64,148 @@ static void R3_a_vote_is_granted_only_when_it_is_durable(void **state)
     rig_close(&rig);
 }
 
+/* R4: whatever changes of term and vote leaves as one record, which is there whole or not at
+ * all; so no crash can leave a new term with the vote of an old one. */
+static void R4_term_and_vote_are_one_record(void **state)
+{
+    struct rig rig;
+    struct buf bytes;
+    struct raft_state got = {.term = {77}}, want;
+    (void)state;
+    rig_open_voter(&rig, 1, 3);
+    rig_recv(&rig, (struct raft_msg){.kind = RAFT_VOTE, .from = {2}, .term = {4}});
+    assert_int_equal(rig.out.state.vote.v, 2);
+    rig_append(&rig, 3, 9, 0, 0, NO_ENTRIES,
+               0); /* a higher term, and no vote in it yet */
+    assert_true(rig.out.write_state);
+    assert_int_equal(rig.out.state.term.v, 9);
+    assert_int_equal(rig.out.state.vote.v, 0);
+    rig.now.ns += 2 * SEC_NS;
+    rig_recv(&rig, (struct raft_msg){.kind = RAFT_VOTE, .from = {2}, .term = {300}});
+    want = rig.out.state; /* both at once */
+    assert_int_equal(want.term.v, 300);
+    assert_int_equal(want.vote.v, 2);
+    assert_int_equal(rig_sent(&rig, RAFT_VOTE_REPLY, 2)->after, rig.out.mark);
+    bytes = buf_new(&rig.mem);
+    raft_state_encode(&bytes, &want);
+    for (size_t len = 0; len < bytes.len; len++)
+        assert_false(raft_state_decode((struct bytes){bytes.at, len}, &got));
+    assert_int_equal(got.term.v, 77);
+    assert_true(raft_state_decode(buf_bytes(&bytes), &got));
+    assert_int_equal(got.term.v, 300);
+    assert_int_equal(got.vote.v, 2);
+    buf_free(&bytes);
+    rig_close(&rig);
+}
+
+/* Two voters of three hand each other all they say, until one leads; how often they had to
+ * stand, or 0 when it came to nothing. */
+static uint64_t elections_of_two(struct rig *a, struct rig *b)
+{
+    struct rig *const both[] = {a, b};
+
+    for (uint32_t moment = 0; moment < 1000; moment++) {
+        struct raft_msg said[2][RIG_MSGS_MAX];
+        uint32_t n_said[2];
+        for (uint32_t i = 0; i < 2; i++) { /* at the same moment, before either hears */
+            rig_durable(both[i]);
+            rig_tick_after(both[i], 20 * MS_NS);
+        }
+        for (uint32_t turn = 0; turn < 4; turn++) {
+            for (uint32_t i = 0; i < 2; i++) {
+                n_said[i] = both[i]->out.n_msgs;
+                assert_in_range(n_said[i], 0, RIG_MSGS_MAX);
+                for (uint32_t m = 0; m < n_said[i]; m++)
+                    said[i][m] = both[i]->out.msgs[m];
+            }
+            for (uint32_t i = 0; i < 2; i++) {
+                struct rig *const to = both[1 - i];
+                const uint32_t id = to->raft->settings.self.v;
+                for (uint32_t m = 0; m < n_said[i]; m++) {
+                    const struct raft_event event = {
+                        .kind = RAFT_RECV, .now = to->now, .msg = &said[i][m]};
+                    if (said[i][m].to.v == id) raft_step(to->raft, &event);
+                }
+            }
+            for (uint32_t i = 0; i < 2; i++)
+                rig_turn(both[i]);
+        }
+        for (uint32_t i = 0; i < 2; i++)
+            if (both[i]->raft->role == RAFT_LEADER)
+                return a->raft->elections + b->raft->elections;
+    }
+    return 0;
+}
+
+/* R19: both have given the leader up at the same moment; with PreVote and the refusal of
+ * votes while a leader is heard, one of them is elected soon, however the dice fall. */
+static void R19_two_that_suspect_the_leader_at_once_elect_one(void **state)
+{
+    uint64_t most = 0;
+    (void)state;
+    for (uint64_t seed = 1; seed <= 200; seed++) {
+        struct rig a, b;
+        struct raft_settings s = rig_settings();
+        s.seed = seed;
+        rig_open(&a, 1, s, (struct raft_start){.config = rig_voters(3)});
+        s.seed = seed + 1000;
+        rig_open(&b, 2, s, (struct raft_start){.config = rig_voters(3)});
+        struct rig *const both[] = {&a, &b};
+        for (uint32_t i = 0; i < 2; i++) {
+            rig_append(both[i], 3, 1, 0, 0, NO_ENTRIES, 0);
+            if (seed % 3 == 0) /* it served reads under a lease */
+                rig_recv(both[i], (struct raft_msg){.kind = RAFT_APPEND,
+                                                    .flags = RAFT_LEASE,
+                                                    .from = {3},
+                                                    .term = {1}});
+            if (seed % 2 == 0) /* and its connections break at once */
+                rig_step(both[i],
+                         (struct raft_event){.kind = RAFT_PEER_LOST, .peer = {3}});
+        }
+        const uint64_t elections = elections_of_two(&a, &b);
+        assert_true(elections > 0);
+        if (elections > most) most = elections;
+        rig_close(&a);
+        rig_close(&b);
+    }
+    assert_in_range(most, 1, 12);
+}
+
+/* R20: who is taking in a snapshot, or still writes what it was sent, hears its leader all the
+ * while, and does not stand. */
+static void R20_a_follower_that_is_busy_does_not_stand(void **state)
+{
+    struct rig rig;
+    (void)state;
+    rig_open_voter(&rig, 1, 3);
+    rig_append(&rig, 2, 1, 0, 0, NO_ENTRIES, 0);
+    rig_durable(&rig);
+    rig_append(&rig, 2, 1, 0, 0, TERMS(1), 0);
+    for (uint64_t piece = 0; piece < 20; piece++) {
+        rig_recv(&rig, (struct raft_msg){.kind = RAFT_SNAPSHOT,
+                                         .from = {2},
+                                         .term = {1},
+                                         .index = {50},
+                                         .log_term = {1},
+                                         .offset = piece * 100});
+        assert_true(rig.out.wake.ns >= rig.now.ns + SEC_NS);
+        rig_tick_after(&rig, 900 * MS_NS);
+        assert_int_equal(rig_info(&rig).role, RAFT_FOLLOWER);
+        assert_int_equal(rig_info(&rig).leader.v, 2);
+    }
+    for (uint32_t beat = 0; beat < 50;
+         beat++) { /* and its disk has not written entry 1 */
+        rig_append(&rig, 2, 1, 1, 1, NO_ENTRIES, 0);
+        assert_non_null(rig_sent(&rig, RAFT_APPEND_REPLY, 2));
+        assert_int_equal(rig.out.msgs[0].after, 0); /* the leader hears that it lives */
+        rig_tick_after(&rig, 900 * MS_NS);
+        assert_int_equal(rig_info(&rig).role, RAFT_FOLLOWER);
+    }
+    assert_int_equal(rig_info(&rig).durable.v, 0);
+    assert_int_equal(rig_info(&rig).elections, 0);
+    rig_close(&rig);
+}
+
 static void R8_any_message_of_a_higher_term_ends_leadership(void **state)
 {
     static const enum raft_msg_kind kinds[] = {
@@ -402,8 +544,7 @@ static void an_ack_waits_for_the_disk_and_a_heartbeat_does_not(void **state)
     rig_append(&rig, 2, 1, 0, 0, TERMS(1, 1), 0);
     assert_int_equal(rig_count(&rig, RAFT_APPEND_REPLY), 1);
     assert_int_equal(rig_sent(&rig, RAFT_APPEND_REPLY, 2)->after, rig.out.mark);
-    rig_append(&rig, 2, 1, 2, 1, NO_ENTRIES,
-               0); /* R49: a slow disk is no dead follower */
+    rig_append(&rig, 2, 1, 2, 1, NO_ENTRIES, 0); /* a slow disk is no dead follower */
     assert_int_equal(rig_count(&rig, RAFT_APPEND_REPLY), 2);
     assert_int_equal(rig.out.msgs[0].index.v, 0);
     assert_int_equal(rig.out.msgs[0].after, 0);
@@ -638,7 +779,7 @@ static void R48_a_probe_is_repeated_at_heartbeats_and_ends_with_an_answer(void *
     rig_close(&rig);
 }
 
-/* R47, R70, R71, R80, R81 */
+/* R47, R70, R80 */
 static void R47_a_follower_behind_the_log_is_sent_a_snapshot(void **state)
 {
     struct rig rig;
@@ -686,6 +827,72 @@ static void R47_a_follower_behind_the_log_is_sent_a_snapshot(void **state)
     rig_ack(&rig, 3, 15);
     assert_false(rig_peer(&rig, 3).probing);
     assert_false(rig_peer(&rig, 3).snapshotting);
+    rig_close(&rig);
+}
+
+/* R71: what matters is that the log connects to it.  R81: and none is begun for one that is not
+ * there. */
+static void R71_R81_any_snapshot_serves_that_the_log_connects_to(void **state)
+{
+    struct rig rig;
+    (void)state;
+    rig_open_voter(&rig, 1, 3);
+    rig_elect(&rig);
+    for (uint32_t i = 0; i < 9; i++)
+        rig_propose(&rig, "a");
+    rig_turn(&rig);
+    rig_durable(&rig);
+    rig_ack(&rig, 2, 10);
+    rig_apply(&rig);
+    for (uint32_t i = 0; i < 12; i++) { /* the third says nothing */
+        rig.now.ns += 100 * MS_NS;
+        rig_ack(&rig, 2, 10);
+    }
+    assert_false(rig_peer(&rig, 3).active);
+    rig_step(&rig, (struct raft_event){.kind = RAFT_COMPACT, .index = {10}, .keep = {3}});
+    rig_tick_after(&rig, 100 * MS_NS);
+    assert_int_equal(rig.out.n_snapshots_wanted, 0);
+    rig_recv(&rig, refusal(&rig, 3, 10, 0, 0)); /* it is back */
+    assert_int_equal(rig.out.n_snapshots_wanted, 1);
+    rig_step(&rig,
+             (struct raft_event){
+                 .kind = RAFT_SNAPSHOT_READY, .peer = {3}, .index = {8}, .term = {1}});
+    rig_step(&rig,
+             (struct raft_event){.kind = RAFT_SNAPSHOT_SENT, .peer = {3}, .ok = true});
+    const struct raft_msg *m = rig_sent(&rig, RAFT_APPEND, 3);
+    assert_int_equal(m->index.v, 8);
+    assert_int_equal(m->n_entries, 2);
+    rig_ack(&rig, 3, 10);
+    assert_false(rig_peer(&rig, 3).snapshotting);
+    assert_int_equal(rig_peer(&rig, 3).next.v, 11);
+    rig_close(&rig);
+}
+
+/* R49: one follower never gets done with what it was sent. */
+static void R49_a_slow_follower_holds_nobody_up_and_costs_no_memory(void **state)
+{
+    struct rig rig;
+    struct raft_settings s = rig_settings();
+    (void)state;
+    s.log_bytes_max = 4000;
+    s.append_entries_max = 4;
+    rig_open(&rig, 1, s, (struct raft_start){.config = rig_voters(3)});
+    rig_lead(&rig);
+    for (uint64_t i = 2; i <= 1000; i++) {
+        rig_propose(&rig, "some command of a few bytes");
+        rig_turn(&rig);
+        rig_durable(&rig);
+        rig_ack(&rig, 2, i);
+        assert_int_equal(rig.out.commit.v, i);
+        rig_apply(&rig);
+        rig_turn(&rig);
+        rig.now.ns += MS_NS;
+        rig_ack(&rig, 3, 1); /* it lives, and has nothing more on disk */
+        assert_true(rig_info(&rig).log_bytes <= 4000);
+        assert_true(rig.raft->peers[1].inflight_count <= s.inflight_max);
+    }
+    assert_int_equal(rig_info(&rig).role, RAFT_LEADER);
+    assert_true(rig_peer(&rig, 3).next.v < 100);
     rig_close(&rig);
 }
 
@@ -1086,6 +1293,53 @@ static void R75_a_snapshot_brings_its_config_and_newer_ones_stay(void **state)
     }
 }
 
+/* R78: while a snapshot comes in, the log is cut and grows, and writes are on their way; then it
+ * is in force, then another one.  What is written next follows on without a gap. */
+static void R78_a_snapshot_comes_between_appends_and_cuts(void **state)
+{
+    struct rig rig;
+    const struct raft_config config = rig_voters(3);
+    struct raft_event installed = {
+        .kind = RAFT_INSTALLED, .index = {9}, .term = {2}, .config = &config};
+    (void)state;
+    rig_open_voter(&rig, 1, 3);
+    rig_append(&rig, 2, 1, 0, 0, TERMS(1, 1, 1, 1, 1), 1);
+    rig_apply(&rig);
+    const uint64_t first = rig.out.mark;
+    rig_recv(&rig, (struct raft_msg){.kind = RAFT_SNAPSHOT,
+                                     .from = {3},
+                                     .term = {2},
+                                     .index = {9},
+                                     .log_term = {2}});
+    rig_append(&rig, 3, 2, 2, 1, TERMS(2, 2), 1); /* cuts 3 to 5 */
+    assert_int_equal(rig_info(&rig).last.v, 4);
+    assert_int_equal(rig.out.append_from.v, 3);
+    const uint64_t second = rig.out.mark;
+    rig_step(&rig, installed);
+    assert_int_equal(rig_info(&rig).last.v, 9);
+    assert_int_equal(rig_info(&rig).base.v, 9);
+    assert_int_equal(rig_info(&rig).durable.v, 9);
+    rig_append(&rig, 3, 2, 9, 2, TERMS(2, 2, 2), 9);
+    assert_int_equal(rig.out.append_from.v, 10);
+    assert_int_equal(rig.out.append_upto.v, 12);
+    const uint64_t third = rig.out.mark;
+    assert_true(first < second && second < third);
+    rig_step(&rig, (struct raft_event){.kind = RAFT_DURABLE, .mark = second});
+    assert_int_equal(rig_info(&rig).durable.v, 9); /* that was of what is no more */
+    installed.index.v = 11;
+    rig_step(&rig, installed);
+    assert_int_equal(rig_info(&rig).base.v, 11);
+    assert_int_equal(rig_info(&rig).last.v, 12); /* it follows from it */
+    assert_int_equal(rig_info(&rig).durable.v, 11);
+    assert_int_equal(rig.out.append_from.v, 0); /* and is on its way already */
+    rig_step(&rig, (struct raft_event){.kind = RAFT_DURABLE, .mark = third});
+    assert_int_equal(rig_info(&rig).durable.v, 12);
+    rig_append(&rig, 3, 2, 12, 2, TERMS(2), 12);
+    assert_int_equal(rig.out.append_from.v, 13);
+    assert_int_equal(rig_sent(&rig, RAFT_APPEND_REPLY, 3)->index.v, 13);
+    rig_close(&rig);
+}
+
 static void R77_R78_an_older_snapshot_changes_nothing(void **state)
 {
     struct rig rig;
@@ -1347,6 +1601,133 @@ static void R102_a_follower_is_cleared_by_an_append_that_matches(void **state)
     rig_close(&rig);
 }
 
+static struct raft_msg later_refusal(const struct rig *rig, uint32_t from, uint64_t prev,
+                                     uint64_t hint)
+{
+    struct raft_msg m = refusal(rig, from, prev, hint, 1);
+    m.sent_ns = rig->now.ns;
+    return m;
+}
+
+/* R97: it refuses what it had acknowledged in this term.  That can only be true of a disk that
+ * is older than the acknowledgement. */
+static void R97_who_lacks_what_it_acknowledged_is_doubtful(void **state)
+{
+    struct rig rig;
+    (void)state;
+    rig_open_voter(&rig, 1, 3);
+    rig_lead(&rig);
+    rig_propose(&rig, "a");
+    rig_propose(&rig, "b");
+    rig_turn(&rig);
+    rig_ack(&rig, 2, 3);
+    struct raft_msg stale = later_refusal(&rig, 2, 3, 1); /* sent before the ack came */
+    rig_recv(&rig, stale);
+    assert_false(rig_peer(&rig, 2).doubtful);
+    rig_step(&rig, (struct raft_event){.kind = RAFT_PEER_LOST, .peer = {2}});
+    rig_tick_after(&rig, 100 * MS_NS);
+    rig_recv(&rig, stale);
+    assert_false(rig_peer(&rig, 2).doubtful);
+    rig_recv(&rig, later_refusal(&rig, 2, 5, 3)); /* it has all that it said it has */
+    assert_false(rig_peer(&rig, 2).doubtful);
+    assert_int_equal(rig_info(&rig).accusations, 0);
+
+    rig_recv(&rig, later_refusal(&rig, 2, 3, 1));
+    assert_true(rig_peer(&rig, 2).doubtful);
+    assert_true(rig_peer(&rig, 2).accused);
+    assert_int_equal(rig_peer(&rig, 2).match.v, 0);
+    assert_int_equal(rig_info(&rig).accusations, 1);
+    assert_int_equal(rig.out.accused.v, 2);
+    const struct raft_msg *m = rig_sent(&rig, RAFT_APPEND, 2);
+    assert_non_null(m);
+    assert_int_equal(m->flags & (RAFT_DOUBTFUL | RAFT_CLEARED), RAFT_DOUBTFUL);
+    rig_turn(&rig);
+    assert_int_equal(rig.out.accused.v, 0); /* told once */
+
+    /* it does not know yet: what it says counts for nothing, and clears nothing */
+    rig.now.ns += MS_NS;
+    rig_ack(&rig, 2, 3);
+    rig_ack(&rig, 3, 1);
+    assert_true(rig_peer(&rig, 2).doubtful);
+    assert_null(rig_sent(&rig, RAFT_APPEND, 3)); /* nothing new to say */
+    assert_int_equal(rig.out.commit.v, 1);
+    rig_durable(&rig);
+    assert_int_equal(rig.out.commit.v, 1); /* our own copy and a doubtful one */
+    ack_doubtful(&rig, 2, 3, rig.raft->round);
+    assert_true(rig_peer(&rig, 2).doubtful);
+    assert_false(rig_peer(&rig, 2).accused);
+    rig.now.ns += MS_NS;
+    rig_ack(&rig, 3, 1); /* the others have answered since, and it has everything */
+    rig_turn(&rig);
+    assert_true(rig.raft->peers[0].clearing);
+    rig_ack(&rig, 2, 3);
+    assert_false(rig_peer(&rig, 2).doubtful);
+    assert_int_equal(rig.out.commit.v, 3);
+    rig_close(&rig);
+}
+
+static void R97_who_is_told_of_its_loss_believes_it(void **state)
+{
+    struct rig rig;
+    (void)state;
+    rig_open_voter(&rig, 1, 3);
+    rig_append(&rig, 2, 1, 0, 0, TERMS(1), 0);
+    rig_durable(&rig);
+    const struct raft_msg told = {.kind = RAFT_APPEND,
+                                  .flags = RAFT_DOUBTFUL,
+                                  .from = {2},
+                                  .term = {1},
+                                  .index = {9},
+                                  .log_term = {1}};
+    rig_recv(&rig, told);
+    assert_true(rig_info(&rig).doubtful);
+    assert_true(rig.out.write_state);
+    assert_true(rig.out.state.doubtful);
+    const struct raft_msg *reply = rig_sent(&rig, RAFT_APPEND_REPLY, 2);
+    assert_int_equal(reply->flags & (RAFT_REJECT | RAFT_DOUBTFUL),
+                     RAFT_REJECT | RAFT_DOUBTFUL);
+    assert_int_equal(reply->after,
+                     rig.out.mark); /* a crash must not make it forget that */
+    rig_recv(&rig, told);
+    assert_false(rig.out.write_state); /* once */
+    rig_tick_after(&rig, 5 * SEC_NS);
+    assert_int_equal(rig_info(&rig).role, RAFT_FOLLOWER);
+    rig_recv(
+        &rig,
+        (struct raft_msg){
+            .kind = RAFT_VOTE, .from = {3}, .term = {2}, .index = {9}, .log_term = {1}});
+    assert_true(rig_sent(&rig, RAFT_VOTE_REPLY, 3)->flags & RAFT_REJECT);
+    rig_close(&rig);
+}
+
+/* An answer from before the doubt, which was overtaken by it, does not end it. */
+static void an_answer_from_before_the_doubt_does_not_end_it(void **state)
+{
+    struct rig rig;
+    (void)state;
+    rig_open_voter(&rig, 1, 3);
+    rig_lead(&rig);
+    rig_propose(&rig, "a");
+    rig_turn(&rig);
+    rig_durable(&rig);
+    const struct raft_msg old = {.kind = RAFT_APPEND_REPLY,
+                                 .from = {2},
+                                 .term = {1},
+                                 .index = {2},
+                                 .round = rig.raft->round,
+                                 .sent_ns = rig.now.ns};
+    rig.now.ns += MS_NS;
+    ack_doubtful(&rig, 2, 0, rig.raft->round); /* it has restarted without entry 2 */
+    rig_recv(&rig, old);
+    assert_true(rig_peer(&rig, 2).doubtful);
+    assert_int_equal(rig.out.commit.v, 1);
+    rig_ack(&rig, 3, 1);
+    rig_recv(&rig, old); /* even while it is being cleared */
+    assert_true(rig_peer(&rig, 2).doubtful);
+    assert_int_equal(rig.out.commit.v, 1);
+    rig_close(&rig);
+}
+
 /* --- bytes --- */
 
 static void messages_survive_their_encoding(void **state)
@@ -1424,6 +1805,9 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(R1_no_request_leaves_before_the_own_vote_is_durable),
         cmocka_unit_test(R3_a_vote_is_granted_only_when_it_is_durable),
+        cmocka_unit_test(R4_term_and_vote_are_one_record),
+        cmocka_unit_test(R19_two_that_suspect_the_leader_at_once_elect_one),
+        cmocka_unit_test(R20_a_follower_that_is_busy_does_not_stand),
         cmocka_unit_test(R8_any_message_of_a_higher_term_ends_leadership),
         cmocka_unit_test(R12_R13_late_answers_of_another_ballot_do_not_count),
         cmocka_unit_test(R14_a_pre_candidate_that_is_behind_learns_the_term),
@@ -1452,6 +1836,8 @@ int main(void)
         cmocka_unit_test(R46_lost_appends_are_found_by_the_next_heartbeat),
         cmocka_unit_test(R48_a_probe_is_repeated_at_heartbeats_and_ends_with_an_answer),
         cmocka_unit_test(R47_a_follower_behind_the_log_is_sent_a_snapshot),
+        cmocka_unit_test(R71_R81_any_snapshot_serves_that_the_log_connects_to),
+        cmocka_unit_test(R49_a_slow_follower_holds_nobody_up_and_costs_no_memory),
         cmocka_unit_test(evicted_entries_are_loaded_for_who_needs_them),
         cmocka_unit_test(quorums_follow_the_settings_of_leader_follower),
         cmocka_unit_test(R53_an_answer_to_an_older_round_confirms_nothing),
@@ -1467,6 +1853,7 @@ int main(void)
         cmocka_unit_test(what_a_start_finds_later_counts_for_the_promise_too),
         cmocka_unit_test(R75_R76_R94_configs_follow_the_log_back_and_forth),
         cmocka_unit_test(R75_a_snapshot_brings_its_config_and_newer_ones_stay),
+        cmocka_unit_test(R78_a_snapshot_comes_between_appends_and_cuts),
         cmocka_unit_test(R77_R78_an_older_snapshot_changes_nothing),
         cmocka_unit_test(R85_no_change_before_an_entry_of_the_own_term_is_committed),
         cmocka_unit_test(R86_one_change_at_a_time),
@@ -1477,6 +1864,9 @@ int main(void)
         cmocka_unit_test(R102_R103_a_doubtful_replica_neither_votes_nor_stands),
         cmocka_unit_test(R102_a_doubtful_follower_counts_for_nothing_until_it_is_whole),
         cmocka_unit_test(R102_a_follower_is_cleared_by_an_append_that_matches),
+        cmocka_unit_test(R97_who_lacks_what_it_acknowledged_is_doubtful),
+        cmocka_unit_test(R97_who_is_told_of_its_loss_believes_it),
+        cmocka_unit_test(an_answer_from_before_the_doubt_does_not_end_it),
         cmocka_unit_test(messages_survive_their_encoding),
         cmocka_unit_test(unsound_configs_are_refused),
     };

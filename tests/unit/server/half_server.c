@@ -166,12 +166,12 @@ void fanouts_free(struct server *s)
     (void)s;
 }
 
-void admin_digests_turn(struct server *s)
+void gathers_turn(struct server *s)
 {
     (void)s;
 }
 
-void admin_digests_free(struct server *s)
+void gathers_free(struct server *s)
 {
     (void)s;
 }

@@ -1,7 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "shard/shard_world.h"
 
-#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -35,20 +34,21 @@ static struct shard_config config_of(struct shards *w, struct replica *r)
     return (struct shard_config){
         .group = {GROUP},
         .self = {r->id},
-        .raft = {
-            .self = {r->id},
-            .election_ns = SEC_NS,
-            .heartbeat_ns = 100 * MS_NS,
-            .drift_ns = 50 * MS_NS,
-            .append_entries_max = 64,
-            .append_bytes_max = 1 << 16,
-            .inflight_max = 8,
-            .inflight_bytes_max = 1 << 18,
-            .uncommitted_bytes_max = 1 << 16,
-            .log_bytes_max = 1 << 20,
-            .seed = 100 + r->id, /* so what they draw differs */
-            .mem = &r->mem,
-        },
+        .raft =
+            {
+                .self = {r->id},
+                .election_ns = SEC_NS,
+                .heartbeat_ns = 100 * MS_NS,
+                .drift_ns = 50 * MS_NS,
+                .append_entries_max = 64,
+                .append_bytes_max = 1 << 16,
+                .inflight_max = 8,
+                .inflight_bytes_max = 1 << 18,
+                .uncommitted_bytes_max = 1 << 16,
+                .log_bytes_max = 1 << 20,
+                .seed = 100 + r->id, /* so what they draw differs */
+                .mem = &r->mem,
+            },
         .kv = kv_memory_kv(r->kv),
         .mem = &r->mem,
         .table_bytes_max = 1 << 20,
@@ -98,8 +98,10 @@ void shards_crash(struct shards *w, uint32_t id)
     stop(r);
     disk_crash(r->log->disk, DISK_LOSE_ALL);
     for (uint32_t i = 0; i < w->n_wire; i++) {
-        if (w->wire[i].to == id) buf_free(&w->wire[i].bytes);
-        else w->wire[kept++] = w->wire[i];
+        if (w->wire[i].to == id)
+            buf_free(&w->wire[i].bytes);
+        else
+            w->wire[kept++] = w->wire[i];
     }
     w->n_wire = kept;
     for (uint32_t i = 1; i <= w->n; i++)
@@ -140,7 +142,8 @@ static void turn(struct shards *w, struct replica *r)
 
     r->log->now = w->now;
     shard_turn_end(r->shard, r->log->wal, w->now, wall_of(w, r), &out);
-    for (uint32_t i = 0; i < out.n_msgs; i++) post(w, r->id, &out.msgs[i]);
+    for (uint32_t i = 0; i < out.n_msgs; i++)
+        post(w, r->id, &out.msgs[i]);
     if (out.job != NULL) r->job = out.job;
     if (out.accused.v != 0) r->accused = out.accused;
     r->wake = out.wake;
@@ -177,8 +180,8 @@ static void deliver(struct shards *w, struct packet *p)
     if (to->shard != NULL && !w->cut[p->from][p->to]) {
         assert_true(raft_msg_decode(buf_bytes(&p->bytes), &m, entries, 128));
         if (w->passes != NULL) times = w->passes(w, p->from, &m);
-        if (getenv("DBG") && (m.kind == RAFT_SNAPSHOT || m.kind == RAFT_SNAPSHOT_REPLY)) fprintf(stderr, "%lu %u>%u kind %d fl %u ix %lu off %lu len %zu x%u act %d rec %lu\n", (unsigned long)(w->now.ns/1000000), p->from, p->to, m.kind, m.flags, (unsigned long)m.index.v, (unsigned long)m.offset, m.data.len, times, to->shard->install.active, (unsigned long)to->shard->install.received);
-        for (uint32_t i = 0; i < times; i++) shard_receive(to->shard, &m, w->now);
+        for (uint32_t i = 0; i < times; i++)
+            shard_receive(to->shard, &m, w->now);
     }
     buf_free(&p->bytes);
 }
@@ -197,7 +200,8 @@ static bool step(struct shards *w)
     struct packet *all = malloc((n + 1) * sizeof *all);
     memcpy(all, w->wire, n * sizeof *all);
     w->n_wire = 0;
-    for (uint32_t i = 0; i < n; i++) deliver(w, &all[i]);
+    for (uint32_t i = 0; i < n; i++)
+        deliver(w, &all[i]);
     free(all);
     return more || n > 0;
 }
@@ -263,7 +267,8 @@ static struct raft_config voters_to(uint32_t n)
 {
     struct raft_config c = {0};
 
-    for (uint32_t id = 1; id <= n; id++) c.voters[c.n_voters++].v = id;
+    for (uint32_t id = 1; id <= n; id++)
+        c.voters[c.n_voters++].v = id;
     return c;
 }
 
@@ -295,7 +300,8 @@ struct shards *shards_new(uint32_t n, uint32_t founders)
 
 void shards_free(struct shards *w)
 {
-    for (uint32_t i = 0; i < w->n_wire; i++) buf_free(&w->wire[i].bytes);
+    for (uint32_t i = 0; i < w->n_wire; i++)
+        buf_free(&w->wire[i].bytes);
     for (uint32_t id = 1; id <= w->n; id++) {
         struct replica *r = &w->at[id];
         stop(r);
@@ -323,7 +329,8 @@ static void split(const char *line, struct words *words)
         assert_true(words->n < WORDS_MAX);
         words->at[words->n++] = (struct bytes){(const uint8_t *)line, len};
         line += len;
-        while (*line == ' ') line++;
+        while (*line == ' ')
+            line++;
     }
 }
 
@@ -417,7 +424,8 @@ uint64_t shards_digest(struct shards *w, uint32_t id)
     uint64_t digest, keys;
 
     shard_want_digest(s);
-    for (uint32_t tries = 0; tries < 100 && !shard_digest(s, &at, &digest, &keys); tries++)
+    for (uint32_t tries = 0; tries < 100 && !shard_digest(s, &at, &digest, &keys);
+         tries++)
         shards_run(w, STEP_MS);
     assert_true(shard_digest(s, &at, &digest, &keys));
     assert_int_equal(at.v, shard_applied(s).v);

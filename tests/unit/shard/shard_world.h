@@ -25,10 +25,10 @@ struct replica {
     struct shard *shard; /* NULL: down */
     struct kv_job *job;
     struct instant wake;
-    int64_t wall_ms;     /* added to what the others think the time is */
-    bool disk_held;      /* ops wait */
+    int64_t wall_ms; /* added to what the others think the time is */
+    bool disk_held;  /* ops wait */
     bool jobs_held;
-    int job_error;       /* of each job, until it is 0 again */
+    int job_error; /* of each job, until it is 0 again */
     struct server_id accused;
     uint32_t loads;
     /* What was applied: the numbers that INCR left, in order. */
@@ -58,7 +58,7 @@ struct shards {
 struct shards *shards_new(uint32_t n, uint32_t founders);
 void shards_free(struct shards *w);
 void shards_run(struct shards *w, uint64_t ms);
-void shards_pump(struct shards *w); /* turns and messages, while time stands still */
+void shards_pump(struct shards *w);     /* turns and messages, while time stands still */
 uint32_t shards_lead(struct shards *w); /* runs until one leads; its id */
 uint32_t shards_follower(const struct shards *w, uint32_t leader, uint32_t nth);
 void shards_isolate(struct shards *w, uint32_t id, bool cut); /* both ways */

@@ -1,0 +1,537 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* One whole server over a disk and an engine in memory; the test plays the other servers, and
+ * lies.  R numbers are those of the scenarios for ordered shards. */
+#include "unit.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/hash.h"
+#include "mem_test_alloc.h"
+#include "server/server.h"
+#include "shard/shard.h"
+#include "store/kv_memory.h"
+#include "wire/frame.h"
+
+enum { FILES_MAX = 16, CONNS_MAX = 32 };
+
+struct lone {
+    struct mem mem, outside; /* of the server; of its engine, which outlives it */
+    struct kv_memory *kv;
+    struct server *server;
+    struct instant now;
+    struct {
+        uint8_t *at;
+        uint64_t length;
+    } files[FILES_MAX];
+    bool ready;
+    struct buf sent[CONNS_MAX]; /* by connection */
+    bool closed[CONNS_MAX];
+    char log[400]; /* the last warning */
+};
+
+static void mac_for_test(struct bytes secret, struct bytes message, uint8_t out[32])
+{
+    for (uint64_t i = 0; i < 4; i++)
+        store_u64le(out + 8 * i, hash64_seed(message, hash64_seed(secret, i)));
+}
+
+static uint64_t perform(struct lone *l, const struct wal_op *op)
+{
+    assert_true(op->file < FILES_MAX);
+    uint8_t **file = &l->files[op->file].at;
+    uint64_t left;
+
+    switch (op->kind) {
+    case WAL_OP_CREATE:
+        *file = calloc(1, op->length);
+        l->files[op->file].length = op->length;
+        return 0;
+    case WAL_OP_READ:
+        left = l->files[op->file].length - op->offset;
+        if (left > op->length) left = op->length;
+        memcpy(op->into, *file + op->offset, left);
+        return left;
+    case WAL_OP_WRITE: memcpy(*file + op->offset, op->data.at, op->data.len); return 0;
+    case WAL_OP_SYNC: return 0;
+    case WAL_OP_REMOVE:
+        free(*file);
+        *file = NULL;
+        return 0;
+    }
+    return 0;
+}
+
+static void obey(struct lone *l, const struct server_action *a)
+{
+    switch (a->kind) {
+    case SERVER_SEND:
+        assert_true(a->conn.v < CONNS_MAX);
+        buf_put(&l->sent[a->conn.v], a->bytes.at, a->bytes.len);
+        server_sent(l->server, a->conn, a->bytes.len);
+        break;
+    case SERVER_CLOSE:
+        assert_true(a->conn.v < CONNS_MAX);
+        l->closed[a->conn.v] = true;
+        break;
+    case SERVER_WAL: {
+        const uint64_t got = perform(l, &a->wal_op);
+        server_wal_done(l->server, a->wal_op.id, 0, got);
+        break;
+    }
+    case SERVER_JOB:
+        server_job_done(l->server, a->job, kv_memory_run(l->kv, a->job, 0));
+        break;
+    case SERVER_LOG:
+        if (a->level >= LOG_WARNING) snprintf(l->log, sizeof l->log, "%s", a->text);
+        break;
+    case SERVER_EXIT: fail_msg("the server ends: %s", a->text); break;
+    case SERVER_READY: l->ready = true; break;
+    case SERVER_DIAL:
+    case SERVER_PAUSE:
+    case SERVER_RESUME: break;
+    }
+}
+
+/* One turn.  What is done asks for another one, which the test takes when it likes. */
+static void turn(struct lone *l)
+{
+    struct server_actions actions;
+    struct server_action copies[256];
+
+    server_turn_end(l->server, &actions);
+    assert_in_range(actions.n, 0, 256);
+    const uint32_t n = actions.n;
+    if (n > 0) memcpy(copies, actions.at, n * sizeof copies[0]);
+    for (uint32_t i = 0; i < n; i++)
+        obey(l, &copies[i]);
+}
+
+static void run(struct lone *l, uint32_t ms)
+{
+    for (uint32_t i = 0; i < ms; i++) {
+        l->now.ns += MS_NS;
+        server_time(l->server, l->now, (struct wall){1000000 + i});
+        for (uint32_t turns = 0; turns < 4; turns++)
+            turn(l);
+    }
+}
+
+static struct lone *lone_new(const char *secret)
+{
+    struct lone *l = calloc(1, sizeof *l);
+
+    assert_non_null(l);
+    l->mem = l->outside = mem_for_test();
+    l->now.ns = SEC_NS;
+    l->kv = kv_memory_new(&l->outside);
+    for (uint32_t i = 0; i < CONNS_MAX; i++)
+        l->sent[i] = buf_new(&l->outside);
+    struct server_config config = {
+        .name = BYTES_OF("s1"),
+        .advertise_client = BYTES_OF("127.0.0.1:7001"),
+        .advertise_peer = BYTES_OF("127.0.0.1:8001"),
+        .secret = bytes_of_str(secret),
+        .version = "test",
+        .client_port = 7001,
+        .seed = 7,
+        .limits = server_limits_default(),
+        .kv = kv_memory_kv(l->kv),
+        .mem = &l->mem,
+        .mac = mac_for_test,
+    };
+    config.limits.wal_segment_bytes = 1 << 20;
+    l->server = server_new(&config, l->now, (struct wall){1000000});
+    run(l, 300);
+    assert_true(l->ready);
+    return l;
+}
+
+static void lone_free(struct lone *l)
+{
+    server_free(l->server);
+    assert_int_equal(l->mem.used, 0);
+    kv_memory_free(l->kv);
+    for (uint32_t i = 0; i < CONNS_MAX; i++)
+        buf_free(&l->sent[i]);
+    assert_int_equal(l->outside.used, 0);
+    for (uint32_t i = 0; i < FILES_MAX; i++)
+        free(l->files[i].at);
+    free(l);
+}
+
+/* ---- another server, played ---- */
+
+static void give(struct lone *l, uint64_t conn, struct bytes bytes)
+{
+    size_t room = 0;
+    uint8_t *at = server_peer_space(l->server, (struct conn_id){conn}, &room);
+
+    assert_true(room >= bytes.len);
+    memcpy(at, bytes.at, bytes.len);
+    server_peer_data(l->server, (struct conn_id){conn}, bytes.len);
+}
+
+static struct frame head_of(const struct lone *l, enum frame_kind kind)
+{
+    return (struct frame){
+        .kind = kind,
+        .cluster = server_cluster(l->server),
+        .from = {2},
+        .to = server_self(l->server),
+        .incarnation = {99},
+    };
+}
+
+static void give_frame(struct lone *l, uint64_t conn, const struct frame *head,
+                       struct bytes body)
+{
+    struct buf out = buf_new(&l->outside);
+    const size_t at = frame_begin(&out, head);
+
+    buf_put(&out, body.at, body.len);
+    frame_end(&out, at);
+    give(l, conn, buf_bytes(&out));
+    buf_free(&out);
+}
+
+static void give_hello(struct lone *l, uint64_t conn, const struct frame *head,
+                       bool secret)
+{
+    struct buf body = buf_new(&l->outside);
+    const struct hello h = {
+        .name = BYTES_OF("s2"), .nonce = {1, 2, 3}, .secret = secret, .feature = 1};
+
+    server_peer_open(l->server, (struct conn_id){conn}, BYTES_OF("127.0.0.1:9"), false);
+    hello_encode(&body, &h);
+    give_frame(l, conn, head, buf_bytes(&body));
+    buf_free(&body);
+}
+
+/* The n-th frame of this kind that we were sent; bytes stay where they are. */
+static bool got_frame(const struct lone *l, uint64_t conn, enum frame_kind kind,
+                      uint32_t nth, struct frame *out)
+{
+    struct bytes left = buf_bytes(&l->sent[conn]);
+    size_t used, want;
+
+    while (left.len > 0 && frame_decode(left, &used, &want, out) == FRAME_OK) {
+        if (out->kind == kind && nth-- == 0) return true;
+        left = (struct bytes){left.at + used, left.len - used};
+    }
+    return false;
+}
+
+static void expect_refused(struct lone *l, uint64_t conn, const char *why)
+{
+    struct frame f;
+
+    for (uint32_t i = 0; i < 4; i++)
+        turn(l);
+    assert_true(got_frame(l, conn, FRAME_REFUSED, 0, &f));
+    char text[300] = "";
+    assert_true(f.body.len < sizeof text);
+    memcpy(text, f.body.at, f.body.len);
+    assert_non_null(strstr(text, why));
+    assert_true(l->closed[conn]);
+    assert_non_null(strstr(l->log, why)); /* and the operator can see it */
+}
+
+static void connect_as_peer(struct lone *l, uint64_t conn)
+{
+    const struct frame head = head_of(l, FRAME_HELLO);
+    struct frame f;
+
+    give_hello(l, conn, &head, false);
+    turn(l);
+    turn(l);
+    assert_true(got_frame(l, conn, FRAME_HELLO, 0, &f));
+    assert_int_equal(f.incarnation.v != 0, 1);
+    assert_false(l->closed[conn]);
+}
+
+static struct group_id data_group(const struct lone *l)
+{
+    for (uint32_t i = 0;; i++) {
+        const struct shard *s = server_shard(l->server, i);
+        if (s == NULL) break;
+        if (shard_group(s).v != 0) return shard_group(s);
+    }
+    fail_msg("no shard");
+    return (struct group_id){0};
+}
+
+static struct shard *data_shard(const struct lone *l)
+{
+    const struct group_id group = data_group(l);
+    for (uint32_t i = 0;; i++)
+        if (shard_group(server_shard(l->server, i)).v == group.v)
+            return server_shard(l->server, i);
+}
+
+/* ---- R44 ---- */
+
+static void R44_a_server_of_another_cluster_is_refused(void **state)
+{
+    struct lone *l = lone_new("");
+    struct frame head = head_of(l, FRAME_HELLO);
+    (void)state;
+
+    head.cluster.v ^= 4;
+    give_hello(l, 1, &head, false);
+    expect_refused(l, 1, "another cluster");
+    lone_free(l);
+}
+
+static void R44_who_looks_for_another_server_is_told_so(void **state)
+{
+    struct lone *l = lone_new("");
+    struct frame head = head_of(l, FRAME_HELLO);
+    (void)state;
+
+    head.to.v = 5;
+    give_hello(l, 1, &head, false);
+    expect_refused(l, 1, "another server at this address");
+    head = head_of(l, FRAME_HELLO);
+    head.from = server_self(l->server); /* a copy of our own directory, started twice */
+    give_hello(l, 3, &head, false);
+    expect_refused(l, 3, "own id");
+    lone_free(l);
+}
+
+static void give_append(struct lone *l, uint64_t conn, const struct frame *head,
+                        uint64_t incarnation, struct term term)
+{
+    struct buf batch = buf_new(&l->outside);
+    struct frame with = *head;
+    const struct raft_msg m = {
+        .kind = RAFT_APPEND, .from = {2}, .to = server_self(l->server), .term = term};
+
+    with.kind = FRAME_BATCH;
+    with.incarnation.v = incarnation;
+    const size_t at = message_begin(&batch, data_group(l), MESSAGE_RAFT);
+    raft_msg_encode(&batch, &m);
+    message_end(&batch, at);
+    give_frame(l, conn, &with, buf_bytes(&batch));
+    buf_free(&batch);
+}
+
+static void R44_a_frame_of_another_life_cluster_or_sender_is_refused(void **state)
+{
+    struct lone *l = lone_new("");
+    const struct frame head = head_of(l, FRAME_HELLO);
+    struct frame other;
+    (void)state;
+
+    const struct term term = shard_term(data_shard(l)), high = {term.v + 100};
+    connect_as_peer(l, 1);
+    give_append(l, 1, &head, 98, high); /* an earlier life at the same address */
+    expect_refused(l, 1, "another sender, cluster or life");
+    connect_as_peer(l, 3);
+    other = head;
+    other.cluster.v++;
+    give_append(l, 3, &other, 99, high);
+    expect_refused(l, 3, "another sender, cluster or life");
+    connect_as_peer(l, 5);
+    other = head;
+    other.from.v = 3;
+    give_append(l, 5, &other, 99, high);
+    expect_refused(l, 5, "another sender, cluster or life");
+    run(l, 20);
+    assert_int_equal(shard_term(data_shard(l)).v, term.v); /* nothing of it was heard */
+
+    connect_as_peer(l, 7);
+    give_append(l, 7, &head, 99, high); /* as it should be: it is */
+    turn(l);
+    assert_true(shard_term(data_shard(l)).v >= high.v);
+    lone_free(l);
+}
+
+static void R44_nothing_is_heard_before_the_greeting(void **state)
+{
+    struct lone *l = lone_new("");
+    const struct frame head = head_of(l, FRAME_BATCH);
+    (void)state;
+
+    server_peer_open(l->server, (struct conn_id){1}, BYTES_OF("127.0.0.1:9"), false);
+    give_append(l, 1, &head, 99, (struct term){UINT64_C(1) << 30});
+    expect_refused(l, 1, "before the greeting");
+    server_peer_open(l->server, (struct conn_id){3}, BYTES_OF("127.0.0.1:9"), false);
+    static const uint8_t junk[64] =
+        "GET / HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n and so on and so on";
+    give(l, 3, (struct bytes){junk, sizeof junk});
+    turn(l);
+    turn(l);
+    assert_true(l->closed[3]);
+    lone_free(l);
+}
+
+static void a_server_proves_that_it_knows_the_secret(void **state)
+{
+    struct lone *l = lone_new("cluster secret");
+    const struct frame hello = head_of(l, FRAME_HELLO), proof = head_of(l, FRAME_PROOF);
+    struct frame f;
+    struct hello h;
+    uint8_t message[17] = "d", mac[32];
+    (void)state;
+
+    give_hello(l, 1, &hello, false);
+    expect_refused(l, 1, "secret");
+    for (uint64_t conn = 3; conn <= 9; conn += 2) {
+        give_hello(l, conn, &hello, true);
+        turn(l);
+        turn(l);
+        assert_true(got_frame(l, conn, FRAME_HELLO, 0, &f));
+        assert_true(hello_decode(f.body, &h));
+        memcpy(message + 1, h.nonce, 16);
+        message[0] = conn == 7 ? 'a' : 'd';
+        mac_for_test(conn == 3 ? BYTES_OF("another secret") : BYTES_OF("cluster secret"),
+                     (struct bytes){message, sizeof message}, mac);
+        if (conn == 5) { /* its own proof, sent back */
+            assert_true(got_frame(l, conn, FRAME_PROOF, 0, &f));
+            memcpy(mac, f.body.at, sizeof mac);
+        }
+        give_frame(l, conn, &proof, (struct bytes){mac, sizeof mac});
+        if (conn == 9) break;
+        expect_refused(l, conn, "wrong cluster secret");
+    }
+    const struct term high = {shard_term(data_shard(l)).v + 100};
+    give_append(l, 9, &hello, 99, high);
+    turn(l);
+    assert_false(l->closed[9]);
+    assert_true(shard_term(data_shard(l)).v >= high.v);
+    lone_free(l);
+}
+
+/* ---- forwarded requests ---- */
+
+static void give_forward(struct lone *l, uint64_t conn, uint64_t id, struct term term)
+{
+    const struct frame head = head_of(l, FRAME_BATCH);
+    const struct forward f = {
+        .id = id, .kind = FORWARD_COMMANDS, .term = term, .resp = 2, .n_commands = 1};
+    const struct bytes args[] = {BYTES_OF("INCR"), BYTES_OF("n")};
+    struct buf batch = buf_new(&l->outside);
+    const size_t at = message_begin(&batch, data_group(l), MESSAGE_FORWARD);
+
+    forward_encode(&batch, &f);
+    forward_put_command(&batch, args, 2);
+    message_end(&batch, at);
+    give_frame(l, conn, &head, buf_bytes(&batch));
+    buf_free(&batch);
+}
+
+static bool got_reply(const struct lone *l, uint64_t conn, uint64_t id,
+                      struct forward_reply *out)
+{
+    struct frame f;
+
+    for (uint32_t nth = 0; got_frame(l, conn, FRAME_BATCH, nth, &f); nth++) {
+        struct cursor in = cursor_of(f.body);
+        struct message m;
+        while (message_decode(&in, &m) == MESSAGE_OK)
+            if (m.kind == MESSAGE_FORWARD_REPLY && forward_reply_decode(m.body, out) &&
+                out->id == id)
+                return true;
+    }
+    return false;
+}
+
+/* R40: a write that was meant for another term than ours runs in none. */
+static void R40_a_request_for_another_term_is_refused(void **state)
+{
+    struct lone *l = lone_new("");
+    struct forward_reply reply;
+    (void)state;
+
+    const struct frame head = head_of(l, FRAME_HELLO);
+    connect_as_peer(l, 1);
+    give_append(l, 1, &head, 99, (struct term){50}); /* so that there are earlier terms */
+    run(l, 3000);
+    const struct term term = shard_term(data_shard(l));
+    assert_true(shard_leads(data_shard(l)) && term.v > 50);
+    give_forward(l, 1, 41, (struct term){term.v - 1});
+    give_forward(l, 1, 42, (struct term){term.v + 1});
+    run(l, 20);
+    for (uint64_t id = 41; id <= 42; id++) {
+        assert_true(got_reply(l, 1, id, &reply));
+        assert_int_equal(reply.status, FORWARD_REFUSED);
+        assert_int_equal(reply.term.v, term.v);
+        assert_int_equal(reply.leader.v, server_self(l->server).v);
+    }
+    give_forward(l, 1, 43, term);
+    run(l, 20);
+    assert_true(got_reply(l, 1, 43, &reply));
+    assert_int_equal(reply.status, FORWARD_DONE);
+    assert_true(bytes_equal(reply.bytes, BYTES_OF(":1\r\n"))); /* and the first of them */
+    lone_free(l);
+}
+
+static void client_says(struct lone *l, uint64_t conn, const char *text)
+{
+    size_t room = 0;
+    const size_t len = strlen(text);
+    uint8_t *at = server_client_space(l->server, (struct conn_id){conn}, &room);
+
+    assert_true(room >= len);
+    memcpy(at, text, len);
+    server_client_data(l->server, (struct conn_id){conn}, len);
+}
+
+static bool heard(struct lone *l, uint64_t conn, const char *text)
+{
+    struct buf *b = &l->sent[conn];
+    const size_t len = strlen(text);
+
+    return b->len >= len && memcmp(b->at, text, len) == 0;
+}
+
+/* R40, R66: forwarded, and then the target is lost: nobody can tell.  A write that was never
+ * sent is done later, or surely not. */
+static void R40_a_forward_whose_target_is_lost_is_uncertain(void **state)
+{
+    struct lone *l = lone_new("");
+    const struct frame head = head_of(l, FRAME_HELLO);
+    struct frame f;
+    (void)state;
+
+    server_client_open(l->server, (struct conn_id){21}, BYTES_OF("127.0.0.1:5"), false);
+    client_says(l, 21, "INCR n\r\n");
+    run(l, 20);
+    assert_true(heard(l, 21, ":1\r\n"));
+    l->sent[21].len = 0;
+
+    connect_as_peer(l, 1);
+    const struct term high = {shard_term(data_shard(l)).v + 100};
+    give_append(l, 1, &head, 99, high); /* another one leads, it says */
+    turn(l);
+    l->sent[1].len = 0;
+    client_says(l, 21, "INCR n\r\n");
+    turn(l);
+    assert_true(got_frame(l, 1, FRAME_BATCH, 0, &f)); /* it has been sent there */
+    assert_int_equal(l->sent[21].len, 0);
+    server_peer_closed(l->server, (struct conn_id){1}, "gone");
+    run(l, 2);
+    assert_true(heard(l, 21, "-UNCERTAIN "));
+    l->sent[21].len = 0;
+    run(l, 3000); /* it is alone in its shard, so it leads again */
+    client_says(l, 21, "GET n\r\n");
+    run(l, 20);
+    assert_true(heard(l, 21, "$1\r\n1\r\n")); /* and did not do it on its own */
+    lone_free(l);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(R44_a_server_of_another_cluster_is_refused),
+        cmocka_unit_test(R44_who_looks_for_another_server_is_told_so),
+        cmocka_unit_test(R44_a_frame_of_another_life_cluster_or_sender_is_refused),
+        cmocka_unit_test(R44_nothing_is_heard_before_the_greeting),
+        cmocka_unit_test(a_server_proves_that_it_knows_the_secret),
+        cmocka_unit_test(R40_a_request_for_another_term_is_refused),
+        cmocka_unit_test(R40_a_forward_whose_target_is_lost_is_uncertain),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}

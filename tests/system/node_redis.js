@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// node node_redis.js PORT: node-redis does its usual work; exit code 0 when all is right.
+// node node_redis.js plain|cluster|replicas PORT: node-redis does its usual work; exit code 0
+// when all is right.
 'use strict';
 const assert = require('assert');
 const { createClient, createCluster, WatchError } = require('redis');
@@ -37,9 +38,9 @@ async function plain(port) {
     await client.quit();
 }
 
-async function cluster(port) {
+async function cluster(port, useReplicas = false) {
     const client = createCluster({ rootNodes: [{ url: `redis://127.0.0.1:${port}` }],
-        useReplicas: true });
+        useReplicas });
     await client.connect();
     for (let i = 0; i < 200; i++) assert.strictEqual(await client.set(`nrc:${i}`, `${i}`), 'OK');
     for (let i = 0; i < 200; i++) assert.strictEqual(await client.get(`nrc:${i}`), `${i}`);
@@ -47,5 +48,6 @@ async function cluster(port) {
 }
 
 const [what, port] = process.argv.slice(2);
-({ plain, cluster })[what](Number(port)).then(
+const replicas = (at) => cluster(at, true);
+({ plain, cluster, replicas })[what](Number(port)).then(
     () => process.exit(0), (e) => { console.error(e); process.exit(1); });

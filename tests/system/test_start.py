@@ -44,7 +44,7 @@ def places(tmp_path):
     (["--join", "127.0.0.1:16399", "--peer", "127.0.0.1:16399"], ["--join names this server"]),
 ])
 def test_wrong_flags_are_named(tmp_path, args, words):
-    refuses(2, words, *args, *([] if "--config" in args else ["--data", tmp_path / "d"]))
+    refuses(2, words, *([] if "--config" in args else ["--data", tmp_path / "d"]), *args)
     assert not (tmp_path / "d").exists() or not os.listdir(tmp_path / "d")
 
 

@@ -7,6 +7,7 @@ import struct
 
 HEAD, RECORD_HEAD = 64, 64
 MAGIC = b"SNTWAL\0\1"
+KIND = 0x0f  # the other bits of that byte are marks
 ENTRY, STATE, BASE, FORGET, MARK = 1, 2, 3, 4, 5
 
 
@@ -14,7 +15,8 @@ class Record:
     def __init__(self, path, offset, raw):
         self.path, self.offset = path, offset
         self.lsn, self.watermark, self.length, self.group = struct.unpack_from("<QQII", raw, 16)
-        self.index, self.term, self.kind = struct.unpack_from("<QQB", raw, 40)
+        self.index, self.term, kind = struct.unpack_from("<QQB", raw, 40)
+        self.kind = kind & KIND
 
     @property
     def size(self):

@@ -464,6 +464,7 @@ struct raft *raft_new(const struct raft_settings *settings,
     raft_keep_still(raft);
     raft->read_asked = raft->read_answered = prng_next(&raft->prng) >> 24 << 20;
     raft_elect_reset_timer(raft);
+    if (start->founder) raft->deadline.ns = start->now.ns + settings->heartbeat_ns;
     return raft;
 }
 

@@ -176,6 +176,7 @@ struct raft_start {
     struct log_index base;    /* the store holds everything up to here, committed */
     struct term base_term;
     struct raft_config config;/* as of base */
+    bool founder;             /* of a new group: stands soon, for nobody else will */
     struct instant now;
 };
 
@@ -260,6 +261,9 @@ void raft_restore_state(struct raft *raft, const struct raft_state *state);
 void raft_restore_base(struct raft *raft, struct log_index index, struct term term, bool clears);
 /* The log on disk may lack entries: see Repair. */
 void raft_doubt(struct raft *raft);
+/* All has been restored.  In a group of which this is the only voter everything that was found
+ * is committed, also when more of it was lost. */
+void raft_restored(struct raft *raft);
 
 void raft_step(struct raft *raft, const struct raft_event *event);
 void raft_turn_end(struct raft *raft, struct instant now, struct raft_out *out);

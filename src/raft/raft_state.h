@@ -68,9 +68,9 @@ struct raft_progress {
                                 * may hold a TIMEOUT_NOW of an abandoned transfer */
 
     bool doubtful, clearing;
-    bool accused;           /* our appends tell it of its doubt, which it does not know yet */
-    struct instant matched; /* when `match` was last raised */
-    struct instant cleared; /* while clearing: since when our appends say so */
+    bool accused; /* our appends tell it of its doubt, which it does not know yet */
+    struct instant matched;      /* when `match` was last raised */
+    struct instant cleared;      /* while clearing: since when our appends say so */
     struct log_index doubt_last; /* our last when we heard of the doubt ... */
     uint64_t doubt_round;        /* ... and the first round sent since */
 

@@ -80,3 +80,11 @@ void raft_restore(struct raft *raft, const struct raft_entry *entry)
     raft->durable = raft->log.last;
     raft->unwritten.v = 0;
 }
+
+/* What is durable on the only voter of a committed membership is committed.  Not so while its
+ * being alone may still be another leader's work: then as any other (raft_elect_leads_at_once). */
+void raft_restored(struct raft *raft)
+{
+    if (!raft_member_is_alone(raft) || raft_member_config_index(raft).v > raft->commit.v) return;
+    if (raft->commit.v < raft->log.last.v) raft->commit = raft->log.last;
+}

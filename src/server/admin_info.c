@@ -162,7 +162,7 @@ static void section_cpu(struct server *s, struct buf *out)
 static void section_cluster(struct server *s, struct buf *out)
 {
     buf_putf(out,
-             "cluster_enabled:0\r\ncluster_id:%016llx\r\ncluster_servers:%u\r\n"
+             "cluster_enabled:1\r\ncluster_id:%016llx\r\ncluster_servers:%u\r\n"
              "cluster_keyspaces:%u\r\ncluster_shards:%u\r\n",
              (unsigned long long)s->identity.cluster.v, s->meta.n_servers,
              s->meta.n_keyspaces, s->meta.n_shards);

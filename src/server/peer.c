@@ -298,9 +298,9 @@ static void conn_is_up(struct server *s, struct peer_conn *c)
     struct peer *p = peer_get(s, c->id);
     p->heard = s->now;
     p->incarnation = c->incarnation;
-    /* Without an address to dial, the newest connection from there is the way back: an
-     * older one may already be closing. */
-    if (c->dialed || p->address.len == 0) {
+    /* While none that we dialed stands (its address is not known, or is no longer right) the
+     * newest connection from there is the way back: an older one may already be closing. */
+    if (c->dialed || p->way == NULL || !p->way->dialed) {
         p->way = c;
         p->dial_tries = 0;
         for (uint32_t i = 0; i < s->n_slots; i++)
@@ -750,6 +750,9 @@ static void close_the_mute(struct server *s)
     while (hmap_next(&s->conns, &at, &key, &value)) {
         struct peer_conn *c = value;
         if (!is_silent(s, c)) continue;
+        if (c == s->join_conn)
+            server_log(s, LOG_WARNING, "%s does not answer as a sennit server does; is that the "
+                                       "--peer address of a member? trying again", c->address);
         conn_close(s, c, "it does not answer");
         return; /* the table has changed; the next one in the next turn */
     }

@@ -146,10 +146,20 @@ static bool view_is_whole(const struct server *s)
     return info.applied.v == info.last.v;
 }
 
+/* What a start needs to know lies in the checkpoint, so that it needs no leader for it. */
+static void keep_view(struct server *s)
+{
+    struct slot *slot = server_slot_find(s, (struct group_id){META_GROUP});
+    if (slot == NULL || slot->shard == NULL || !s->meta.founded) return;
+    shard_want_checkpoint(slot->shard);
+    slot_touch(s, slot);
+}
+
 static void follow_view(struct server *s)
 {
     if (s->meta.version == s->meta_seen) return;
     s->meta_seen = s->meta.version;
+    keep_view(s);
     learn_servers(s, &s->meta);
     if (view_is_whole(s)) peers_forget_strangers(s);
     for (uint32_t i = 0; i < s->meta.n_shards; i++) {
@@ -236,9 +246,7 @@ static void plan(struct server *s)
     struct buf effects = buf_new(s->mem);
     struct meta_change change = {&effects};
     if (!s->meta.founded) found_cluster(s, &change);
-    else if (!meta_update_self(&s->meta, s->identity.server, s->config.advertise_client,
-                               s->config.advertise_peer, s->config.zone, &change))
-        (void)meta_plan(&s->meta, alive, s, &change);
+    else (void)meta_plan(&s->meta, alive, s, &change);
     if (effects.len > 0) {
         struct shard_gate gate;
         if (shard_propose_effects(slot->shard, buf_bytes(&effects), &gate) == SHARD_TAKEN)
@@ -247,9 +255,50 @@ static void plan(struct server *s)
     buf_free(&effects);
 }
 
+static void moved_done(struct server *s, struct request *r, const struct forward_reply *reply,
+                       enum outcome o)
+{
+    (void)r;
+    (void)reply;
+    (void)o; /* if it came to nothing it is told again */
+    s->moving = false;
+}
+
+/* A server that was started with other addresses tells the meta leader. */
+static void tell_moved(struct server *s)
+{
+    struct buf effects = buf_new(s->mem);
+    struct meta_change change = {&effects};
+    const bool moved = meta_update_self(&s->meta, s->identity.server, s->config.advertise_client,
+                                        s->config.advertise_peer, s->config.zone, &change);
+    buf_free(&effects);
+    if (!moved || s->moving) return;
+
+    s->moving = true;
+    uint8_t self[4];
+    store_u32le(self, s->identity.server.v);
+    const struct bytes args[] = {BYTES_OF("MOVED"), {self, sizeof self},
+                                 s->config.advertise_client, s->config.advertise_peer,
+                                 s->config.zone};
+    struct request *r = request_new(s, FORWARD_META, (struct group_id){META_GROUP}, 2);
+    const struct forward head = {.kind = FORWARD_META, .resp = 2, .n_commands = 1};
+    forward_encode(&r->body, &head);
+    forward_put_command(&r->body, args, 5);
+    r->origin = FROM_SERVER;
+    r->writes = true;
+    r->done = moved_done;
+    request_submit(s, r);
+}
+
 void reconcile_evaluate(struct server *s, const struct bytes *args, uint32_t n_args,
                         struct meta_change *change, struct reply *reply)
 {
+    if (n_args == 5 && args[1].len == 4 && bytes_equal(args[0], BYTES_OF("MOVED"))) {
+        const struct server_id id = {load_u32le(args[1].at)};
+        (void)meta_update_self(&s->meta, id, args[2], args[3], args[4], change);
+        reply_ok(reply);
+        return;
+    }
     if (n_args != 6 || args[5].len != 8 || !bytes_equal(args[0], BYTES_OF("JOIN"))) {
         meta_command(&s->meta, args, n_args, change, reply);
         return;
@@ -318,5 +367,6 @@ void reconcile_turn(struct server *s)
     if (s->now.ns < s->plan_at.ns || s->phase == PHASE_STOPPING) return;
     s->plan_at.ns = s->now.ns + PLAN_MS * MS_NS;
     plan(s);
+    if (s->phase == PHASE_RUNNING) tell_moved(s);
     for (uint32_t i = 0; i < s->n_slots; i++) move_members(s, s->all_slots[i]);
 }

@@ -802,6 +802,22 @@ static void rounds_turn(struct server *s, struct slot *slot)
     }
 }
 
+/* A newer term has begun here: what was sent to the leader of an older one is hardly answered
+ * any more, though an answer may still be under way. */
+void requests_term_changed(struct server *s, struct slot *slot)
+{
+    enum { GRACE_MS = 500 };
+    const struct term term = shard_term(slot->shard);
+    const uint64_t soon = s->now.ns + GRACE_MS * MS_NS;
+    uint64_t at = 0, id;
+    void *value;
+    while (hmap_next(&s->sent, &at, &id, &value)) {
+        struct request *r = value;
+        if (r->group.v != slot->group.v || r->term.v >= term.v || r->term.v == 0) continue;
+        if (r->timer.key > soon) heap_set(&s->timers, &r->timer, soon);
+    }
+}
+
 void requests_slot_turn(struct server *s, struct slot *slot)
 {
     if (slot->shard != NULL) rounds_turn(s, slot);

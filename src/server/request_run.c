@@ -15,14 +15,15 @@ bool decode(struct server *s, struct forward f, struct decoded *d)
     *d = (struct decoded){.n = f.n_commands, .n_watches = f.n_watches};
     struct forward count = f;
     struct forward_watch w;
-    for (uint32_t i = 0; i < f.n_watches; i++) forward_next_watch(&count, &w);
+    for (uint32_t i = 0; i < f.n_watches; i++)
+        forward_next_watch(&count, &w);
     struct bytes one[64];
     for (uint32_t i = 0; i < f.n_commands; i++) {
- const uint32_t n = forward_peek_args(&count);
- d->n_flat += n;
- struct bytes *at = n <= 64 ? one : mem_alloc(s->mem, n * sizeof *at);
- forward_next_command(&count, at);
- if (at != one) mem_free(s->mem, at, n * sizeof *at);
+        const uint32_t n = forward_peek_args(&count);
+        d->n_flat += n;
+        struct bytes *at = n <= 64 ? one : mem_alloc(s->mem, n * sizeof *at);
+        forward_next_command(&count, at);
+        if (at != one) mem_free(s->mem, at, n * sizeof *at);
     }
     d->commands = mem_zero(s->mem, d->n * sizeof *d->commands);
     d->args = mem_zero(s->mem, d->n * sizeof *d->args);
@@ -31,21 +32,21 @@ bool decode(struct server *s, struct forward f, struct decoded *d)
     d->watches = mem_zero(s->mem, d->n_watches * sizeof *d->watches);
 
     for (uint32_t i = 0; i < d->n_watches; i++) {
- forward_next_watch(&f, &w);
- d->watches[i] = (struct shard_watch){w.key, w.change};
+        forward_next_watch(&f, &w);
+        d->watches[i] = (struct shard_watch){w.key, w.change};
     }
     uint32_t used = 0;
     for (uint32_t i = 0; i < d->n; i++) {
- d->n_args[i] = forward_peek_args(&f);
- d->args[i] = d->flat + used;
- forward_next_command(&f, d->flat + used);
- used += d->n_args[i];
- const struct command *container;
- if (d->n_args[i] == 0) return false;
- d->commands[i] = command_find(d->args[i], d->n_args[i], &container);
- if (d->commands[i] == NULL || !command_arity_ok(d->commands[i], d->n_args[i]) ||
-     !(d->commands[i]->flags & (CF_SHARD | CF_FANOUT)))
-     return false;
+        d->n_args[i] = forward_peek_args(&f);
+        d->args[i] = d->flat + used;
+        forward_next_command(&f, d->flat + used);
+        used += d->n_args[i];
+        const struct command *container;
+        if (d->n_args[i] == 0) return false;
+        d->commands[i] = command_find(d->args[i], d->n_args[i], &container);
+        if (d->commands[i] == NULL || !command_arity_ok(d->commands[i], d->n_args[i]) ||
+            !(d->commands[i]->flags & (CF_SHARD | CF_FANOUT)))
+            return false;
     }
     return true;
 }
@@ -61,17 +62,17 @@ static bool key_is_of(const struct server *s, struct group_id group, struct byte
 static bool belongs_here(struct server *s, struct group_id group, const struct decoded *d)
 {
     for (uint32_t i = 0; i < d->n_watches; i++)
- if (!key_is_of(s, group, d->watches[i].key)) return false;
+        if (!key_is_of(s, group, d->watches[i].key)) return false;
     for (uint32_t i = 0; i < d->n; i++) {
- uint32_t at[64];
- const uint32_t n = command_keys(d->commands[i], d->n_args[i], at, 64);
- uint32_t *all = n <= 64 ? at : mem_alloc(s->mem, n * sizeof *all);
- if (n > 64) command_keys(d->commands[i], d->n_args[i], all, n);
- bool here = true;
- for (uint32_t k = 0; k < n && here; k++)
-     here = key_is_of(s, group, d->args[i][all[k]]);
- if (all != at) mem_free(s->mem, all, n * sizeof *all);
- if (!here) return false;
+        uint32_t at[64];
+        const uint32_t n = command_keys(d->commands[i], d->n_args[i], at, 64);
+        uint32_t *all = n <= 64 ? at : mem_alloc(s->mem, n * sizeof *all);
+        if (n > 64) command_keys(d->commands[i], d->n_args[i], all, n);
+        bool here = true;
+        for (uint32_t k = 0; k < n && here; k++)
+            here = key_is_of(s, group, d->args[i][all[k]]);
+        if (all != at) mem_free(s->mem, all, n * sizeof *all);
+        if (!here) return false;
     }
     return true;
 }
@@ -79,66 +80,68 @@ static bool belongs_here(struct server *s, struct group_id group, const struct d
 static enum policy_read read_of_group(const struct server *s, struct group_id group)
 {
     const struct meta_shard *shard = meta_shard(&s->meta, group);
-    const struct meta_keyspace *k =
- shard == NULL ? NULL : meta_keyspace(&s->meta, shard->keyspace);
+    const struct meta_keyspace *k = shard == NULL
+                                        ? NULL
+                                        : meta_keyspace(&s->meta, shard->keyspace);
     return k == NULL ? READ_LINEARIZABLE : k->policy.read;
 }
 
 struct shard_request shard_request_of(const struct server *s, const struct decoded *d,
-                 const struct request *r)
+                                      const struct request *r)
 {
     return (struct shard_request){
- .commands = d->commands,
- .args = d->args,
- .n_args = d->n_args,
- .n_commands = d->n,
- .watches = d->watches,
- .n_watches = d->n_watches,
- .now = s->wall,
- .exec = r->kind == FORWARD_EXEC,
- .memory_full = !mem_room(s->mem, 0),
- .log_full = s->wal_full,
- .read = read_of_group(s, r->group),
+        .commands = d->commands,
+        .args = d->args,
+        .n_args = d->n_args,
+        .n_commands = d->n,
+        .watches = d->watches,
+        .n_watches = d->n_watches,
+        .now = s->wall,
+        .exec = r->kind == FORWARD_EXEC,
+        .memory_full = !mem_room(s->mem, 0),
+        .log_full = s->wal_full,
+        .read = read_of_group(s, r->group),
     };
 }
 
 enum shard_refusal run_commands(struct server *s, struct slot *slot, struct request *r,
-                  struct forward f, struct answer *a,
-                  struct shard_gate *gate)
+                                struct forward f, struct answer *a,
+                                struct shard_gate *gate)
 {
     struct decoded d;
     enum shard_refusal refusal = SHARD_TAKEN;
     struct reply reply = {&a->bytes, r->resp};
     if (decode(s, f, &d)) {
- const struct shard_request q = shard_request_of(s, &d, r);
- refusal = belongs_here(s, r->group, &d) ? shard_run(slot->shard, &q, &reply, gate)
-                                  : SHARD_NOT_LEADER;
+        const struct shard_request q = shard_request_of(s, &d, r);
+        refusal = belongs_here(s, r->group, &d) ? shard_run(slot->shard, &q, &reply, gate)
+                                                : SHARD_NOT_LEADER;
     } else {
- *gate = (struct shard_gate){0};
- reply_error(&reply, "ERR this server does not know that command; the servers' versions "
-              "differ");
+        *gate = (struct shard_gate){0};
+        reply_error(&reply,
+                    "ERR this server does not know that command; the servers' versions "
+                    "differ");
     }
     decoded_free(s, &d);
     return refusal;
 }
 
 enum shard_refusal run_watch(struct server *s, struct slot *slot, struct forward f,
-                      struct answer *a, struct shard_gate *gate)
+                             struct answer *a, struct shard_gate *gate)
 {
     const uint32_t n = f.n_watches;
     enum shard_refusal refusal = SHARD_TAKEN;
     struct bytes *keys = mem_zero(s->mem, n * sizeof *keys);
     struct log_index *changes = mem_zero(s->mem, n * sizeof *changes);
     for (uint32_t i = 0; i < n; i++) {
- struct forward_watch w;
- forward_next_watch(&f, &w);
- keys[i] = w.key;
- if (!key_is_of(s, slot->group, w.key)) refusal = SHARD_NOT_LEADER;
+        struct forward_watch w;
+        forward_next_watch(&f, &w);
+        keys[i] = w.key;
+        if (!key_is_of(s, slot->group, w.key)) refusal = SHARD_NOT_LEADER;
     }
     if (refusal == SHARD_TAKEN)
- refusal = shard_watch(slot->shard, s->wall, keys, n, changes, gate);
+        refusal = shard_watch(slot->shard, s->wall, keys, n, changes, gate);
     for (uint32_t i = 0; refusal == SHARD_TAKEN && i < n; i++)
- buf_put_u64(&a->bytes, changes[i].v);
+        buf_put_u64(&a->bytes, changes[i].v);
     mem_free(s->mem, keys, n * sizeof *keys);
     mem_free(s->mem, changes, n * sizeof *changes);
     return refusal;
@@ -165,7 +168,8 @@ enum shard_refusal run_meta(struct server *s, struct slot *slot, struct request 
     reconcile_evaluate(s, args, n, &change, &reply);
     enum shard_refusal refusal = SHARD_TAKEN;
     *gate = (struct shard_gate){0};
-    if (effects.len > 0) refusal = shard_propose_effects(slot->shard, buf_bytes(&effects), gate);
+    if (effects.len > 0)
+        refusal = shard_propose_effects(slot->shard, buf_bytes(&effects), gate);
     if (refusal != SHARD_TAKEN) a->bytes.len = 0;
     buf_free(&effects);
     mem_free(s->mem, args, n * sizeof *args);

@@ -31,7 +31,8 @@ static void tombstone_key(uint8_t key[5], struct group_id group)
 static int tombstone_run(struct kv_job *job, struct kv_txn *txn)
 {
     struct tombstone_job *j = (struct tombstone_job *)(void *)job;
-    return job->ops->put(txn, (struct bytes){j->key, sizeof j->key}, (struct bytes){NULL, 0});
+    return job->ops->put(txn, (struct bytes){j->key, sizeof j->key},
+                         (struct bytes){NULL, 0});
 }
 
 bool retire_was_here(const struct server *s, struct group_id group)
@@ -53,7 +54,8 @@ static void give_job(struct server *s, struct slot *slot, struct kv_job *job)
 static void bury(struct server *s, struct slot *slot)
 {
     struct tombstone_job *j = mem_zero(s->mem, sizeof *j);
-    j->job = (struct kv_job){.run = tombstone_run, .writes = true, .ops = s->config.kv.ops};
+    j->job = (struct kv_job){
+        .run = tombstone_run, .writes = true, .ops = s->config.kv.ops};
     tombstone_key(j->key, slot->group);
     slot->retiring = RETIRE_BURY;
     give_job(s, slot, &j->job);
@@ -99,15 +101,18 @@ bool retire_job_done(struct server *s, struct slot *slot, struct kv_job *job, in
     slot->retire_job = NULL;
     if (slot->retiring == RETIRE_BURY) {
         mem_free(s->mem, job, sizeof(struct tombstone_job));
-        if (error != 0) slot->retiring = RETIRE_WAIT; /* and again */
+        if (error != 0)
+            slot->retiring = RETIRE_WAIT; /* and again */
         else {
             slot->retiring = RETIRE_DROP;
             give_job(s, slot, store_drop(shard_store(slot->shard)));
         }
     } else {
         store_job_done(shard_store(slot->shard), job, error);
-        if (error == 0) end(s, slot);
-        else slot->retiring = RETIRE_WAIT;
+        if (error == 0)
+            end(s, slot);
+        else
+            slot->retiring = RETIRE_WAIT;
     }
     slot_touch(s, slot);
     return true;
@@ -121,8 +126,8 @@ void retire_free(struct server *s, struct slot *slot)
 
 /* ---- who says that it must go ---- */
 
-static void say(struct server *s, struct server_id to, struct group_id group, uint8_t kind,
-                struct log_index index)
+static void say(struct server *s, struct server_id to, struct group_id group,
+                uint8_t kind, struct log_index index)
 {
     size_t start;
     struct buf *body = peer_say(s, to, group, MESSAGE_STATUS, &start);
@@ -150,7 +155,8 @@ bool retire_message(struct server *s, struct server_id from, struct group_id gro
     struct cursor in = cursor_of(body);
     uint8_t kind;
     uint64_t index;
-    if (!get_u8(&in, &kind) || !get_u64(&in, &index) || cursor_left(&in) != 0) return false;
+    if (!get_u8(&in, &kind) || !get_u64(&in, &index) || cursor_left(&in) != 0)
+        return false;
     struct slot *slot = server_slot_find(s, group);
     if (slot == NULL) return true;
     if (kind == STATUS_ASK) {
@@ -159,7 +165,8 @@ bool retire_message(struct server *s, struct server_id from, struct group_id gro
     }
     if (kind != STATUS_OUT) return false;
     const struct meta_shard *target = meta_shard(&s->meta, group);
-    if (slot->shard == NULL || target == NULL || meta_server_has(target, s->identity.server))
+    if (slot->shard == NULL || target == NULL ||
+        meta_server_has(target, s->identity.server))
         return true;
     struct raft_info info;
     raft_info(shard_raft(slot->shard), &info);
@@ -175,7 +182,8 @@ void retire_turn(struct server *s)
     s->retire_at.ns = s->now.ns + ASK_MS * MS_NS;
     for (uint32_t i = 0; i < s->n_slots; i++) {
         struct slot *slot = s->all_slots[i];
-        if (slot->shard == NULL || slot->retiring != RETIRE_NOT || slot->group.v == META_GROUP)
+        if (slot->shard == NULL || slot->retiring != RETIRE_NOT ||
+            slot->group.v == META_GROUP)
             continue;
         const struct meta_shard *target = meta_shard(&s->meta, slot->group);
         if (target == NULL) {

@@ -25,17 +25,17 @@
 #include "wal/wal.h"
 
 struct server_limits {
-    uint32_t clients_max;              /* 10,000 */
-    uint64_t client_output_bytes_max;  /* 1 GB hard: the client is disconnected */
-    uint64_t client_output_pause_bytes;/* reading from a client stops above this; 1 MB */
-    uint64_t client_input_bytes_max;   /* 1 GB: query buffer */
-    uint64_t value_bytes_max;          /* 512 MB */
-    uint64_t table_bytes_max;          /* of a shard, before a checkpoint is begun; 64 MB */
-    uint64_t log_bytes_checkpoint;     /* of WAL since the last checkpoint; 128 MB */
-    uint64_t request_timeout_ns;       /* 5 s */
+    uint32_t clients_max;               /* 10,000 */
+    uint64_t client_output_bytes_max;   /* 1 GB hard: the client is disconnected */
+    uint64_t client_output_pause_bytes; /* reading from a client stops above this; 1 MB */
+    uint64_t client_input_bytes_max;    /* 1 GB: query buffer */
+    uint64_t value_bytes_max;           /* 512 MB */
+    uint64_t table_bytes_max;      /* of a shard, before a checkpoint is begun; 64 MB */
+    uint64_t log_bytes_checkpoint; /* of WAL since the last checkpoint; 128 MB */
+    uint64_t request_timeout_ns;   /* 5 s */
     uint64_t election_ns, heartbeat_ns;
     uint64_t drift_ns;
-    uint64_t log_cache_bytes;          /* raft entries in memory per group */
+    uint64_t log_cache_bytes; /* raft entries in memory per group */
     uint64_t uncommitted_bytes_max;
     uint64_t wal_segment_bytes, wal_keep_bytes;
     uint64_t replace_after_ns;
@@ -45,13 +45,13 @@ struct server_limits server_limits_default(void);
 
 /* Safety rules broken on purpose, for the simulator alone. */
 struct server_mutant {
-    uint32_t raft;  /* index of a raft_settings.bug_ flag, 1-based; 0: none */
+    uint32_t raft; /* index of a raft_settings.bug_ flag, 1-based; 0: none */
     uint32_t wal;
     uint32_t server;
 };
 
 struct server_config {
-    struct bytes name;        /* empty: made once and kept */
+    struct bytes name;                             /* empty: made once and kept */
     struct bytes advertise_client, advertise_peer; /* "host:port" as others dial it */
     struct bytes zone;
     struct bytes join;        /* "host:port" of a member's peer address; empty: found */
@@ -61,13 +61,13 @@ struct server_config {
     struct bytes config_file; /* path, for INFO; may be empty */
     uint32_t process_id;
     uint16_t client_port;
-    uint64_t seed;            /* random: cluster id, incarnation, timeouts */
+    uint64_t seed; /* random: cluster id, incarnation, timeouts */
     struct server_limits limits;
     struct server_mutant mutant;
-    struct kv kv;             /* open */
+    struct kv kv;                     /* open */
     const struct wal_file *wal_files; /* found on disk; borrowed during server_new */
     uint32_t n_wal_files;
-    struct mem *mem;          /* mem->limit is --memory */
+    struct mem *mem; /* mem->limit is --memory */
     /* HMAC-SHA256(secret, message) or an equivalent of the simulator's: 32 bytes. */
     void (*mac)(struct bytes secret, struct bytes message, uint8_t out[32]);
     /* CONFIG GET/SET of what the world owns (log level, ...): may be NULL. */
@@ -77,16 +77,16 @@ struct server_config {
 };
 
 enum server_action_kind {
-    SERVER_SEND = 1,     /* bytes to client or peer `conn`; then call server_sent() */
-    SERVER_CLOSE,        /* close `conn` (after what was sent so far); text: why */
-    SERVER_PAUSE,        /* read no more from `conn` until RESUME */
+    SERVER_SEND = 1, /* bytes to client or peer `conn`; then call server_sent() */
+    SERVER_CLOSE,    /* close `conn` (after what was sent so far); text: why */
+    SERVER_PAUSE,    /* read no more from `conn` until RESUME */
     SERVER_RESUME,
-    SERVER_DIAL,         /* connect to text "host:port" as peer connection `conn` */
-    SERVER_WAL,          /* perform wal_op */
-    SERVER_JOB,          /* run job on the checkpoint thread */
-    SERVER_LOG,          /* a line for the operator */
-    SERVER_EXIT,         /* end with code; text: why.  After it nothing more is called */
-    SERVER_READY,        /* recovered and identified: open the client port now */
+    SERVER_DIAL,  /* connect to text "host:port" as peer connection `conn` */
+    SERVER_WAL,   /* perform wal_op */
+    SERVER_JOB,   /* run job on the checkpoint thread */
+    SERVER_LOG,   /* a line for the operator */
+    SERVER_EXIT,  /* end with code; text: why.  After it nothing more is called */
+    SERVER_READY, /* recovered and identified: open the client port now */
 };
 
 enum server_log_level { LOG_DEBUG = 1, LOG_INFO, LOG_WARNING, LOG_ERROR };
@@ -94,8 +94,8 @@ enum server_log_level { LOG_DEBUG = 1, LOG_INFO, LOG_WARNING, LOG_ERROR };
 struct server_action {
     enum server_action_kind kind;
     struct conn_id conn;
-    struct bytes bytes;   /* SEND */
-    bool more;            /* SEND: further bytes of this connection wait behind these: after
+    struct bytes bytes; /* SEND */
+    bool more;          /* SEND: further bytes of this connection wait behind these: after
                            * server_sent() of all of them the next turn gives the rest */
     const char *text;
     enum server_log_level level;
@@ -107,14 +107,16 @@ struct server_action {
 struct server_actions {
     const struct server_action *at;
     uint32_t n;
-    struct instant wake;  /* call server_turn_end() at this time at the latest; 0: no need */
+    struct instant
+        wake; /* call server_turn_end() at this time at the latest; 0: no need */
 };
 
 struct server;
 
 /* Reads the identity from kv, begins recovery of the log.  Clients may connect only after
  * SERVER_READY.  NULL never: trouble comes as SERVER_EXIT from the first turn. */
-struct server *server_new(const struct server_config *config, struct instant now, struct wall wall);
+struct server *server_new(const struct server_config *config, struct instant now,
+                          struct wall wall);
 void server_free(struct server *s); /* after EXIT or at the end of a simulated life */
 
 /* ---- events; each to be followed by server_turn_end() in the same turn ---- */
@@ -126,13 +128,15 @@ void server_client_open(struct server *s, struct conn_id conn, struct bytes addr
 /* Room to receive into: at least 1 byte; then server_client_data() with what came. */
 uint8_t *server_client_space(struct server *s, struct conn_id conn, size_t *room);
 void server_client_data(struct server *s, struct conn_id conn, size_t len);
-void server_client_closed(struct server *s, struct conn_id conn); /* by the other side or world */
+void server_client_closed(struct server *s,
+                          struct conn_id conn); /* by the other side or world */
 
 void server_peer_open(struct server *s, struct conn_id conn, struct bytes address,
                       bool dialed); /* accepted, or a DIAL that succeeded */
 uint8_t *server_peer_space(struct server *s, struct conn_id conn, size_t *room);
 void server_peer_data(struct server *s, struct conn_id conn, size_t len);
-void server_peer_closed(struct server *s, struct conn_id conn, const char *why); /* or DIAL failed */
+void server_peer_closed(struct server *s, struct conn_id conn,
+                        const char *why); /* or DIAL failed */
 
 /* `taken` bytes of the last SEND of this connection are on their way; if fewer than given,
  * the world calls server_writable() once more can be taken. */
@@ -143,7 +147,8 @@ void server_wal_done(struct server *s, uint64_t op, int error, uint64_t got);
 void server_job_done(struct server *s, struct kv_job *job, int error);
 void server_stop(struct server *s); /* SIGTERM: hand leadership over, flush, EXIT 0 */
 
-void server_time(struct server *s, struct instant now, struct wall wall); /* first in a turn */
+void server_time(struct server *s, struct instant now,
+                 struct wall wall); /* first in a turn */
 void server_turn_end(struct server *s, struct server_actions *out);
 
 /* ---- looking in: checkers of the simulator, tests ---- */

@@ -326,6 +326,7 @@ struct server {
     bool meta_rebuild;           /* the meta shard's state was replaced whole */
     uint64_t meta_seen;          /* version of the view that placement was compared with */
     struct instant plan_at, retire_at;
+    bool moving;                 /* the meta leader is being told our new addresses */
 
     struct hmap slots;           /* group -> struct slot */
     struct slot **all_slots;
@@ -505,6 +506,7 @@ void request_forwarded(struct server *s, struct server_id from, struct group_id 
                        struct forward *f); /* from a peer */
 void request_reply(struct server *s, struct server_id from, const struct forward_reply *reply);
 void requests_slot_turn(struct server *s, struct slot *slot); /* waiting, rounds: try again */
+void requests_term_changed(struct server *s, struct slot *slot);
 void requests_free(struct server *s);
 void requests_peer_lost(struct server *s, struct server_id peer);
 void request_timeout(struct server *s, struct request *r);

@@ -711,6 +711,8 @@ static void other(struct server *s, struct client *c, const struct command *comm
         unwatch(c);
         session_simple(s, c, "OK");
         return;
+    case COMMAND_READONLY:
+    case COMMAND_READWRITE: session_simple(s, c, "OK"); return;
     case COMMAND_QUIT:
         session_simple(s, c, "OK");
         c->closing = true;

@@ -35,7 +35,9 @@ static void identity_save(struct server *s)
     memcpy(j->value, value.at, value.len);
     j->len = value.len;
     buf_free(&value);
-    j->job = (struct kv_job){.run = identity_run, .writes = true, .ops = s->config.kv.ops,
+    j->job = (struct kv_job){.run = identity_run,
+                             .writes = true,
+                             .ops = s->config.kv.ops,
                              .id = ++s->next_job};
     s->identity_job = j;
     server_act(s, SERVER_JOB)->job = &j->job;
@@ -102,7 +104,8 @@ static struct slot *slot_with_shard(struct server *s, struct group_id group)
     const struct shard_config config = reconcile_shard_config(s, group);
     slot->shard = shard_new(&config, s->now);
     slot->restored = true;
-    if (shard_applied(slot->shard).v == 0 && retire_was_here(s, group)) shard_doubt(slot->shard);
+    if (shard_applied(slot->shard).v == 0 && retire_was_here(s, group))
+        shard_doubt(slot->shard);
     return slot;
 }
 
@@ -143,14 +146,16 @@ static void opened(struct server *s, const struct wal_out *out)
     s->wal_open = true;
     s->durable = s->checkpoint_lsn = out->durable;
     if (out->torn)
-        server_log(s, LOG_INFO, "the log ends in a record that was not written whole, as after "
-                                "a crash; it was never acknowledged and is cut off");
+        server_log(s, LOG_INFO,
+                   "the log ends in a record that was not written whole, as after "
+                   "a crash; it was never acknowledged and is cut off");
     for (uint32_t i = 0; i < out->n_damage; i++)
-        server_log(s, LOG_ERROR,
-                   "the log is damaged in file wal-%08x at offset %llu: what was acknowledged "
-                   "there may be gone from this server; its shards do not vote until their "
-                   "peers have repaired them",
-                   out->damage[i].file, (unsigned long long)out->damage[i].offset);
+        server_log(
+            s, LOG_ERROR,
+            "the log is damaged in file wal-%08x at offset %llu: what was acknowledged "
+            "there may be gone from this server; its shards do not vote until their "
+            "peers have repaired them",
+            out->damage[i].file, (unsigned long long)out->damage[i].offset);
     for (uint32_t i = 0; i < s->n_slots; i++) {
         struct slot *slot = s->all_slots[i];
         if (slot->shard == NULL) continue;
@@ -163,7 +168,8 @@ static void opened(struct server *s, const struct wal_out *out)
 
 void start_wal_out(struct server *s, const struct wal_out *out)
 {
-    for (uint32_t i = 0; i < out->n_recovered; i++) restore(s, &out->recovered[i]);
+    for (uint32_t i = 0; i < out->n_recovered; i++)
+        restore(s, &out->recovered[i]);
     if (out->open_error != WAL_OPEN_OK) {
         server_exit(s, 1, "the log can't be opened: %s", out->open_text);
         return;
@@ -187,21 +193,25 @@ void start_begin(struct server *s)
     check(s->kv_reader != NULL);
     bool known;
     if (!identity_load(s, &known)) {
-        server_exit(s, 1, "the data directory was written by a newer version of sennit; start "
-                          "that version");
+        server_exit(s, 1,
+                    "the data directory was written by a newer version of sennit; start "
+                    "that version");
         return;
     }
     if (!known && s->config.n_wal_files > 0) {
-        server_exit(s, 1, "the data directory has a log but no identity: parts of it are "
-                          "missing; restore it whole, or begin with an empty directory");
+        server_exit(s, 1,
+                    "the data directory has a log but no identity: parts of it are "
+                    "missing; restore it whole, or begin with an empty directory");
         return;
     }
     if (known) {
         const struct bytes given = s->config.name;
         if (given.len > 0 && !bytes_equal(given, bytes_of_str(s->identity.name))) {
-            server_exit(s, 2, "this data directory belongs to server '%s', not to '%.*s'; leave "
-                              "--name away or give another --data",
-                        s->identity.name, (int)given.len, (const char *)given.at);
+            server_exit(
+                s, 2,
+                "this data directory belongs to server '%s', not to '%.*s'; leave "
+                "--name away or give another --data",
+                s->identity.name, (int)given.len, (const char *)given.at);
             return;
         }
         load_shards(s);
@@ -219,7 +229,8 @@ void start_begin(struct server *s)
 
 void start_join_turn(struct server *s)
 {
-    if (s->join_conn != NULL || s->identity_job != NULL || s->identity.server.v != 0) return;
+    if (s->join_conn != NULL || s->identity_job != NULL || s->identity.server.v != 0)
+        return;
     if (s->now.ns < s->join_at.ns) return;
     s->join_at.ns = s->now.ns + SEC_NS;
     peer_dial_to_join(s);
@@ -231,11 +242,11 @@ void start_joined(struct server *s, const struct joined *j)
     if (!j->ok) {
         /* A refusal by rule is final; that the leader is away is not. */
         if (j->text.len > 4 && memcmp(j->text.at, "ERR ", 4) == 0)
-            server_exit(s, 1, "the cluster refuses this server: %.*s", (int)j->text.len - 4,
-                        (const char *)j->text.at + 4);
+            server_exit(s, 1, "the cluster refuses this server: %.*s",
+                        (int)j->text.len - 4, (const char *)j->text.at + 4);
         else
-            server_log(s, LOG_WARNING, "not joined yet: %.*s; trying again", (int)j->text.len,
-                       (const char *)j->text.at);
+            server_log(s, LOG_WARNING, "not joined yet: %.*s; trying again",
+                       (int)j->text.len, (const char *)j->text.at);
         return;
     }
     s->identity.cluster = j->cluster;
@@ -265,7 +276,8 @@ void start_job_done(struct server *s, int error)
 void start_free(struct server *s)
 {
     if (s->wal != NULL) wal_free(s->wal);
-    if (s->identity_job != NULL) mem_free(s->mem, s->identity_job, sizeof *s->identity_job);
+    if (s->identity_job != NULL)
+        mem_free(s->mem, s->identity_job, sizeof *s->identity_job);
     if (s->kv_reader != NULL)
         s->config.kv.ops->reader_close(s->config.kv.engine, s->kv_reader);
 }

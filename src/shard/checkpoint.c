@@ -16,10 +16,12 @@ void shard_want_digest(struct shard *s)
     s->digest_needs_checkpoint = true;
 }
 
-bool shard_digest(const struct shard *s, struct log_index *at, uint64_t *digest, uint64_t *keys)
+bool shard_digest(const struct shard *s, struct log_index *at, uint64_t *digest,
+                  uint64_t *keys)
 {
     struct store_base base;
-    if (s->want_digest || !store_digest_result(s->store, &base, digest, keys)) return false;
+    if (s->want_digest || !store_digest_result(s->store, &base, digest, keys))
+        return false;
     *at = base.index;
     return true;
 }
@@ -127,5 +129,6 @@ void shard_job_done(struct shard *s, struct kv_job *job, int error, struct insta
     if (kind == SHARD_JOB_CHECKPOINT) checkpoint_done(s, error);
     if (kind == SHARD_JOB_INSTALL) transfer_install_done(s, error);
     if (kind == SHARD_JOB_DIGEST) s->want_digest = false;
-    if (kind == SHARD_JOB_SWEEP && error != 0) s->retry_at.ns = now.ns + JOB_RETRY_MS * MS_NS;
+    if (kind == SHARD_JOB_SWEEP && error != 0)
+        s->retry_at.ns = now.ns + JOB_RETRY_MS * MS_NS;
 }

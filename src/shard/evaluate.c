@@ -10,8 +10,9 @@ static void note_seen(struct shard *s, bool found, const struct item *item)
 {
     /* What is not there may be absent because of a staged delete: then the answer waits
      * for all that is staged.  That is longer than it must, and never too short. */
-    const uint64_t saw = found ? item->change.v
-                               : store_has_staged(s->store) ? s->next_index.v - 1 : 0;
+    const uint64_t saw = found                        ? item->change.v
+                         : store_has_staged(s->store) ? s->next_index.v - 1
+                                                      : 0;
     if (saw > s->seen.v) s->seen.v = saw;
 }
 
@@ -30,8 +31,8 @@ static void view_emit(void *ctx, const struct effect *e)
     store_stage(s->store, s->next_index, e);
 }
 
-static bool view_walk(void *ctx, struct key_place from, uint32_t skip, struct key_place *place,
-                      struct bytes *key, struct item *out)
+static bool view_walk(void *ctx, struct key_place from, uint32_t skip,
+                      struct key_place *place, struct bytes *key, struct item *out)
 {
     struct shard *s = ctx;
     const bool found = store_walk(s->store, from, skip, place, key, out);
@@ -99,7 +100,8 @@ static struct log_index change_of(struct shard *s, struct bytes key, struct wall
 static bool watches_hold(struct shard *s, const struct shard_request *q)
 {
     for (uint32_t i = 0; i < q->n_watches; i++)
-        if (change_of(s, q->watches[i].key, q->now).v != q->watches[i].change.v) return false;
+        if (change_of(s, q->watches[i].key, q->now).v != q->watches[i].change.v)
+            return false;
     return true;
 }
 
@@ -125,8 +127,8 @@ bool shard_sees_deadline(struct shard *s, const struct shard_request *q)
     return false;
 }
 
-static void run_commands(struct shard *s, const struct shard_request *q, struct reply *reply,
-                         bool may_write_now)
+static void run_commands(struct shard *s, const struct shard_request *q,
+                         struct reply *reply, bool may_write_now)
 {
     const struct view view = view_of(s);
     if (q->exec) reply_array(reply, q->n_commands);
@@ -156,7 +158,8 @@ static void evaluation_begin(struct shard *s)
 }
 
 /* Proposes what was emitted and says what the answer must wait for. */
-static void evaluation_end(struct shard *s, enum policy_read read, struct shard_gate *gate)
+static void evaluation_end(struct shard *s, enum policy_read read,
+                           struct shard_gate *gate)
 {
     *gate = (struct shard_gate){.term = s->lead_term};
     if (s->entry.len > 0) {
@@ -172,7 +175,8 @@ static void evaluation_end(struct shard *s, enum policy_read read, struct shard_
     if (s->seen.v > info.commit.v) gate->index = s->seen;
     /* The lease is asked for after the evaluation: a pause in between can't make the
      * answer stale unseen. */
-    if (read == READ_LINEARIZABLE) gate->round = raft_read(s->raft, RAFT_READ_ROUND, s->now);
+    if (read == READ_LINEARIZABLE)
+        gate->round = raft_read(s->raft, RAFT_READ_ROUND, s->now);
     if (read == READ_LEASE) gate->round = raft_read(s->raft, RAFT_READ_LEASE, s->now);
 }
 
@@ -198,12 +202,14 @@ enum shard_refusal shard_run(struct shard *s, const struct shard_request *q,
 }
 
 enum shard_refusal shard_watch(struct shard *s, struct wall now, const struct bytes *keys,
-                               uint32_t n, struct log_index *changes, struct shard_gate *gate)
+                               uint32_t n, struct log_index *changes,
+                               struct shard_gate *gate)
 {
     const enum shard_refusal refusal = may_serve(s);
     if (refusal != SHARD_TAKEN) return refusal;
     evaluation_begin(s);
-    for (uint32_t i = 0; i < n; i++) changes[i] = change_of(s, keys[i], now);
+    for (uint32_t i = 0; i < n; i++)
+        changes[i] = change_of(s, keys[i], now);
     evaluation_end(s, READ_LINEARIZABLE, gate);
     return SHARD_TAKEN;
 }
@@ -221,7 +227,8 @@ enum shard_refusal shard_propose_effects(struct shard *s, struct bytes effects,
     struct cursor in = cursor_of(effects);
     struct effect e;
     enum effect_result got;
-    while ((got = effect_decode(&in, &e)) == EFFECT_OK) view_emit(s, &e);
+    while ((got = effect_decode(&in, &e)) == EFFECT_OK)
+        view_emit(s, &e);
     check(got == EFFECT_END);
     evaluation_end(s, READ_LINEARIZABLE, gate);
     return SHARD_TAKEN;
@@ -232,7 +239,8 @@ bool shard_expire(struct shard *s, struct wall now)
     enum { KEYS_PER_ENTRY = 128 };
     struct bytes key;
     if (!s->ready || raft_may_propose(s->raft) != RAFT_PROPOSED) return false;
-    const struct wall due = {now.ms - 1}; /* a deadline has passed when now is beyond it */
+    const struct wall due = {now.ms -
+                             1}; /* a deadline has passed when now is beyond it */
     if (!store_due(s->store, due, &key)) return false;
 
     const struct view view = view_of(s);
@@ -248,7 +256,8 @@ enum shard_gate_state shard_gate(const struct shard *s, const struct shard_gate 
 {
     if (gate->term.v == 0) return GATE_OPEN;
     if (s->lead_term.v != gate->term.v) return GATE_LOST;
-    if (gate->index.v > s->applied.v || gate->round > s->confirmed_round) return GATE_WAITS;
+    if (gate->index.v > s->applied.v || gate->round > s->confirmed_round)
+        return GATE_WAITS;
     return GATE_OPEN;
 }
 
@@ -288,6 +297,7 @@ uint32_t shard_copies(const struct shard *s, struct log_index index)
     struct raft_peer peers[RAFT_PEERS_MAX];
     const uint32_t n = raft_peers(s->raft, peers);
     uint32_t copies = 0;
-    for (uint32_t i = 0; i < n; i++) copies += peers[i].match.v >= index.v;
+    for (uint32_t i = 0; i < n; i++)
+        copies += peers[i].match.v >= index.v;
     return copies;
 }

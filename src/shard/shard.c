@@ -73,6 +73,7 @@ void shard_found(struct shard *s, const struct raft_config *config, uint32_t epo
         .base = {1},
         .base_term = term_of_epoch(epoch),
         .config = *config,
+        .founder = true,
         .now = s->now,
     };
     raft_anew(s, &start);
@@ -132,6 +133,7 @@ void shard_doubt(struct shard *s)
 void shard_begin(struct shard *s, struct instant now)
 {
     s->now = now;
+    raft_restored(s->raft);
 }
 
 /* ---- events ---- */

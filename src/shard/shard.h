@@ -23,22 +23,22 @@
 
 /* Everything in a gate must have come about, in the term it was made in. */
 struct shard_gate {
-    struct term term;        /* of the leadership that answered; 0: no gate at all */
-    struct log_index index;  /* committed up to here; 0: nothing */
-    uint64_t round;          /* read round confirmed; 0: none */
-    bool wrote;              /* effects were proposed: lost means UNCERTAIN, not NOLEADER */
+    struct term term;       /* of the leadership that answered; 0: no gate at all */
+    struct log_index index; /* committed up to here; 0: nothing */
+    uint64_t round;         /* read round confirmed; 0: none */
+    bool wrote; /* effects were proposed: lost means UNCERTAIN, not NOLEADER */
 };
 
 enum shard_gate_state { GATE_OPEN = 1, GATE_WAITS, GATE_LOST };
 
 enum shard_refusal {
     SHARD_TAKEN = 0,
-    SHARD_NOT_LEADER,  /* here; shard_leader() may know who */
-    SHARD_NOT_READY,   /* leads, but its first entry is not committed yet: wait */
-    SHARD_BUSY,        /* leadership is being handed over: wait */
-    SHARD_FULL,        /* uncommitted bound: NOQUORUM, nothing applied */
-    SHARD_NO_ROOM,     /* memory or disk bound: FULL; only for CF_DENYOOM */
-    SHARD_DAMAGED,     /* alone and doubtful: READONLY */
+    SHARD_NOT_LEADER, /* here; shard_leader() may know who */
+    SHARD_NOT_READY,  /* leads, but its first entry is not committed yet: wait */
+    SHARD_BUSY,       /* leadership is being handed over: wait */
+    SHARD_FULL,       /* uncommitted bound: NOQUORUM, nothing applied */
+    SHARD_NO_ROOM,    /* memory or disk bound: FULL; only for CF_DENYOOM */
+    SHARD_DAMAGED,    /* alone and doubtful: READONLY */
 };
 
 struct shard_config {
@@ -48,7 +48,7 @@ struct shard_config {
     struct kv kv;
     struct mem *mem;
     uint64_t table_bytes_max;
-    uint64_t log_keep_bytes;      /* of entries below a checkpoint, for followers behind */
+    uint64_t log_keep_bytes; /* of entries below a checkpoint, for followers behind */
     uint64_t snapshot_piece_bytes;
     uint32_t snapshot_pieces_max; /* on their way to one follower */
     /* Every effect that commits, in order (the meta shard's view); NULL: nobody asks. */
@@ -74,16 +74,17 @@ void shard_free(struct shard *s);
 
 /* ---- requests ---- */
 struct shard_request {
-    const struct command *const *commands; /* n of them; for n > 1 they are one entry (EXEC) */
+    const struct command *const
+        *commands; /* n of them; for n > 1 they are one entry (EXEC) */
     const struct bytes *const *args;
     const uint32_t *n_args;
     uint32_t n_commands;
     const struct shard_watch *watches; /* EXEC: positions that must still hold */
     uint32_t n_watches;
     struct wall now;
-    bool exec;          /* answer as EXEC: an array of replies, null when a watch broke */
-    bool memory_full;   /* refuse CF_DENYOOM */
-    bool log_full;      /* refuse every write: it could not become durable */
+    bool exec;        /* answer as EXEC: an array of replies, null when a watch broke */
+    bool memory_full; /* refuse CF_DENYOOM */
+    bool log_full;    /* refuse every write: it could not become durable */
     enum policy_read read;
 };
 
@@ -94,17 +95,20 @@ struct shard_watch {
 
 /* Evaluates at the leader, on the newest state; the replies are appended to `reply`, the
  * gate tells when they may leave.  Unless SHARD_TAKEN nothing was done and nothing written. */
-MUST_USE enum shard_refusal shard_run(struct shard *s, const struct shard_request *request,
+MUST_USE enum shard_refusal shard_run(struct shard *s,
+                                      const struct shard_request *request,
                                       struct reply *reply, struct shard_gate *gate);
 /* Evaluates reads on this replica's committed state, whoever leads; the caller has seen to
  * it that the state is recent enough. */
-void shard_read_here(struct shard *s, const struct shard_request *request, struct reply *reply);
+void shard_read_here(struct shard *s, const struct shard_request *request,
+                     struct reply *reply);
 /* Whether the request would see a key that is past its deadline by our clock while that is not
  * logged yet: only a leader may say that it is gone. */
 bool shard_sees_deadline(struct shard *s, const struct shard_request *request);
 /* Positions of keys for WATCH, at the leader: index of last change, 0 for an absent key. */
-MUST_USE enum shard_refusal shard_watch(struct shard *s, struct wall now, const struct bytes *keys,
-                                        uint32_t n, struct log_index *changes,
+MUST_USE enum shard_refusal shard_watch(struct shard *s, struct wall now,
+                                        const struct bytes *keys, uint32_t n,
+                                        struct log_index *changes,
                                         struct shard_gate *gate);
 /* One entry of ready-made effects (the meta shard's changes), at the leader. */
 MUST_USE enum shard_refusal shard_propose_effects(struct shard *s, struct bytes effects,
@@ -133,28 +137,31 @@ void shard_tick(struct shard *s, struct instant now, struct wall wall);
 void shard_job_done(struct shard *s, struct kv_job *job, int error, struct instant now);
 bool shard_owns_job(const struct shard *s, const struct kv_job *job);
 void shard_loaded(struct shard *s, const struct wal_read_done *done, struct instant now);
-void shard_change_config(struct shard *s, const struct raft_config *next, struct instant now);
-void shard_transfer(struct shard *s, struct server_id to, struct instant now); /* 0: fullest */
+void shard_change_config(struct shard *s, const struct raft_config *next,
+                         struct instant now);
+void shard_transfer(struct shard *s, struct server_id to,
+                    struct instant now);     /* 0: fullest */
 void shard_want_checkpoint(struct shard *s); /* soon: the log is to be cut */
 /* A digest as of everything applied now: takes a checkpoint, then reads.  Poll with _result. */
 void shard_want_digest(struct shard *s);
-bool shard_digest(const struct shard *s, struct log_index *at, uint64_t *digest, uint64_t *keys);
+bool shard_digest(const struct shard *s, struct log_index *at, uint64_t *digest,
+                  uint64_t *keys);
 
 struct shard_out {
     const struct raft_msg *msgs; /* may leave now: what they wait for is durable */
     uint32_t n_msgs;
-    struct kv_job *job;          /* to be run; NULL: none */
-    bool load_wanted;            /* entries to read back: answer with shard_loaded() */
+    struct kv_job *job; /* to be run; NULL: none */
+    bool load_wanted;   /* entries to read back: answer with shard_loaded() */
     struct raft_load load;
     bool role_changed;
-    struct server_id accused;    /* a replica that lost what it had acknowledged; 0: none */
-    bool progressed;             /* gates may have opened or been lost */
-    struct log_index released;   /* the log may drop entries up to here; 0: no news */
+    struct server_id accused;  /* a replica that lost what it had acknowledged; 0: none */
+    bool progressed;           /* gates may have opened or been lost */
+    struct log_index released; /* the log may drop entries up to here; 0: no news */
     struct instant wake;
 };
 /* Appends what must be durable to `wal`, applies what is committed, and tells the rest. */
-void shard_turn_end(struct shard *s, struct wal *wal, struct instant now, struct wall wall,
-                    struct shard_out *out);
+void shard_turn_end(struct shard *s, struct wal *wal, struct instant now,
+                    struct wall wall, struct shard_out *out);
 
 /* ---- looking in ---- */
 struct group_id shard_group(const struct shard *s);
@@ -163,5 +170,5 @@ struct store *shard_store(struct shard *s);
 struct server_id shard_leader(const struct shard *s); /* 0: unknown */
 bool shard_leads(const struct shard *s);              /* leads and is ready */
 struct term shard_term(const struct shard *s);
-const char *shard_trouble(const struct shard *s);     /* for status: NULL or one sentence */
+const char *shard_trouble(const struct shard *s); /* for status: NULL or one sentence */
 void shard_verify(const struct shard *s);

@@ -13,7 +13,7 @@ void transfer_wanted(struct shard *s, struct server_id to);
 void transfer_ready(struct shard *s); /* a checkpoint has been made */
 void transfer_reply(struct shard *s, const struct raft_msg *m);
 void transfer_peer_lost(struct shard *s, struct server_id peer);
-void transfer_turn(struct shard *s);  /* pieces that may leave, as messages */
+void transfer_turn(struct shard *s); /* pieces that may leave, as messages */
 void transfer_receive(struct shard *s, const struct raft_msg *m);
 void transfer_install_turn(struct shard *s, struct shard_out *out);
 void transfer_install_done(struct shard *s, int error);
@@ -23,4 +23,5 @@ void transfer_end_all(struct shard *s);
 struct instant transfer_wake(const struct shard *s);
 
 /* shard.c */
-void shard_say(struct shard *s, const struct raft_msg *m); /* one more message of this turn */
+void shard_say(struct shard *s,
+               const struct raft_msg *m); /* one more message of this turn */

@@ -24,11 +24,11 @@ struct shard_round { /* a follower's read round that the leader has answered */
 
 /* A snapshot on its way to one follower: a window of bytes not yet acknowledged. */
 struct shard_sender {
-    struct server_id to; /* 0: free */
+    struct server_id to;         /* 0: free */
     struct store_snapshot *snap; /* NULL: waits for a checkpoint */
     uint64_t acked, sent;        /* offsets in the stream; window holds acked .. */
     struct buf window;
-    bool end_read;               /* window reaches the end of the stream */
+    bool end_read; /* window reaches the end of the stream */
     struct instant progress, resend;
 };
 
@@ -37,9 +37,9 @@ struct shard_install {
     bool active;
     struct server_id from;
     struct store_base base;
-    struct buf extra;            /* base.extra points into it */
-    uint64_t received;           /* offset behind what is kept or taken */
-    struct buf backlog;          /* arrived while a job was under way */
+    struct buf extra;   /* base.extra points into it */
+    uint64_t received;  /* offset behind what is kept or taken */
+    struct buf backlog; /* arrived while a job was under way */
     bool whole;
 };
 
@@ -59,22 +59,22 @@ struct shard {
     struct wall wall;
 
     struct log_index applied;
-    struct term applied_term;    /* of the entry at `applied` */
-    bool founding;               /* its first checkpoint is not durable yet: it says nothing */
-    struct term lead_term;       /* the term this replica leads in; 0: it does not */
-    bool ready;                  /* leads, and evaluates */
+    struct term applied_term; /* of the entry at `applied` */
+    bool founding;         /* its first checkpoint is not durable yet: it says nothing */
+    struct term lead_term; /* the term this replica leads in; 0: it does not */
+    bool ready;            /* leads, and evaluates */
     struct prng prng;
 
     /* Durability. */
     struct shard_pending pending[SHARD_PENDING_MAX];
     uint32_t pending_at, n_pending;
     uint64_t durable_mark;
-    struct raft_msg *held;       /* ring-less: moved down when the front is sent */
+    struct raft_msg *held; /* ring-less: moved down when the front is sent */
     uint32_t n_held, held_cap;
     struct raft_msg *out_msgs;
     uint32_t out_cap;
-    struct buf scratch;          /* the body of a log record */
-    bool log_base_wanted;        /* a WAL_BASE record is due (after a snapshot) */
+    struct buf scratch;   /* the body of a log record */
+    bool log_base_wanted; /* a WAL_BASE record is due (after a snapshot) */
 
     /* Evaluation. */
     struct buf entry;            /* effects of the request being evaluated */
@@ -87,15 +87,15 @@ struct shard {
     uint32_t n_rounds;
 
     /* Checkpoints and snapshots. */
-    struct kv_job *job;          /* under way */
+    struct kv_job *job; /* under way */
     enum shard_job_kind job_kind;
     bool want_checkpoint, want_digest, digest_needs_checkpoint;
-    struct instant retry_at;     /* after a failed job */
+    struct instant retry_at; /* after a failed job */
     bool disk_full;
-    struct buf extra;            /* encoded membership for the base being written */
+    struct buf extra; /* encoded membership for the base being written */
     struct shard_sender senders[RAFT_PEERS_MAX];
     struct shard_install install;
-    uint64_t entry_bytes_mean;   /* for how many entries the log keeps */
+    uint64_t entry_bytes_mean; /* for how many entries the log keeps */
     uint64_t snapshots_sent, snapshots_restarted, snapshots_installed;
 
     struct log_index released;

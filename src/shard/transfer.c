@@ -69,8 +69,10 @@ void transfer_wanted(struct shard *s, struct server_id to)
     x->progress = s->now;
     x->snap = NULL;
     /* A checkpoint that the kept log still connects to serves; else a new one is made. */
-    if (store_base(s->store).index.v != 0) sender_start(s, x);
-    else s->want_checkpoint = true;
+    if (store_base(s->store).index.v != 0)
+        sender_start(s, x);
+    else
+        s->want_checkpoint = true;
 }
 
 void transfer_ready(struct shard *s)
@@ -101,7 +103,8 @@ void transfer_reply(struct shard *s, const struct raft_msg *m)
 {
     struct shard_sender *x = sender_of(s, m->from);
     if (x == NULL || x->snap == NULL) return;
-    if (m->index.v != store_snapshot_base(x->snap).index.v) return; /* of an earlier one */
+    if (m->index.v != store_snapshot_base(x->snap).index.v)
+        return; /* of an earlier one */
     if (m->flags & RAFT_REJECT) {
         sender_end(s, x, false);
         return;
@@ -129,7 +132,8 @@ static uint64_t stream_offset(const struct shard_sender *x)
 {
     const struct bytes extra = store_snapshot_base(x->snap).extra;
     uint64_t head = extra.len + 1;
-    for (uint64_t v = extra.len; v >= 0x80; v >>= 7) head++;
+    for (uint64_t v = extra.len; v >= 0x80; v >>= 7)
+        head++;
     return x->acked + x->window.len - head;
 }
 
@@ -237,7 +241,8 @@ void transfer_overtaken(struct shard *s, struct log_index commit)
     if (!s->install.active || s->job != NULL || commit.v <= s->applied.v) return;
     /* The next entry is here: a leader whose log reaches back has come, and nobody may send
      * the rest of the snapshot any more. */
-    if (raft_entry_at(s->raft, (struct log_index){s->applied.v + 1}, &e)) install_abort(s);
+    if (raft_entry_at(s->raft, (struct log_index){s->applied.v + 1}, &e))
+        install_abort(s);
 }
 
 /* The membership comes first; with it the store can begin. */

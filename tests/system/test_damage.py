@@ -108,8 +108,6 @@ def test_damage_at_every_kind_of_place_is_repaired(make_cluster):
         more.check(victim)
 
 
-@pytest.mark.xfail(strict=True, reason="it never opens its client port: the meta shard, damaged "
-                                       "too, has no leader and shows nothing")
 def test_a_server_alone_with_damage_is_read_only_and_says_what_to_do(make_cluster):
     cluster = make_cluster(1)
     s = cluster[0]

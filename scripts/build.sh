@@ -1,12 +1,11 @@
 #!/usr/bin/env bash
 # SPDX-License-Identifier: Apache-2.0
-# build.sh [release|asan|tsan|fuzz|clang] - configure (once) and build one of the build trees.
+# build.sh [release|asan|tsan|clang] - configure (once) and build one of the build trees.
 #
 #   release  build/        what is shipped: -O2 -g
 #   asan     build-asan/   address and undefined sanitizers, slow checks
-#   tsan     build-tsan/   thread sanitizer
-#   fuzz     build-fuzz/   clang, libFuzzer, address and undefined sanitizers, slow checks
-#   clang    build-clang/  the release build by the second compiler
+#   tsan     build-tsan/   thread sanitizer; the server only
+#   clang    build-clang/  by the second compiler: as asan, and the fuzz targets
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
@@ -14,6 +13,7 @@ kind=${1:-release}
 dir=build-$kind
 cc=gcc
 options=()
+targets=()
 case "$kind" in
 release)
     dir=build
@@ -23,18 +23,16 @@ asan)
     ;;
 tsan)
     options=(-Db_sanitize=thread -Doptimization=1)
+    targets=(sennit)
     ;;
-fuzz)
+clang)
     cc=clang
     # -fsanitize=fuzzer itself is for linking the targets only; the rest is instrumented.
     options=(-Db_sanitize=address,undefined -Db_lundef=false -Dslow_checks=true
         -Doptimization=1 -Dfuzzers=true "-Dc_args=-fsanitize=fuzzer-no-link")
     ;;
-clang)
-    cc=clang
-    ;;
 *)
-    echo "usage: $0 [release|asan|tsan|fuzz|clang]" >&2
+    echo "usage: $0 [release|asan|tsan|clang]" >&2
     exit 2
     ;;
 esac
@@ -49,4 +47,4 @@ if [ ! -e "$dir/build.ninja" ]; then
     fi
     rm -f "$log"
 fi
-exec ninja -C "$dir" ${SENNIT_JOBS:+-j "$SENNIT_JOBS"}
+exec ninja -C "$dir" ${SENNIT_JOBS:+-j "$SENNIT_JOBS"} ${targets[@]+"${targets[@]}"}

@@ -8,11 +8,12 @@ set -euo pipefail
 
 build_packages=(
     gcc libc6-dev meson ninja-build pkg-config
-    libuv1-dev liblmdb-dev libxxhash-dev libcmocka-dev
+    libuv1-dev liblmdb-dev libxxhash-dev libssl-dev libcmocka-dev
+    redis-tools
 )
 test_packages=(
     clang clang-tidy clang-format libclang-rt-14-dev
-    redis-server redis-tools
+    redis-server
     python3 python3-pytest python3-redis
     nodejs npm
     iproute2 iptables procps

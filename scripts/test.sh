@@ -1,25 +1,45 @@
 #!/usr/bin/env bash
 # SPDX-License-Identifier: Apache-2.0
-# test.sh [--long] - everything that is checked before a change goes in.  A phase that fails
-# does not stop the next ones.  The last line is "N passed, N failed" over all phases.
+# test.sh [--long] [PHASE...] - everything that is checked before a change goes in, or only the
+# phases named.  A phase that fails does not stop the next ones, and one that finds nothing to
+# look at has failed.  The last line is "N passed, N failed" over all phases.
 #
-#   --long   fuzz each target for 600 s instead of 20 s
+#   --long   what takes hours: 10,000 seeds in the simulator, 600 s for each fuzz target,
+#            system tests that are marked long
 set -uo pipefail
 cd "$(dirname "$0")/.."
 
-fuzz_seconds=20
-case "${1:-}" in
-'') ;;
---long) fuzz_seconds=600 ;;
-*)
-    echo "usage: $0 [--long]" >&2
-    exit 2
-    ;;
-esac
+every_phase=(deps release clang tsan format rules tidy unit sanitized fuzz threads simulator
+    system)
 
-tidy_seconds=240
-system_seconds=1800
-sim_seconds=3600
+usage() {
+    echo "usage: $0 [--long] [PHASE...]; the phases: ${every_phase[*]}" >&2
+    exit 2
+}
+
+long=no
+if [ "${1:-}" = --long ]; then
+    long=yes
+    shift
+fi
+for name; do
+    [[ " ${every_phase[*]} " == *" $name "* ]] || usage
+done
+phases=("$@")
+[ $# -gt 0 ] || phases=("${every_phase[@]}")
+
+tidy_seconds=300
+fuzz_seconds=${SENNIT_FUZZ_SECONDS:-15}
+sim_seconds=900
+sim_options=(--ci)
+system_seconds=900
+if [ $long = yes ]; then
+    fuzz_seconds=${SENNIT_FUZZ_SECONDS:-600}
+    sim_seconds=14400
+    sim_options=(--long)
+    system_seconds=7200
+    export SENNIT_LONG=1
+fi
 
 work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT
@@ -32,6 +52,12 @@ export UBSAN_OPTIONS=halt_on_error=1:abort_on_error=1:print_stacktrace=1
 
 phase() {
     printf '\n==== %s\n' "$1"
+}
+
+# nothing WHAT: there is nothing to check, which is a failure.
+nothing() {
+    echo "FAILED: there is no $1"
+    count 0 1
 }
 
 # count PASSED FAILED: the result of a phase.
@@ -62,7 +88,7 @@ number() {
 }
 
 sources() {
-    find "$@" -name '*.[ch]' -not -path '*/node_modules/*' -print0 2>/dev/null
+    find src tests bench tools -name '*.[ch]' -not -path '*/node_modules/*' -print0 2>/dev/null
 }
 
 build_without_warning() {
@@ -73,20 +99,27 @@ build_without_warning() {
 }
 
 build() {
-    phase "build: $1"
     expect "builds without a warning" build_without_warning "$1"
 }
 
+# Names the files; clang-format itself would tell of each place.
 check_format() {
-    sources src tests bench | xargs -0 -r clang-format --dry-run -Werror
+    sources | xargs -0 clang-format --dry-run 2>&1 |
+        awk -F: '/^[^ ]+:[0-9]+:[0-9]+: / && !seen[$1]++ { n++; print $1 ", from line " $2 }
+            END { exit n > 0 }'
+}
+
+run_rules() {
+    expect "nothing below the line does I/O or holds state" tools/purity.sh
+    expect "modules include downward only" tools/floors.py
+    expect "the lists of commands are as their table makes them" tools/commands_check.sh build
+    expect "the list of scenarios tells what the tests show" tools/scenarios.py
 }
 
 # A finding is a failure; running out of time is not, but is told.
 run_tidy() {
-    phase "clang-tidy"
     if [ ! -e build-clang/compile_commands.json ]; then
-        echo "no clang build to look at"
-        count 0 1
+        nothing "clang build to look at"
         return
     fi
     mkdir "$work/tidy"
@@ -111,10 +144,8 @@ run_tidy() {
 }
 
 run_unit() {
-    phase "unit tests: $1"
     if [ ! -e "$1/build.ninja" ]; then
-        echo "$1 is not built"
-        count 0 1
+        nothing "build tree $1"
         return
     fi
     meson test -C "$1" --suite unit --no-rebuild --print-errorlogs >"$log" 2>&1
@@ -122,7 +153,7 @@ run_unit() {
     good=$(awk '$1 == "Ok:" { print $2 }' "$log")
     bad=$(awk '$1 == "Fail:" || $1 == "Timeout:" || ($1 == "Unexpected" && $2 == "Pass:") {
         sum += $NF } END { print sum + 0 }' "$log")
-    if [ -z "$good" ] || { [ $status -ne 0 ] && [ "$bad" -eq 0 ]; }; then
+    if [ "${good:-0}" -eq 0 ] || { [ $status -ne 0 ] && [ "$bad" -eq 0 ]; }; then
         bad=1
     fi
     [ "$bad" -eq 0 ] || tail -n 100 "$log"
@@ -130,35 +161,33 @@ run_unit() {
 }
 
 run_simulator() {
-    phase "simulator"
     if [ ! -x build/sennit-sim ]; then
-        echo "there is no build/sennit-sim"
-        count 0 0
+        nothing build/sennit-sim
         return
     fi
-    timeout "$sim_seconds" build/sennit-sim --ci >"$log" 2>&1
+    timeout "$sim_seconds" build/sennit-sim "${sim_options[@]}" >"$log" 2>&1
     local status=$? last good bad
     last=$(tail -n 1 "$log")
     good=$(number "$last" passed)
     bad=$(number "$last" failed)
-    if [ $status -ne 0 ] && [ "$bad" -eq 0 ]; then
+    if [ "$bad" -eq 0 ] && { [ $status -ne 0 ] || [ "$good" -eq 0 ]; }; then
         bad=1
     fi
-    if [ "$bad" -eq 0 ]; then tail -n 15 "$log"; else tail -n 100 "$log"; fi
+    if [ "$bad" -eq 0 ]; then tail -n 40 "$log"; else tail -n 100 "$log"; fi
     count "$good" "$bad"
 }
 
 # On a copy of the corpus, so that a run changes nothing in the tree.  What broke a target
-# stays in build-fuzz/found/.
+# stays in build-clang/found/.
 fuzz_one() {
     local target=$1 seconds=$2 name corpus
     name=$(basename "$target")
     name=${name#fuzz_}
     corpus=$work/corpus/$name
-    mkdir -p "$corpus" "build-fuzz/found"
+    mkdir -p "$corpus" "build-clang/found"
     [ ! -d "tests/fuzz/corpus/$name" ] || cp -r "tests/fuzz/corpus/$name/." "$corpus/"
     if "$target" -max_total_time="$seconds" -rss_limit_mb=2048 -timeout=10 -verbosity=0 \
-        -artifact_prefix="build-fuzz/found/$name-" "$corpus" >"$work/fuzz-$name" 2>&1; then
+        -artifact_prefix="build-clang/found/$name-" "$corpus" >"$work/fuzz-$name" 2>&1; then
         echo "ok    $name"
     else
         tail -n 60 "$work/fuzz-$name"
@@ -167,11 +196,10 @@ fuzz_one() {
 }
 
 run_fuzzers() {
-    phase "fuzzers, $fuzz_seconds s each"
-    if ! find build-fuzz/tests/fuzz -maxdepth 1 -name 'fuzz_*' -type f -executable -print0 \
+    echo "$fuzz_seconds s for each target"
+    if ! find build-clang/tests/fuzz -maxdepth 1 -name 'fuzz_*' -type f -executable -print0 \
         >"$work/targets" 2>/dev/null || [ ! -s "$work/targets" ]; then
-        echo "there are no fuzz targets"
-        count 0 0
+        nothing "fuzz target"
         return
     fi
     export -f fuzz_one
@@ -184,54 +212,112 @@ run_fuzzers() {
     count "$good" $((all - good))
 }
 
-run_system() {
-    phase "system tests"
-    if ! find tests/system -name 'test_*.py' | grep -q .; then
-        echo "there are no system tests"
-        count 0 0
+# Three servers with the thread sanitizer under load; what it finds ends a server at once.
+load_under_tsan() {
+    local port=$((12000 + RANDOM % 9000)) dir=$work/threads up i status
+    export TSAN_OPTIONS=halt_on_error=1:second_deadlock_stack=1
+    build-tsan/sennit up --nodes 3 --dir "$dir" --port "$port" &
+    up=$!
+    for ((i = 0; i < 300; i++)); do
+        redis-cli -p $((port + 2)) SET ready yes 2>/dev/null | grep -qx OK && break
+        sleep 0.1
+    done
+    status=0
+    for i in 0 1 2; do
+        redis-benchmark -p $((port + i)) -t set,get,incr,mset -n 8000 -r 10000 -c 20 -P 8 -q |
+            tr '\r' '\n' | grep summary || true
+        redis-cli -p $((port + i)) SET ready "$i" | grep -x OK || status=1
+    done
+    kill -INT $up
+    wait $up || status=1
+    if grep -l ThreadSanitizer "$dir"/*.log; then
+        grep -h -A 60 -m 1 ThreadSanitizer "$dir"/*.log
+        status=1
+    fi
+    return $status
+}
+
+run_threads() {
+    if [ ! -x build-tsan/sennit ]; then
+        nothing build-tsan/sennit
         return
     fi
-    if [ -e tests/system/package.json ]; then
-        local how=install
-        [ ! -e tests/system/package-lock.json ] || how=ci
-        expect "npm $how" npm "$how" --prefix tests/system --no-audit --no-fund --silent
+    expect "no data race in three servers under load" load_under_tsan
+}
+
+run_system() {
+    if ! find tests/system -name 'test_*.py' 2>/dev/null | grep -q .; then
+        nothing "system test"
+        return
     fi
-    timeout "$system_seconds" /usr/bin/python3 -m pytest tests/system -q \
-        -p no:cacheprovider >"$log" 2>&1
+    expect "npm ci" npm ci --prefix tests/system --no-audit --no-fund --silent
+    timeout -s INT -k 60 "$system_seconds" /usr/bin/python3 -m pytest tests/system -q \
+        -p no:cacheprovider --tb=short --durations=10 >"$log" 2>&1
     local status=$? last good bad
     last=$(grep -E '(passed|failed|error)s?.* in [0-9.]+s' "$log" | tail -n 1)
     good=$(number "$last" passed)
     bad=$(($(number "$last" failed) + $(number "$last" error)))
-    if [ $status -ne 0 ] && [ "$bad" -eq 0 ]; then
+    if [ "$bad" -eq 0 ] && { [ $status -ne 0 ] || [ "$good" -eq 0 ]; }; then
         bad=1
     fi
-    if [ "$bad" -eq 0 ]; then tail -n 5 "$log"; else tail -n 200 "$log"; fi
+    if [ "$bad" -eq 0 ]; then tail -n 15 "$log"; else tail -n 300 "$log"; fi
     count "$good" "$bad"
 }
 
-phase "dependencies"
-expect "all packages are there" scripts/deps.sh all
+run_phase() {
+    case "$1" in
+    deps)
+        phase "dependencies"
+        expect "all packages are there" scripts/deps.sh all
+        ;;
+    release | clang | tsan)
+        phase "build: $1"
+        build "$1"
+        ;;
+    format)
+        phase "format"
+        expect "every source is as clang-format writes it" check_format
+        ;;
+    rules)
+        phase "rules of the tree"
+        run_rules
+        ;;
+    tidy)
+        phase "clang-tidy"
+        run_tidy
+        ;;
+    unit)
+        phase "unit tests"
+        run_unit build
+        ;;
+    sanitized)
+        phase "unit tests with address and undefined sanitizers"
+        run_unit build-clang
+        ;;
+    fuzz)
+        phase "fuzzers"
+        run_fuzzers
+        ;;
+    threads)
+        phase "thread sanitizer"
+        run_threads
+        ;;
+    simulator)
+        phase "simulator"
+        run_simulator
+        ;;
+    system)
+        phase "system tests"
+        run_system
+        ;;
+    esac
+}
 
-build release
-build asan
-build clang
-build fuzz
-
-phase "format"
-expect "every source is as clang-format writes it" check_format
-
-phase "purity"
-expect "nothing below the line does I/O or holds state" tools/purity.sh
-
-phase "floors"
-expect "modules include downward only" tools/floors.py
-
-run_tidy
-run_unit build
-run_unit build-asan
-run_simulator
-run_fuzzers
-run_system
+for name in "${phases[@]}"; do
+    began=$SECONDS
+    run_phase "$name"
+    echo "---- $((SECONDS - began)) s"
+done
 
 printf '\n%d passed, %d failed\n' "$passed" "$failed"
 [ "$failed" -eq 0 ]

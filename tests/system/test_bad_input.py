@@ -194,10 +194,11 @@ def test_a_value_of_100_mb(one):
     wait_until(lambda: int(one[0].info()["used_memory"]) < 200 * MB, 20)
 
 
-def test_a_value_of_100_mb_on_three_servers(make_cluster):
+@pytest.mark.parametrize("mb", [32, pytest.param(100, marks=pytest.mark.long)])
+def test_a_large_value_on_three_servers(make_cluster, mb):
     """It travels in pieces: heartbeats go on, the leader stays."""
     cluster = make_cluster(3, args=["--request-timeout", "60s"])
-    value = os.urandom(MB) * 100
+    value = os.urandom(MB) * mb
     leader = cluster.leader()
     with cluster.followers()[0].conn(timeout=120) as c:
         assert c("SET", "large", value) == "OK"

@@ -187,6 +187,8 @@ struct server *server_new(const struct server_config *config, struct instant now
     s->prng = prng_seed(config->seed);
     do s->incarnation.v = prng_next(&s->prng);
     while (s->incarnation.v == 0);
+    /* An answer to a request of an earlier life must not pass for one to a request of this. */
+    s->next_request = prng_next(&s->prng) >> 1;
     s->now = s->started = now;
     s->wall = wall;
     s->slots = hmap_new(s->mem);

@@ -561,6 +561,7 @@ void request_command(struct server *s, struct client *c, const struct command *c
             .n_args = &n_args,
             .n_commands = 1,
             .now = s->wall,
+            .at = s->now,
             .memory_full = !mem_room(s->mem, 0),
             .log_full = s->wal_full,
             .read = keyspace->policy.read,

@@ -97,6 +97,7 @@ struct shard_request shard_request_of(const struct server *s, const struct decod
         .watches = d->watches,
         .n_watches = d->n_watches,
         .now = s->wall,
+        .at = s->now,
         .exec = r->kind == FORWARD_EXEC,
         .memory_full = !mem_room(s->mem, 0),
         .log_full = s->wal_full,

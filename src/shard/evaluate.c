@@ -183,6 +183,9 @@ static void evaluation_end(struct shard *s, enum policy_read read,
 enum shard_refusal shard_run(struct shard *s, const struct shard_request *q,
                              struct reply *reply, struct shard_gate *gate)
 {
+    /* A process that stood still for a while gets its requests before the shard is stepped: by
+     * the time of the last step a lease would seem to hold that ran out meanwhile. */
+    if (q->at.ns > s->now.ns) s->now = q->at;
     enum shard_refusal refusal = may_serve(s);
     if (refusal != SHARD_TAKEN) return refusal;
     bool may_write_now = true;

@@ -11,6 +11,7 @@ enum { GROUPS_MAX = 64, VERIFY_EVERY = 16 };
 
 struct committed {
     struct term term;
+    struct term in; /* that of the replica which knew of the commit first */
     uint64_t hash; /* of kind and payload; 0: not seen */
     uint32_t by;   /* machine that was first */
 };
@@ -93,7 +94,7 @@ static struct committed *committed_at(struct world *w, struct group_check *g,
 }
 
 static void check_committed(struct world *w, uint32_t machine, struct group_check *g,
-                            const struct raft *raft, uint64_t index)
+                            const struct raft *raft, struct term in, uint64_t index)
 {
     struct raft_entry e;
     const struct log_index at = {index};
@@ -104,7 +105,7 @@ static void check_committed(struct world *w, uint32_t machine, struct group_chec
     if (term.v == 0) return; /* below its base */
     if (raft_entry_at(raft, at, &e)) hash = hash64_seed(e.payload, (uint64_t)e.kind) | 1;
     if (c->term.v == 0) {
-        *c = (struct committed){term, hash, machine};
+        *c = (struct committed){term, in, hash, machine};
         return;
     }
     if (c->term.v != term.v)
@@ -129,8 +130,9 @@ static void check_complete(struct world *w, uint32_t machine, const struct group
 {
     uint64_t index = g->n;
 
-    /* What later terms committed before this one noticed that it won is not its concern. */
-    while (index > 0 && g->entries[index - 1].term.v >= info->term.v)
+    /* What later terms committed before this one noticed that it won is not its concern, also
+     * when the entry itself is older. */
+    while (index > 0 && g->entries[index - 1].in.v >= info->term.v)
         index--;
     if (index == 0 || index < info->base.v) return;
     const struct term term = raft_term_at(raft, (struct log_index){index});
@@ -206,7 +208,7 @@ static void check_replica(struct world *w, uint32_t machine, const struct shard 
     note(w, machine, g, r, &info);
     if (!r->seen) r->checked = info.base;
     for (uint64_t i = r->checked.v + 1; i <= info.commit.v; i++)
-        check_committed(w, machine, g, raft, i);
+        check_committed(w, machine, g, raft, info.term, i);
     if (info.commit.v > r->checked.v) r->checked = info.commit;
     if (info.role == RAFT_LEADER) check_leader(w, machine, g, r, raft, &info);
     if (info.transferring && g->group.v != 0) faults_transfer_begins(w, machine);

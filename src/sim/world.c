@@ -1,6 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "sim/world.h"
 
+#define DISK_SLOWEST_NS (10 * SEC_NS)
+
 #include <errno.h>
 #include <inttypes.h>
 #include <stdarg.h>
@@ -314,6 +316,7 @@ static uint64_t op_latency(struct machine *m, const struct wal_op *op)
         ns = (a < b ? a : b) * 1000;
     }
     ns *= m->disk_factor;
+    if (ns > DISK_SLOWEST_NS) ns = DISK_SLOWEST_NS; /* several faults at once multiply */
     if (m->disk_stalled_until_ns > w->time.now_ns)
         ns += m->disk_stalled_until_ns - w->time.now_ns;
     return ns;

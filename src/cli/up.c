@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* sennit up: a cluster on one machine, each server a process of its own.
  *
- *   start  ─► ready: every server knows every other  ─► keyspaces, the screen  ─► wait
+ *   start  ─► ready: every server knows every other  ─► keyspaces
+ *          ─► whole: every shard has its voters      ─► the screen  ─► wait
  *   Ctrl-C ─► SIGTERM to all, STOP_MS for them to end, SIGKILL
  *
  * The servers are in process groups of their own, so that Ctrl-C reaches only this process;
@@ -27,6 +28,7 @@
 enum {
     UP_NODES_MAX = 32,
     UP_READY_MS = 60000,
+    UP_WHOLE_MS = 30000,
     UP_STOP_MS = 10000,
     UP_POLL_MS = 50,
     UP_ASK_MS = 2000,
@@ -347,6 +349,101 @@ static bool make_keyspace(const struct up *up, size_t which)
     return false;
 }
 
+/* ---- shards ---- */
+
+/* Of two servers one votes: a vote of two would need both. */
+static uint32_t voters_of(uint32_t servers)
+{
+    return servers >= 3 ? 3 : 1;
+}
+
+/* Fewer than there are servers if its policy says so; all of them if that is not known. */
+static uint32_t replicas_wanted(const struct up *up, struct bytes keyspace)
+{
+    char name[CONFIG_NAME_MAX + 1];
+    const char *const args[] = {"KEYSPACE", "INFO", name};
+    const struct value *reply;
+    struct client c;
+    uint32_t wanted = up->n;
+
+    snprintf(name, sizeof name, "%.*s", (int)keyspace.len, (const char *)keyspace.at);
+    if (!open_server(&up->servers[0], &c)) return wanted;
+    if (client_call(&c, 3, args, &reply)) {
+        const struct value *replicas = value_of(reply, "replicas");
+        if (replicas != NULL && replicas->kind == VALUE_INTEGER &&
+            replicas->integer >= 0 && replicas->integer < wanted)
+            wanted = (uint32_t)replicas->integer;
+    }
+    client_close(&c);
+    return wanted;
+}
+
+static bool is_voter(const struct value *replica)
+{
+    const struct bytes role = value_text(value_of(replica, "role"));
+
+    return bytes_equal(role, BYTES_OF("leader")) ||
+           bytes_equal(role, BYTES_OF("follower"));
+}
+
+/* The rows of a shard follow each other, one a replica. */
+static bool shards_are_whole(const struct up *up, const struct value *rows)
+{
+    uint32_t i = 0;
+
+    if (rows->kind != VALUE_ARRAY || rows->n == 0) return false;
+    while (i < rows->n) {
+        const struct value *first = value_at(rows, i);
+        const struct bytes shard = value_text(value_of(first, "shard"));
+        uint32_t voters = 0;
+        for (; i < rows->n; i++) {
+            const struct value *replica = value_at(rows, i);
+            if (!bytes_equal(value_text(value_of(replica, "shard")), shard)) break;
+            voters += is_voter(replica);
+        }
+        if (voters >= voters_of(up->n)) continue;
+        const struct bytes keyspace = value_text(value_of(first, "keyspace"));
+        if (voters < voters_of(replicas_wanted(up, keyspace))) return false;
+    }
+    return true;
+}
+
+static bool is_whole(const struct up *up)
+{
+    static const char *const list[] = {"SHARD", "LIST"};
+    const struct value *reply;
+    struct client c;
+
+    if (!open_server(&up->servers[0], &c)) return false;
+    const bool whole = client_call(&c, 2, list, &reply) && shards_are_whole(up, reply);
+    client_close(&c);
+    return whole;
+}
+
+/* As wait_ready, but a cluster that is not whole in time is there all the same: then *whole
+ * is false, which has been told.  It is looked at twice, because a replica calls itself a
+ * follower from when it hears of it, and for two round trips more the shard still needs
+ * those who voted before. */
+static int wait_whole(struct up *up, bool *whole)
+{
+    const uint64_t give_up_ns = clock_monotonic_ns() + UP_WHOLE_MS * MS_NS;
+    uint32_t looks = 0;
+
+    while (looks < 2) {
+        looks = is_whole(up) ? looks + 1 : 0;
+        if (is_stop(wait_signal(up, UP_POLL_MS))) return 2;
+        if (collect(up, true) > 0) return 1;
+        if (clock_monotonic_ns() < give_up_ns) continue;
+        trouble(
+            "up: after %d s some shards still have fewer voters than they should, and "
+            "may stop if a server does; `sennit status` shows them",
+            UP_WHOLE_MS / 1000);
+        break;
+    }
+    *whole = looks == 2;
+    return 0;
+}
+
 /* ---- the screen ---- */
 
 static void print_servers(const struct up *up, bool coloured)
@@ -394,7 +491,7 @@ static void print_keyspaces(const struct up *up, const bool there[READY_MADE],
     grid_free(&t);
 }
 
-static void print_screen(const struct up *up, const bool there[READY_MADE])
+static void print_screen(const struct up *up, const bool there[READY_MADE], bool whole)
 {
     const bool coloured = isatty(STDOUT_FILENO) != 0 && getenv("NO_COLOR") == NULL;
 
@@ -403,10 +500,13 @@ static void print_screen(const struct up *up, const bool there[READY_MADE])
     print_servers(up, coloured);
     putchar('\n');
     print_keyspaces(up, there, coloured);
-    printf("\n  the cluster on one screen:   sennit status --server 127.0.0.1:%u\n"
-           "  see it survive:              kill -9 %ld, then go on through another port\n"
-           "  Ctrl-C stops it; started again with the same --dir it has its data.\n",
-           (unsigned)up->port, (long)up->servers[0].pid);
+    printf("\n  the cluster on one screen:   sennit status --server 127.0.0.1:%u\n",
+           (unsigned)up->port);
+    if (whole && voters_of(up->n) >= 3)
+        printf("  see it survive:              kill -9 %ld, then go on through another "
+               "port\n",
+               (long)up->servers[0].pid);
+    printf("  Ctrl-C stops it; started again with the same --dir it has its data.\n");
     fflush(stdout);
 }
 
@@ -482,16 +582,17 @@ static int start_all(struct up *up)
 
 static int run(struct up *up)
 {
-    bool there[READY_MADE];
-    const int started = start_all(up);
+    bool there[READY_MADE], whole = false;
+    int started = start_all(up);
 
+    for (size_t i = 0; started == 0 && i < READY_MADE; i++)
+        there[i] = make_keyspace(up, i);
+    if (started == 0) started = wait_whole(up, &whole);
     if (started != 0) {
         stop_all(up);
         return started == 2 ? 0 : 1;
     }
-    for (size_t i = 0; i < READY_MADE; i++)
-        there[i] = make_keyspace(up, i);
-    print_screen(up, there);
+    print_screen(up, there, whole);
     for (;;) {
         const int number = wait_signal(up, 1000);
         if (is_stop(number)) break;

@@ -27,14 +27,14 @@ enum command_id {
 enum command_flag {
     CF_WRITE = 1 << 0,
     CF_READ = 1 << 1,
-    CF_DENYOOM = 1 << 2,  /* refused when memory or disk is full */
+    CF_DENYOOM = 1 << 2, /* refused when memory or disk is full */
     CF_FAST = 1 << 3,
     CF_ADMIN = 1 << 4,
-    CF_NOAUTH = 1 << 5,   /* allowed before AUTH */
-    CF_LOADING = 1 << 6,  /* allowed while the server recovers */
-    CF_NOMULTI = 1 << 7,  /* refused inside MULTI */
-    CF_SHARD = 1 << 8,    /* evaluated by a shard, through command_run() */
-    CF_FANOUT = 1 << 9,   /* evaluated by every shard in turn, and the answers combined */
+    CF_NOAUTH = 1 << 5,  /* allowed before AUTH */
+    CF_LOADING = 1 << 6, /* allowed while the server recovers */
+    CF_NOMULTI = 1 << 7, /* refused inside MULTI */
+    CF_SHARD = 1 << 8,   /* evaluated by a shard, through command_run() */
+    CF_FANOUT = 1 << 9,  /* evaluated by every shard in turn, and the answers combined */
     CF_CONTAINER = 1 << 10, /* only with a subcommand */
     CF_DANGEROUS = 1 << 11, /* of the ACL category @dangerous */
 
@@ -53,12 +53,12 @@ enum command_flag {
 
 struct command {
     enum command_id id;
-    const char *name;      /* lower case; "config|get" for a subcommand */
-    int8_t arity;          /* as Redis: the command itself counts; negative: at least */
+    const char *name; /* lower case; "config|get" for a subcommand */
+    int8_t arity;     /* as Redis: the command itself counts; negative: at least */
     uint32_t flags;
     int8_t first_key, last_key, step; /* as Redis; 0, 0, 0: no keys */
-    const char *group;     /* "string", "generic", "connection", "server", ... */
-    const char *since;     /* of Redis' command of that name, or of sennit's own */
+    const char *group; /* "string", "generic", "connection", "server", ... */
+    const char *since; /* of Redis' command of that name, or of sennit's own */
     const char *complexity;
     const char *arguments; /* as a synopsis: "key value [NX | XX] [GET]" */
     const char *summary;
@@ -74,7 +74,8 @@ bool command_arity_ok(const struct command *c, uint32_t n_args);
 
 /* The keys of a call, as indexes into args; at most `most` are written, the number there
  * are is returned. */
-uint32_t command_keys(const struct command *c, uint32_t n_args, uint32_t *at, uint32_t most);
+uint32_t command_keys(const struct command *c, uint32_t n_args, uint32_t *at,
+                      uint32_t most);
 
 /* COMMAND, COMMAND COUNT|LIST|INFO|DOCS|GETKEYS: pure functions of the table. */
 void command_reply(struct reply *r, const struct command *which, const struct bytes *args,
@@ -86,13 +87,13 @@ struct command_call {
     const struct command *command;
     const struct bytes *args; /* args[0] is the name */
     uint32_t n_args;
-    struct wall now;          /* what "now" is for deadlines */
-    struct prng *prng;        /* RANDOMKEY */
+    struct wall now;   /* what "now" is for deadlines */
+    struct prng *prng; /* RANDOMKEY */
     const struct view *view;
     struct reply *reply;
-    bool may_write;           /* false at a replica that does not lead: nothing is emitted,
+    bool may_write;     /* false at a replica that does not lead: nothing is emitted,
                                * a key past its deadline reads as absent */
-    uint32_t steps_max;       /* KEYS, SCAN, RANDOMKEY: most keys looked at in one call */
+    uint32_t steps_max; /* KEYS, SCAN, RANDOMKEY: most keys looked at in one call */
 };
 
 /* Evaluates a CF_SHARD or CF_FANOUT command, whose arity must have been found to fit:

@@ -41,7 +41,8 @@ enum effect_kind {
 };
 
 enum effect_flag {
-    EFFECT_CREATED = 1, /* PUT, ADD: the key did not exist before; its shard counts one more */
+    EFFECT_CREATED =
+        1, /* PUT, ADD: the key did not exist before; its shard counts one more */
     EFFECT_EXPIRED = 2, /* CLEAR: because its deadline passed */
     EFFECT_FLAG_ALL = 3,
 };

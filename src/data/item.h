@@ -15,9 +15,9 @@
 
 struct item {
     enum item_type type;
-    int64_t deadline_ms;    /* 0: none */
+    int64_t deadline_ms;     /* 0: none */
     struct log_index change; /* of the entry that changed it last; WATCH compares it */
-    struct bytes value;     /* of a string */
+    struct bytes value;      /* of a string */
 };
 
 /* A place in the order of a shard's keys: slot (14 bits), then 48 bits of the key's hash.

@@ -112,6 +112,8 @@ bool endpoint_parse(struct bytes text, struct endpoint *out)
     if (bracketed) {
         if (host.len < 2 || host.at[host.len - 1] != ']') return false;
         host = (struct bytes){host.at + 1, host.len - 2};
+        /* Only what has colons is written with them, and read back as it was. */
+        if (host.len == 0 || memchr(host.at, ':', host.len) == NULL) return false;
     }
     if (host.len == 0 || host.len > CONFIG_HOST_MAX) return false;
     for (size_t i = 0; i < host.len; i++)
@@ -141,7 +143,8 @@ bool endpoint_is_loopback(const struct endpoint *e)
 
 bool endpoint_is_wildcard(const struct endpoint *e)
 {
-    return strcmp(e->host, "0.0.0.0") == 0 || strcmp(e->host, "::") == 0;
+    /* "0" and "0:0::0" are other ways to write them, and no host has such a name. */
+    return e->host[0] != 0 && strspn(e->host, "0.:") == strlen(e->host);
 }
 
 /* ---- values ---- */
@@ -475,10 +478,6 @@ static bool check_values(const struct config *c, struct config_error *why)
         return refuse(why, "request-timeout must be from 10ms to 1h");
     if (c->max_clock_skew_ns < MS_NS)
         return refuse(why, "max-clock-skew must be at least 1ms");
-    if (endpoint_is_wildcard(&c->advertise_client) ||
-        endpoint_is_wildcard(&c->advertise_peer))
-        return refuse(why, "nobody can dial 0.0.0.0 or [::]: give --advertise-client and "
-                           "--advertise-peer an address of this machine");
     if (c->join.host[0] != 0 && c->join.port == c->peer.port &&
         strcmp(c->join.host, c->peer.host) == 0)
         return refuse(why, "--join names this server itself: give the peer address of "
@@ -486,12 +485,48 @@ static bool check_values(const struct config *c, struct config_error *why)
     return true;
 }
 
+/* A name that means this machine on others, too: "localhost" is each one's own, and an unset
+ * name, which Linux gives as "(none)", is nobody's. */
+static bool machine_has_name(const struct config *c)
+{
+    struct endpoint named = {.port = 1};
+    struct endpoint parsed;
+    char text[CONFIG_ENDPOINT_TEXT];
+
+    memcpy(named.host, c->machine, sizeof named.host);
+    endpoint_text(&named, text);
+    return endpoint_parse(bytes_of_str(text), &parsed) && !endpoint_is_loopback(&named) &&
+           !endpoint_is_wildcard(&named);
+}
+
+/* What others dial, unless the operator has said it: what is listened on.  Nobody can dial
+ * all addresses; the name of this machine is the best guess there is then, and in a
+ * container usually the right one. */
+static bool derive_advertised(const struct config *c, const char *option,
+                              const struct endpoint *listened, struct endpoint *told,
+                              struct config_error *why)
+{
+    if (endpoint_is_wildcard(told))
+        return refuse(why,
+                      "--advertise-%s %s: nobody can dial all addresses: give it one "
+                      "address of this machine, or its name",
+                      option, told->host);
+    if (told->host[0] != 0) return true;
+    *told = *listened;
+    if (!endpoint_is_wildcard(listened)) return true;
+    if (!machine_has_name(c))
+        return refuse(why,
+                      "--%s %s: nobody can dial all addresses, and this machine has no "
+                      "name that others can: give --advertise-%s HOST:PORT",
+                      option, listened->host, option);
+    memcpy(told->host, c->machine, sizeof told->host);
+    return true;
+}
+
 bool config_finish(struct config *c, struct config_error *why)
 {
     if (!derive_peer(c, why)) return false;
     if (!check_exposure(c, why) || !check_values(c, why)) return false;
-
-    if (c->advertise_client.host[0] == 0) c->advertise_client = c->client;
-    if (c->advertise_peer.host[0] == 0) c->advertise_peer = c->peer;
-    return true;
+    return derive_advertised(c, "client", &c->client, &c->advertise_client, why) &&
+           derive_advertised(c, "peer", &c->peer, &c->advertise_peer, why);
 }

@@ -37,7 +37,8 @@ struct config {
     char password_file[CONFIG_PATH_MAX + 1];
     char secret_file[CONFIG_PATH_MAX + 1];
     struct endpoint client, peer, http, join, advertise_client, advertise_peer;
-    bool http_off; /* said so; an empty `http` is off, too */
+    char machine[CONFIG_HOST_MAX + 1]; /* its name, not an option; empty: not known */
+    bool http_off;                     /* said so; an empty `http` is off, too */
     bool insecure;
     uint64_t memory_bytes; /* 0: half of the machine's */
     uint64_t clients_max;
@@ -66,8 +67,9 @@ MUST_USE bool config_parse_text(struct config *c, struct bytes text, const char 
 /* "--name value" and "--name=value". */
 MUST_USE bool config_parse_args(struct config *c, int n, const char *const *args,
                                 struct config_error *why);
-/* Fills in what follows from the rest (peer port, addresses told to others), and refuses
- * what does not go together. */
+/* Fills in what follows from the rest (peer port, addresses told to others: who listens on
+ * all addresses is told of by the name of the machine), and refuses what does not go
+ * together. */
 MUST_USE bool config_finish(struct config *c, struct config_error *why);
 
 /* The name among those given that is nearest to `word`, NULL if none is near: for hints. */

@@ -44,8 +44,6 @@ static bool load_file(struct config *c, struct config_error *why)
 bool config_load(struct config *c, int n, const char *const *args,
                  struct config_error *why)
 {
-    char host[CONFIG_HOST_MAX + 1] = {0};
-
     config_default(c);
     if (!config_parse_args(c, n, args, why)) return false;
     if (c->config_file[0] != 0) {
@@ -56,16 +54,8 @@ bool config_load(struct config *c, int n, const char *const *args,
         if (!load_file(c, why)) return false;
         if (!config_parse_args(c, n, args, why)) return false;
     }
-    if (!config_finish(c, why)) return false;
-
-    /* Others cannot dial a wildcard; the name of this machine is the best guess there is,
-     * and in a container usually the right one. */
-    if (gethostname(host, sizeof host - 1) != 0) return true;
-    if (endpoint_is_wildcard(&c->advertise_client))
-        memcpy(c->advertise_client.host, host, sizeof host);
-    if (endpoint_is_wildcard(&c->advertise_peer))
-        memcpy(c->advertise_peer.host, host, sizeof host);
-    return true;
+    if (gethostname(c->machine, sizeof c->machine - 1) != 0) c->machine[0] = 0;
+    return config_finish(c, why);
 }
 
 bool secret_load(const char *path, struct secret *out, struct config_error *why)

@@ -66,7 +66,8 @@ struct loop {
     uint64_t start_ns, accept_complained_ns;
 
     struct server *server;
-    struct wal_thread *wal, *maker; /* the second makes new files, which takes its time, while
+    struct wal_thread *wal,
+        *maker; /* the second makes new files, which takes its time, while
                                      * the first goes on with writing */
     struct job_thread *jobs;
 

@@ -87,7 +87,8 @@ static bool is_counted_on(const struct meta *m, struct server_id id)
     return false;
 }
 
-static void forget_learner(const struct meta *m, struct server_id id, struct meta_change *out)
+static void forget_learner(const struct meta *m, struct server_id id,
+                           struct meta_change *out)
 {
     struct meta_shard shard = *meta_shard(m, (struct group_id){META_GROUP});
     uint8_t kept = 0;
@@ -99,20 +100,21 @@ static void forget_learner(const struct meta *m, struct server_id id, struct met
     record_put_shard(out->effects, &shard, false);
 }
 
-bool meta_join(const struct meta *m, const struct meta_joiner *joiner, struct meta_change *out,
-               struct server_id *id, const char **why)
+bool meta_join(const struct meta *m, const struct meta_joiner *joiner,
+               struct meta_change *out, struct server_id *id, const char **why)
 {
-    const char *refusal =
-        join_refusal(m, joiner->name, joiner->client, joiner->peer, joiner->zone);
+    const char *refusal = join_refusal(m, joiner->name, joiner->client, joiner->peer,
+                                       joiner->zone);
     const struct meta_server *old = meta_server_named(m, joiner->name);
     const bool again = old != NULL && old->joined.v == joiner->life.v;
 
     if (refusal == NULL && old == NULL && m->n_servers >= RAFT_PEERS_MAX)
         refusal = "the cluster has 16 servers, the most that this version holds";
     if (refusal == NULL && old != NULL && !again && is_counted_on(m, old->id))
-        refusal = "the cluster counts on what the member of this name held, and this server "
-                  "has none of it: start it with its data directory, or choose another name "
-                  "and address";
+        refusal =
+            "the cluster counts on what the member of this name held, and this server "
+            "has none of it: start it with its data directory, or choose another name "
+            "and address";
     if (refusal != NULL) {
         *why = refusal;
         return false;
@@ -179,7 +181,8 @@ static const char *not_yet(const struct policy *p)
     if (p->maxlag_ms > 0)
         return "BADPOLICY MAXLAG is not available in this version; use 0, or READ leader";
     if (p->maxmemory_bytes > 0)
-        return "BADPOLICY MAXMEMORY of a keyspace is not available in this version; use 0, and "
+        return "BADPOLICY MAXMEMORY of a keyspace is not available in this version; use "
+               "0, and "
                "--memory for the server";
     return NULL;
 }

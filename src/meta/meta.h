@@ -19,8 +19,8 @@
  */
 #pragma once
 
-#include "base/ids.h"
 #include "base/hmap.h"
+#include "base/ids.h"
 #include "data/effect.h"
 #include "meta/policy.h"
 #include "raft/raft.h"
@@ -45,7 +45,7 @@ struct meta_server {
     struct server_id id;
     enum meta_server_state state;
     struct meta_text name, client, peer, zone;
-    struct incarnation joined;  /* the life in which it asked for its id */
+    struct incarnation joined; /* the life in which it asked for its id */
 };
 
 enum meta_keyspace_state { KEYSPACE_CREATING = 1, KEYSPACE_ACTIVE, KEYSPACE_STATE_END };
@@ -59,10 +59,10 @@ struct meta_keyspace {
 
 struct meta_shard {
     struct group_id group;
-    uint32_t keyspace;          /* id; 0: the meta shard itself */
+    uint32_t keyspace; /* id; 0: the meta shard itself */
     uint16_t slot_first, slot_last;
     uint32_t epoch;
-    struct server_id founder;   /* who began the group, with the voters of its first record;
+    struct server_id founder; /* who began the group, with the voters of its first record;
                                  * set once at creation, never changed (server 1 for meta) */
     uint8_t n_voters, n_learners;
     struct server_id voters[RAFT_PEERS_MAX], learners[RAFT_PEERS_MAX];
@@ -71,16 +71,16 @@ struct meta_shard {
 struct meta {
     struct mem *mem;
     struct meta_cluster cluster;
-    bool founded;               /* the cluster record is there */
-    struct meta_server **servers;      /* by id */
+    bool founded;                 /* the cluster record is there */
+    struct meta_server **servers; /* by id */
     uint32_t n_servers;
-    struct meta_keyspace **keyspaces;  /* by id */
+    struct meta_keyspace **keyspaces; /* by id */
     uint32_t n_keyspaces;
-    struct meta_shard **shards;        /* by group */
+    struct meta_shard **shards; /* by group */
     uint32_t n_shards;
-    uint64_t version;           /* counts changes; routing caches compare it */
+    uint64_t version; /* counts changes; routing caches compare it */
     struct hmap by_name, by_group;
-    struct hmap by_keyspace;    /* id: its shards in order of slots, for meta_route() */
+    struct hmap by_keyspace; /* id: its shards in order of slots, for meta_route() */
 };
 
 void meta_init(struct meta *m, struct mem *mem);
@@ -99,7 +99,8 @@ const struct meta_shard *meta_shard(const struct meta *m, struct group_id group)
 const struct meta_keyspace *meta_keyspace_of(const struct meta *m, struct bytes key);
 const struct meta_shard *meta_route(const struct meta *m, struct bytes key);
 /* The i-th shard of a keyspace in order of slots, NULL past the last. */
-const struct meta_shard *meta_shard_of(const struct meta *m, uint32_t keyspace, uint32_t i);
+const struct meta_shard *meta_shard_of(const struct meta *m, uint32_t keyspace,
+                                       uint32_t i);
 bool meta_server_has(const struct meta_shard *s, struct server_id id);
 
 /* ---- changes, at the meta leader ---- */
@@ -114,7 +115,8 @@ struct meta_change {
 };
 
 /* The first entry of a new cluster: cluster, server 1, meta shard, keyspace default. */
-void meta_found(struct meta_change *out, struct cluster_id id, const struct meta_server *founder);
+void meta_found(struct meta_change *out, struct cluster_id id,
+                const struct meta_server *founder);
 /* KEYSPACE CREATE|ALTER|DROP: writes effects and the reply that is right once they are
  * committed, or only an error reply.  LIST and INFO: only a reply, from the view. */
 void meta_command(const struct meta *m, const struct bytes *args, uint32_t n_args,
@@ -124,8 +126,8 @@ void meta_command(const struct meta *m, const struct bytes *args, uint32_t n_arg
  * without a memory of its own (its disk was lost) never gets the old id back, for it has
  * forgotten what it promised under it: it is given a new one if no shard but the meta shard's
  * learners ever counted on the old, and is refused else. */
-bool meta_join(const struct meta *m, const struct meta_joiner *joiner, struct meta_change *out,
-               struct server_id *id, const char **why);
+bool meta_join(const struct meta *m, const struct meta_joiner *joiner,
+               struct meta_change *out, struct server_id *id, const char **why);
 /* The record of server `self` brought up to what it was started with (addresses, zone):
  * true when effects were written, false when it is so already or has no record. */
 bool meta_update_self(const struct meta *m, struct server_id self, struct bytes client,
@@ -136,8 +138,8 @@ bool meta_update_self(const struct meta *m, struct server_id self, struct bytes 
  * new replicas.  Voters are 1, 3 or 5; what an even REPLICAS asks for beyond them is a learner.
  * All servers follow the meta shard, as learners if not voters.  One call writes the change
  * of one shard.  True when effects were written. */
-bool meta_plan(const struct meta *m, bool (*alive)(void *ctx, struct server_id id), void *ctx,
-               struct meta_change *out);
+bool meta_plan(const struct meta *m, bool (*alive)(void *ctx, struct server_id id),
+               void *ctx, struct meta_change *out);
 /* The next membership that moves `now` towards a shard's target: learners first, and voters
  * in one joint step once `caught_up` says so of every one that is added.  False: nothing to do. */
 bool meta_next_config(const struct meta_shard *target, const struct raft_config *now,

@@ -73,7 +73,8 @@ struct raft_entry {
 
 /* Membership.  Joint while n_old > 0: decisions need a majority of both sets. */
 struct raft_config {
-    struct server_id voters[RAFT_PEERS_MAX], old[RAFT_PEERS_MAX], learners[RAFT_PEERS_MAX];
+    struct server_id voters[RAFT_PEERS_MAX], old[RAFT_PEERS_MAX],
+        learners[RAFT_PEERS_MAX];
     uint8_t n_voters, n_old, n_learners;
 };
 void raft_config_encode(struct buf *out, const struct raft_config *c);
@@ -89,21 +90,21 @@ enum raft_msg_kind {
     RAFT_VOTE,
     RAFT_VOTE_REPLY,
     RAFT_TIMEOUT_NOW,
-    RAFT_SNAPSHOT,       /* a piece of a snapshot */
+    RAFT_SNAPSHOT, /* a piece of a snapshot */
     RAFT_SNAPSHOT_REPLY,
-    RAFT_READ_INDEX,     /* from a follower: the reads that wait there, as one round */
+    RAFT_READ_INDEX, /* from a follower: the reads that wait there, as one round */
     RAFT_READ_INDEX_REPLY,
     RAFT_MSG_KIND_END,
 };
 
 enum raft_msg_flag {
-    RAFT_REJECT = 1,    /* replies */
-    RAFT_DOUBTFUL = 2,  /* replies: the sender's log is not to be relied on.  APPEND: the
+    RAFT_REJECT = 1,   /* replies */
+    RAFT_DOUBTFUL = 2, /* replies: the sender's log is not to be relied on.  APPEND: the
                          * receiver's, which lacks what it acknowledged in this term */
-    RAFT_CLEARED = 4,   /* APPEND: the receiver's log is whole again */
-    RAFT_TRANSFER = 8,  /* VOTE: the leader itself asked for it, ignore that it is heard */
-    RAFT_DONE = 16,     /* SNAPSHOT: the last piece */
-    RAFT_LEASE = 32,    /* APPEND: the leader serves reads under its lease, and asks for the
+    RAFT_CLEARED = 4,  /* APPEND: the receiver's log is whole again */
+    RAFT_TRANSFER = 8, /* VOTE: the leader itself asked for it, ignore that it is heard */
+    RAFT_DONE = 16,    /* SNAPSHOT: the last piece */
+    RAFT_LEASE = 32, /* APPEND: the leader serves reads under its lease, and asks for the
                          * promise that goes with it; echoed by the reply */
 };
 
@@ -112,19 +113,20 @@ struct raft_msg {
     uint8_t flags;
     struct server_id from, to;
     struct term term;
-    struct log_index index;  /* APPEND: prev.  REPLY: match, or with REJECT the refused prev.
+    struct log_index
+        index;            /* APPEND: prev.  REPLY: match, or with REJECT the refused prev.
                               * VOTE: last.  SNAPSHOT: its index.  READ_INDEX_REPLY: index */
-    struct term log_term;    /* of `index`; with REJECT: term of hint */
+    struct term log_term; /* of `index`; with REJECT: term of hint */
     struct log_index commit; /* APPEND; REPLY REJECT: hint, the index to try next */
     uint64_t round;          /* APPEND: read round, echoed by its reply.  READ_INDEX: the
                               * follower's own number, echoed */
-    uint64_t offset;         /* SNAPSHOT and its reply: position in the snapshot's stream */
-    uint64_t sent_ns;        /* APPEND: the leader's clock, echoed: leases count from it, and a
+    uint64_t offset;    /* SNAPSHOT and its reply: position in the snapshot's stream */
+    uint64_t sent_ns;   /* APPEND: the leader's clock, echoed: leases count from it, and a
                               * follower's lag is measured by it */
-    uint32_t n_entries;      /* APPEND: entries index+1 .. index+n_entries */
+    uint32_t n_entries; /* APPEND: entries index+1 .. index+n_entries */
     const struct raft_entry *entries;
-    struct bytes data;       /* SNAPSHOT: config (first piece) and bytes of the state */
-    uint64_t after;          /* hold until this mark is durable; 0: send at once */
+    struct bytes data; /* SNAPSHOT: config (first piece) and bytes of the state */
+    uint64_t after;    /* hold until this mark is durable; 0: send at once */
 };
 
 /* The body of messages between servers; see docs/wire.md.  Decoding puts entries into
@@ -148,16 +150,17 @@ enum raft_read_mode { RAFT_READ_ROUND = 1, RAFT_READ_LEASE };
 
 struct raft_settings {
     struct server_id self;
-    uint64_t election_ns;    /* base election timeout, at least 1 s in the product; drawn from
+    uint64_t
+        election_ns; /* base election timeout, at least 1 s in the product; drawn from
                               * [election_ns, 2 election_ns) each time */
     uint64_t heartbeat_ns;
-    uint64_t drift_ns;       /* taken off a lease: the most that clocks may drift within it */
+    uint64_t drift_ns; /* taken off a lease: the most that clocks may drift within it */
     uint32_t append_entries_max; /* of one message */
     uint64_t append_bytes_max;
-    uint32_t inflight_max;   /* messages on their way to one follower */
+    uint32_t inflight_max; /* messages on their way to one follower */
     uint64_t inflight_bytes_max;
     uint64_t uncommitted_bytes_max;
-    uint64_t log_bytes_max;  /* entries kept in memory */
+    uint64_t log_bytes_max; /* entries kept in memory */
     uint64_t seed;
     struct mem *mem;
     /* Leader-follower: copies beyond the leader's own that a commit needs, and votes that an
@@ -165,38 +168,38 @@ struct raft_settings {
     uint8_t ack, elect;
     /* mutants: each is one safety rule broken, all false in the product */
     bool bug_commit_quorum_one_short, bug_vote_before_durable, bug_commit_old_term,
-         bug_stale_read_round, bug_lease_through_transfer, bug_snapshot_drops_config,
-         bug_vote_shorter_log, bug_doubtful_counts, bug_ack_before_durable,
-         bug_joint_one_majority, bug_no_truncate;
+        bug_stale_read_round, bug_lease_through_transfer, bug_snapshot_drops_config,
+        bug_vote_shorter_log, bug_doubtful_counts, bug_ack_before_durable,
+        bug_joint_one_majority, bug_no_truncate;
 };
 
 /* What a start finds: the durable state, the snapshot below the log, and the log. */
 struct raft_start {
     struct raft_state state;
-    struct log_index base;    /* the store holds everything up to here, committed */
+    struct log_index base; /* the store holds everything up to here, committed */
     struct term base_term;
-    struct raft_config config;/* as of base */
-    bool founder;             /* of a new group: stands soon, for nobody else will */
+    struct raft_config config; /* as of base */
+    bool founder;              /* of a new group: stands soon, for nobody else will */
     struct instant now;
 };
 
 enum raft_event_kind {
-    RAFT_TICK = 1,       /* time has passed */
-    RAFT_RECV,           /* msg */
-    RAFT_DURABLE,        /* everything up to `mark` is on disk */
-    RAFT_PEER_LOST,      /* the connection to `peer` broke: back to probing; from the leader:
+    RAFT_TICK = 1,    /* time has passed */
+    RAFT_RECV,        /* msg */
+    RAFT_DURABLE,     /* everything up to `mark` is on disk */
+    RAFT_PEER_LOST,   /* the connection to `peer` broke: back to probing; from the leader:
                           * PreVote at once */
-    RAFT_CHANGE,         /* propose `config` as the new membership; learners first is the
+    RAFT_CHANGE,      /* propose `config` as the new membership; learners first is the
                           * caller's care, the joint phase is ours */
-    RAFT_TRANSFER_TO,    /* hand leadership to `peer`; 0: to the fullest voter */
-    RAFT_COMPACT,        /* the store's checkpoint holds everything up to `index`: entries up
+    RAFT_TRANSFER_TO, /* hand leadership to `peer`; 0: to the fullest voter */
+    RAFT_COMPACT,     /* the store's checkpoint holds everything up to `index`: entries up
                           * to index - keep may go from the log */
     RAFT_SNAPSHOT_READY, /* the snapshot asked for by want_snapshot[peer] exists at (index, term) */
-    RAFT_SNAPSHOT_SENT,  /* how it ended for `peer`: ok or not */
-    RAFT_INSTALLED,      /* our store now is the snapshot (index, term, config) */
-    RAFT_LOADED,         /* entries asked for by out->load, or that they are gone (n 0) */
-    RAFT_APPLIED,        /* the caller has applied up to `index` */
-    RAFT_EPOCH,          /* the meta shard raised the group's epoch to that of `term` */
+    RAFT_SNAPSHOT_SENT, /* how it ended for `peer`: ok or not */
+    RAFT_INSTALLED,     /* our store now is the snapshot (index, term, config) */
+    RAFT_LOADED,        /* entries asked for by out->load, or that they are gone (n 0) */
+    RAFT_APPLIED,       /* the caller has applied up to `index` */
+    RAFT_EPOCH,         /* the meta shard raised the group's epoch to that of `term` */
 };
 
 struct raft_event {
@@ -218,23 +221,26 @@ struct raft_load { /* entries to bring back from disk for a follower that is beh
     uint64_t bytes_max;
 };
 
-struct raft_read_done { /* a follower's round: reads numbered up to `round` may be answered */
+struct
+    raft_read_done { /* a follower's round: reads numbered up to `round` may be answered */
     uint64_t round;
     struct log_index index; /* once this is applied; 0: refused, no leader */
 };
 
 struct raft_out {
     /* To the log, in this order, then report RAFT_DURABLE with `mark`. */
-    bool write_state;           /* state, as one record */
+    bool write_state; /* state, as one record */
     struct raft_state state;
-    struct log_index append_from, append_upto; /* raft_entry_at(); 0, 0: none.  Ends what was
+    struct log_index append_from,
+        append_upto; /* raft_entry_at(); 0, 0: none.  Ends what was
                                                 * there from append_from on */
-    uint64_t mark;              /* 0: nothing to write */
+    uint64_t mark;   /* 0: nothing to write */
 
     const struct raft_msg *msgs;
     uint32_t n_msgs;
-    struct log_index commit;    /* entries up to here may be applied */
-    uint64_t confirmed_round;   /* leader: reads of rounds up to here may be answered, in the
+    struct log_index commit; /* entries up to here may be applied */
+    uint64_t
+        confirmed_round; /* leader: reads of rounds up to here may be answered, in the
                                  * term that they were taken in */
     const struct raft_read_done *reads; /* follower */
     uint32_t n_reads;
@@ -243,13 +249,15 @@ struct raft_out {
     uint32_t n_snapshots_wanted; /* peers that need a snapshot begun */
     struct server_id snapshots_wanted[RAFT_PEERS_MAX];
     bool role_changed;
-    struct server_id accused;   /* leader: found just now to lack what it acknowledged to us */
-    struct instant wake;        /* RAFT_TICK at this time */
+    struct server_id
+        accused;         /* leader: found just now to lack what it acknowledged to us */
+    struct instant wake; /* RAFT_TICK at this time */
 };
 
 struct raft; /* whole in raft_state.h */
 
-struct raft *raft_new(const struct raft_settings *settings, const struct raft_start *start);
+struct raft *raft_new(const struct raft_settings *settings,
+                      const struct raft_start *start);
 void raft_free(struct raft *raft);
 /* At start only, in order: an entry found on disk above the base (later ones win). */
 void raft_restore(struct raft *raft, const struct raft_entry *entry);
@@ -258,7 +266,8 @@ void raft_restore(struct raft *raft, const struct raft_entry *entry);
 void raft_restore_state(struct raft *raft, const struct raft_state *state);
 /* The log was cut to begin behind (index, term) by a snapshot, and with `clears` ended there
  * too; with a base below it the store is older than the log says: then doubtful. */
-void raft_restore_base(struct raft *raft, struct log_index index, struct term term, bool clears);
+void raft_restore_base(struct raft *raft, struct log_index index, struct term term,
+                       bool clears);
 /* The log on disk may lack entries: see Repair. */
 void raft_doubt(struct raft *raft);
 /* All has been restored.  In a group of which this is the only voter everything that was found
@@ -284,28 +293,30 @@ struct log_index raft_propose(struct raft *raft, struct bytes payload);
  * no round is needed: a valid lease in RAFT_READ_LEASE, or a group of one voter.  Follower:
  * the number that raft_out.reads will give, asked of the leader in one message per turn. */
 uint64_t raft_read(struct raft *raft, enum raft_read_mode mode, struct instant now);
-bool raft_lease_valid(const struct raft *raft, struct instant now); /* check after reading too */
+bool raft_lease_valid(const struct raft *raft,
+                      struct instant now); /* check after reading too */
 
 struct raft_info {
     enum raft_role role;
     struct term term;
     struct server_id leader; /* 0: none known */
-    bool ready;              /* leader: an entry of its own term is committed and applied */
+    bool ready; /* leader: an entry of its own term is committed and applied */
     bool doubtful, transferring, joint;
     struct log_index first, last, commit, applied, durable, base;
-    struct raft_config config;      /* the newest in the log, in force */
+    struct raft_config config; /* the newest in the log, in force */
     struct log_index config_index;
     bool config_committed;
     uint64_t uncommitted_bytes, log_bytes, elections, refused;
-    uint64_t accusations;    /* of peers that lost what they had acknowledged to us */
-    struct instant leader_heard;    /* follower: last message of the leader */
+    uint64_t accusations;        /* of peers that lost what they had acknowledged to us */
+    struct instant leader_heard; /* follower: last message of the leader */
 };
 void raft_info(const struct raft *raft, struct raft_info *out);
 
 struct raft_peer {
     struct server_id id;
     bool voter, learner, active, probing, snapshotting, doubtful;
-    bool accused; /* doubtful because it lacks what it acknowledged, and not aware of it yet */
+    bool
+        accused; /* doubtful because it lacks what it acknowledged, and not aware of it yet */
     struct log_index match, next;
     struct instant heard;
 };
@@ -313,12 +324,14 @@ struct raft_peer {
 uint32_t raft_peers(const struct raft *raft, struct raft_peer out[RAFT_PEERS_MAX]);
 
 /* An entry in memory, or false.  Every index > applied and <= commit is in memory. */
-bool raft_entry_at(const struct raft *raft, struct log_index index, struct raft_entry *out);
+bool raft_entry_at(const struct raft *raft, struct log_index index,
+                   struct raft_entry *out);
 /* Whether the bytes of this RAFT_SNAPSHOT message, just stepped, are to be taken in. */
 bool raft_snapshot_welcome(const struct raft *raft, const struct raft_msg *msg);
 /* Term of an index between base and last; 0 elsewhere. */
 struct term raft_term_at(const struct raft *raft, struct log_index index);
 /* The membership in force at an applied index, to be kept with a checkpoint. */
-bool raft_config_at(const struct raft *raft, struct log_index index, struct raft_config *out);
+bool raft_config_at(const struct raft *raft, struct log_index index,
+                    struct raft_config *out);
 
 void raft_verify(const struct raft *raft);

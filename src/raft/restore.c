@@ -85,6 +85,7 @@ void raft_restore(struct raft *raft, const struct raft_entry *entry)
  * being alone may still be another leader's work: then as any other (raft_elect_leads_at_once). */
 void raft_restored(struct raft *raft)
 {
-    if (!raft_member_is_alone(raft) || raft_member_config_index(raft).v > raft->commit.v) return;
+    if (!raft_member_is_alone(raft) || raft_member_config_index(raft).v > raft->commit.v)
+        return;
     if (raft->commit.v < raft->log.last.v) raft->commit = raft->log.last;
 }

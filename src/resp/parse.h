@@ -41,26 +41,28 @@ enum resp_result {
 };
 
 struct resp_parser {
-    size_t looked;        /* bytes of the run already understood */
-    size_t scanned;       /* of the line that starts at `looked`: bytes without its end */
-    int64_t args_left;    /* -1: between commands */
-    int64_t bulk_len;     /* -1: a length line comes next */
-    struct bytes *args;   /* args_cap slots; while a command is not whole, `at` is an offset */
+    size_t looked;     /* bytes of the run already understood */
+    size_t scanned;    /* of the line that starts at `looked`: bytes without its end */
+    int64_t args_left; /* -1: between commands */
+    int64_t bulk_len;  /* -1: a length line comes next */
+    struct bytes
+        *args; /* args_cap slots; while a command is not whole, `at` is an offset */
     uint32_t n_args, args_cap;
-    struct buf line;      /* the unquoted arguments of an inline command */
-    char error[48];       /* the text that names a byte of the client's */
+    struct buf line; /* the unquoted arguments of an inline command */
+    char error[48];  /* the text that names a byte of the client's */
     struct mem *mem;
 };
 
 struct resp_parsed {
     size_t used;
-    size_t want;          /* RESP_MORE: the run must grow to at least this length */
-    struct bytes *args;   /* RESP_COMMAND */
+    size_t want;        /* RESP_MORE: the run must grow to at least this length */
+    struct bytes *args; /* RESP_COMMAND */
     uint32_t n_args;
-    const char *error;    /* RESP_BROKEN: without the leading "-ERR " */
+    const char *error; /* RESP_BROKEN: without the leading "-ERR " */
 };
 
 void resp_parser_init(struct resp_parser *p, struct mem *mem);
 void resp_parser_free(struct resp_parser *p);
-MUST_USE enum resp_result resp_parse(struct resp_parser *p, const struct resp_limits *limits,
-                                     struct bytes in, struct resp_parsed *out);
+MUST_USE enum resp_result resp_parse(struct resp_parser *p,
+                                     const struct resp_limits *limits, struct bytes in,
+                                     struct resp_parsed *out);

@@ -145,7 +145,9 @@ static void conn_lost(struct server *s, struct peer_conn *c)
         p->batch.len = 0;
     }
     if (p != NULL && c->dialed) {
-        const uint64_t wait_ms = p->dial_tries > 4 ? DIAL_MOST_MS : (uint64_t)DIAL_FIRST_MS << p->dial_tries;
+        const uint64_t wait_ms = p->dial_tries > 4
+                                     ? DIAL_MOST_MS
+                                     : (uint64_t)DIAL_FIRST_MS << p->dial_tries;
         p->dial_at.ns = s->now.ns + wait_ms * MS_NS;
         if (p->dial_tries < 16) p->dial_tries++;
     }
@@ -312,9 +314,10 @@ static const char *hello_refusal(const struct server *s, const struct peer_conn 
                                  const struct frame *f, const struct hello *h)
 {
     if (h->secret != (s->config.secret.len > 0))
-        return h->secret ? "this server has no cluster secret; start it with "
-                           "--cluster-secret-file like the others"
-                         : "a cluster secret is needed here; start with --cluster-secret-file";
+        return h->secret
+                   ? "this server has no cluster secret; start it with "
+                     "--cluster-secret-file like the others"
+                   : "a cluster secret is needed here; start with --cluster-secret-file";
     if (f->cluster.v == 0 && f->from.v == 0) /* a joiner; only we can be asked */
         return c->dialed ? "it is not a member of a cluster yet" : NULL;
     if (s->identity.cluster.v == 0) return NULL; /* we want to join its cluster */
@@ -345,8 +348,10 @@ static bool on_hello(struct server *s, struct peer_conn *c, const struct frame *
     c->id = f->from;
     c->incarnation = f->incarnation;
     if (!c->dialed) send_hello(s, c);
-    if (s->config.secret.len > 0) send_proof(s, c, h.nonce);
-    else conn_is_up(s, c);
+    if (s->config.secret.len > 0)
+        send_proof(s, c, h.nonce);
+    else
+        conn_is_up(s, c);
     return true;
 }
 
@@ -382,8 +387,8 @@ void peer_joined_reply(struct server *s, struct conn_id conn, const struct joine
     frame_end(&c->out, at);
 }
 
-static void join_done(struct server *s, struct request *r, const struct forward_reply *reply,
-                      enum outcome o)
+static void join_done(struct server *s, struct request *r,
+                      const struct forward_reply *reply, enum outcome o)
 {
     struct joined j;
     if (o == OUTCOME_NONE && joined_decode(reply->bytes, &j)) {
@@ -404,7 +409,8 @@ static bool on_join(struct server *s, struct peer_conn *c, const struct frame *f
         return false;
     }
     if (s->phase != PHASE_RUNNING) {
-        send_refused(s, c, "this server is not a member itself yet; try another one, or again");
+        send_refused(s, c,
+                     "this server is not a member itself yet; try another one, or again");
         return false;
     }
     c->joining = true;
@@ -412,8 +418,8 @@ static bool on_join(struct server *s, struct peer_conn *c, const struct frame *f
     const struct forward head = {.kind = FORWARD_META, .resp = 2, .n_commands = 1};
     uint8_t life[8];
     store_u64le(life, f->incarnation.v);
-    const struct bytes args[] = {BYTES_OF("JOIN"), j.name, j.client, j.peer, j.zone,
-                                 {life, sizeof life}};
+    const struct bytes args[] = {BYTES_OF("JOIN"), j.name, j.client,
+                                 j.peer,           j.zone, {life, sizeof life}};
     forward_encode(&r->body, &head);
     forward_put_command(&r->body, args, 6);
     r->origin = FROM_SERVER;
@@ -504,7 +510,8 @@ static bool on_piece(struct server *s, struct peer_conn *c, struct bytes body)
         c->piece_total = p.total;
         buf_reserve(&c->piece, p.total);
     }
-    if (p.stream != c->piece_stream || p.offset != c->piece.len || p.total != c->piece_total)
+    if (p.stream != c->piece_stream || p.offset != c->piece.len ||
+        p.total != c->piece_total)
         return true; /* of a stream whose beginning we did not see: lost as any message may be */
     buf_put(&c->piece, p.bytes.at, p.bytes.len);
     if (c->piece.len < p.total) return true;
@@ -519,9 +526,9 @@ static bool on_piece(struct server *s, struct peer_conn *c, struct bytes body)
 static bool on_refused(struct server *s, struct peer_conn *c, const struct frame *f)
 {
     const int len = (int)(f->body.len < 200 ? f->body.len : 200);
-    server_log(s, LOG_WARNING, "%s refuses us: %.*s", c->address, len, (const char *)f->body.at);
-    if (c == s->join_conn && s->phase == PHASE_JOINING)
-        s->join_refused = true;
+    server_log(s, LOG_WARNING, "%s refuses us: %.*s", c->address, len,
+               (const char *)f->body.at);
+    if (c == s->join_conn && s->phase == PHASE_JOINING) s->join_refused = true;
     conn_close(s, c, "refused by the other side");
     return false;
 }
@@ -566,7 +573,8 @@ static bool on_frame(struct server *s, struct peer_conn *c, const struct frame *
 
 /* ---- events ---- */
 
-void server_peer_open(struct server *s, struct conn_id conn, struct bytes address, bool dialed)
+void server_peer_open(struct server *s, struct conn_id conn, struct bytes address,
+                      bool dialed)
 {
     struct peer_conn *c = dialed ? conn_find(s, conn) : conn_new(s, conn, false);
     if (c == NULL) { /* given up meanwhile */
@@ -739,7 +747,8 @@ static void dial_who_is_due(struct server *s)
 static bool is_silent(const struct server *s, const struct peer_conn *c)
 {
     if (c->state != PEER_UP) return s->now.ns >= c->opened.ns + GREETING_MS * MS_NS;
-    return c->id.v != 0 && c != s->join_conn && s->now.ns >= c->heard.ns + SILENT_MS * MS_NS;
+    return c->id.v != 0 && c != s->join_conn &&
+           s->now.ns >= c->heard.ns + SILENT_MS * MS_NS;
 }
 
 /* A greeting that never ends is an end, and so is silence. */
@@ -751,8 +760,10 @@ static void close_the_mute(struct server *s)
         struct peer_conn *c = value;
         if (!is_silent(s, c)) continue;
         if (c == s->join_conn)
-            server_log(s, LOG_WARNING, "%s does not answer as a sennit server does; is that the "
-                                       "--peer address of a member? trying again", c->address);
+            server_log(s, LOG_WARNING,
+                       "%s does not answer as a sennit server does; is that the "
+                       "--peer address of a member? trying again",
+                       c->address);
         conn_close(s, c, "it does not answer");
         return; /* the table has changed; the next one in the next turn */
     }
@@ -773,7 +784,8 @@ void peers_turn_end(struct server *s)
     at = 0;
     while (hmap_next(&s->conns, &at, &key, &value)) {
         struct peer_conn *c = value;
-        if (c->dialed && c->state == PEER_UP && c->id.v != 0 && s->now.ns >= c->ping_at.ns) {
+        if (c->dialed && c->state == PEER_UP && c->id.v != 0 &&
+            s->now.ns >= c->ping_at.ns) {
             send_ping(s, c);
             c->ping_at.ns = s->now.ns + PING_MS * MS_NS;
         }

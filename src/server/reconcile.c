@@ -16,8 +16,9 @@ void reconcile_effect(void *ctx, const struct effect *e)
 {
     struct server *s = ctx;
     if (!meta_apply(&s->meta, e))
-        server_exit(s, 1, "the cluster's state was written by a newer version of sennit; start "
-                          "that version");
+        server_exit(s, 1,
+                    "the cluster's state was written by a newer version of sennit; start "
+                    "that version");
 }
 
 void reconcile_reset(void *ctx)
@@ -41,8 +42,8 @@ static void rebuild(struct server *s)
     struct bytes key;
     struct item item;
     while (store_walk(store, from, skip, &at, &key, &item)) {
-        const struct effect e = {.kind = EFFECT_PUT, .type = item.type, .key = key,
-                                 .value = item.value};
+        const struct effect e = {
+            .kind = EFFECT_PUT, .type = item.type, .key = key, .value = item.value};
         reconcile_effect(s, &e);
         skip = at.v == from.v ? skip + 1 : 1;
         from = at;
@@ -85,11 +86,16 @@ struct shard_config reconcile_shard_config(struct server *s, struct group_id gro
             },
     };
     bool *const bugs[] = {
-        &c.raft.bug_commit_quorum_one_short, &c.raft.bug_vote_before_durable,
-        &c.raft.bug_commit_old_term,         &c.raft.bug_stale_read_round,
-        &c.raft.bug_lease_through_transfer,  &c.raft.bug_snapshot_drops_config,
-        &c.raft.bug_vote_shorter_log,        &c.raft.bug_doubtful_counts,
-        &c.raft.bug_ack_before_durable,      &c.raft.bug_joint_one_majority,
+        &c.raft.bug_commit_quorum_one_short,
+        &c.raft.bug_vote_before_durable,
+        &c.raft.bug_commit_old_term,
+        &c.raft.bug_stale_read_round,
+        &c.raft.bug_lease_through_transfer,
+        &c.raft.bug_snapshot_drops_config,
+        &c.raft.bug_vote_shorter_log,
+        &c.raft.bug_doubtful_counts,
+        &c.raft.bug_ack_before_durable,
+        &c.raft.bug_joint_one_majority,
         &c.raft.bug_no_truncate,
     };
     const uint32_t bug = s->config.mutant.raft;
@@ -105,11 +111,13 @@ static bool placed_here(const struct server *s, const struct meta_shard *target)
 static struct raft_config config_of_voters(const struct meta_shard *target)
 {
     struct raft_config c = {.n_voters = target->n_voters};
-    for (uint32_t i = 0; i < target->n_voters; i++) c.voters[i] = target->voters[i];
+    for (uint32_t i = 0; i < target->n_voters; i++)
+        c.voters[i] = target->voters[i];
     return c;
 }
 
-static void make_replica(struct server *s, struct group_id group, const struct meta_shard *target)
+static void make_replica(struct server *s, struct group_id group,
+                         const struct meta_shard *target)
 {
     struct slot *slot = server_slot(s, group);
     if (slot->shard != NULL) return;
@@ -187,7 +195,8 @@ static void learn_from_log(struct server *s, const struct slot *slot)
     for (uint64_t i = info.applied.v + 1; i <= info.last.v; i++) {
         struct raft_entry entry;
         struct effect e;
-        if (!raft_entry_at(shard_raft(slot->shard), (struct log_index){i}, &entry)) continue;
+        if (!raft_entry_at(shard_raft(slot->shard), (struct log_index){i}, &entry))
+            continue;
         if (entry.kind != RAFT_COMMAND) continue;
         struct cursor in = cursor_of(entry.payload);
         while (effect_decode(&in, &e) == EFFECT_OK)
@@ -245,8 +254,10 @@ static void plan(struct server *s)
     if (store_has_staged(shard_store(slot->shard))) return; /* one change at a time */
     struct buf effects = buf_new(s->mem);
     struct meta_change change = {&effects};
-    if (!s->meta.founded) found_cluster(s, &change);
-    else (void)meta_plan(&s->meta, alive, s, &change);
+    if (!s->meta.founded)
+        found_cluster(s, &change);
+    else
+        (void)meta_plan(&s->meta, alive, s, &change);
     if (effects.len > 0) {
         struct shard_gate gate;
         if (shard_propose_effects(slot->shard, buf_bytes(&effects), &gate) == SHARD_TAKEN)
@@ -255,8 +266,8 @@ static void plan(struct server *s)
     buf_free(&effects);
 }
 
-static void moved_done(struct server *s, struct request *r, const struct forward_reply *reply,
-                       enum outcome o)
+static void moved_done(struct server *s, struct request *r,
+                       const struct forward_reply *reply, enum outcome o)
 {
     (void)r;
     (void)reply;
@@ -269,16 +280,19 @@ static void tell_moved(struct server *s)
 {
     struct buf effects = buf_new(s->mem);
     struct meta_change change = {&effects};
-    const bool moved = meta_update_self(&s->meta, s->identity.server, s->config.advertise_client,
-                                        s->config.advertise_peer, s->config.zone, &change);
+    const bool moved = meta_update_self(
+        &s->meta, s->identity.server, s->config.advertise_client,
+        s->config.advertise_peer, s->config.zone, &change);
     buf_free(&effects);
     if (!moved || s->moving) return;
 
     s->moving = true;
     uint8_t self[4];
     store_u32le(self, s->identity.server.v);
-    const struct bytes args[] = {BYTES_OF("MOVED"), {self, sizeof self},
-                                 s->config.advertise_client, s->config.advertise_peer,
+    const struct bytes args[] = {BYTES_OF("MOVED"),
+                                 {self, sizeof self},
+                                 s->config.advertise_client,
+                                 s->config.advertise_peer,
                                  s->config.zone};
     struct request *r = request_new(s, FORWARD_META, (struct group_id){META_GROUP}, 2);
     const struct forward head = {.kind = FORWARD_META, .resp = 2, .n_commands = 1};
@@ -305,8 +319,8 @@ void reconcile_evaluate(struct server *s, const struct bytes *args, uint32_t n_a
     }
     struct server_id id;
     const char *why = NULL;
-    const struct meta_joiner joiner = {args[1], args[2], args[3], args[4],
-                                       {load_u64le(args[5].at)}};
+    const struct meta_joiner joiner = {
+        args[1], args[2], args[3], args[4], {load_u64le(args[5].at)}};
     struct joined j = {.ok = meta_join(&s->meta, &joiner, change, &id, &why)};
     if (j.ok) {
         j.cluster = s->identity.cluster;
@@ -341,17 +355,20 @@ static bool caught_up(void *ctx, struct server_id id)
     for (uint32_t i = 0; i < n; i++)
         if (peers[i].id.v == id.v)
             return peers[i].active && !peers[i].doubtful && !peers[i].snapshotting &&
-                   peers[i].match.v > 0 && peers[i].match.v + CAUGHT_UP_ENTRIES >= info.last.v;
+                   peers[i].match.v > 0 &&
+                   peers[i].match.v + CAUGHT_UP_ENTRIES >= info.last.v;
     return false;
 }
 
 static void move_members(struct server *s, struct slot *slot)
 {
-    if (slot->shard == NULL || slot->retiring != RETIRE_NOT || !shard_leads(slot->shard)) return;
+    if (slot->shard == NULL || slot->retiring != RETIRE_NOT || !shard_leads(slot->shard))
+        return;
     const struct meta_shard *target = meta_shard(&s->meta, slot->group);
     struct raft_info info;
     raft_info(shard_raft(slot->shard), &info);
-    if (target == NULL || info.joint || !info.config_committed || info.transferring) return;
+    if (target == NULL || info.joint || !info.config_committed || info.transferring)
+        return;
     struct catching c = {s, slot};
     struct raft_config next;
     if (!meta_next_config(target, &info.config, caught_up, &c, &next)) return;
@@ -368,5 +385,6 @@ void reconcile_turn(struct server *s)
     s->plan_at.ns = s->now.ns + PLAN_MS * MS_NS;
     plan(s);
     if (s->phase == PHASE_RUNNING) tell_moved(s);
-    for (uint32_t i = 0; i < s->n_slots; i++) move_members(s, s->all_slots[i]);
+    for (uint32_t i = 0; i < s->n_slots; i++)
+        move_members(s, s->all_slots[i]);
 }

@@ -31,7 +31,8 @@ static struct client_route *route_get(struct client *c, struct group_id group)
     if (route != NULL) return route;
     if (c->n_routes == c->routes_cap) {
         const uint32_t cap = c->routes_cap == 0 ? 4 : c->routes_cap * 2;
-        c->routes = mem_resize(c->server->mem, c->routes, c->routes_cap * sizeof *c->routes,
+        c->routes = mem_resize(c->server->mem, c->routes,
+                               c->routes_cap * sizeof *c->routes,
                                cap * sizeof *c->routes);
         c->routes_cap = cap;
     }
@@ -59,8 +60,7 @@ static bool may_go(const struct client *c, struct group_id group, struct server_
     const struct client_route *route = route_find(c, group);
     if (route == NULL) return true;
     if (route->n_waiting > 0) return false;
-    return route->n_sent == 0 ||
-           (route->target.v == target.v && route->term.v == term.v);
+    return route->n_sent == 0 || (route->target.v == target.v && route->term.v == term.v);
 }
 
 /* ---- lists and life ---- */
@@ -76,14 +76,16 @@ static void list_add(struct request ***end, struct request *r)
 static void list_take(struct request ***end, struct request *r)
 {
     *r->prev_next = r->next;
-    if (r->next != NULL) r->next->prev_next = r->prev_next;
-    else *end = r->prev_next;
+    if (r->next != NULL)
+        r->next->prev_next = r->prev_next;
+    else
+        *end = r->prev_next;
     r->next = NULL;
     r->prev_next = NULL;
 }
 
-struct request *request_new(struct server *s, enum forward_kind kind, struct group_id group,
-                            uint8_t resp)
+struct request *request_new(struct server *s, enum forward_kind kind,
+                            struct group_id group, uint8_t resp)
 {
     struct request *r = mem_zero(s->mem, sizeof *r);
     r->kind = kind;
@@ -154,7 +156,8 @@ static void enter(struct server *s, struct request *r, enum request_state state)
 
 /* ---- ends ---- */
 
-static void reply_to_peer(struct server *s, struct request *r, const struct forward_reply *reply)
+static void reply_to_peer(struct server *s, struct request *r,
+                          const struct forward_reply *reply)
 {
     struct forward_reply out = *reply;
     out.id = r->peer_id;
@@ -211,8 +214,8 @@ static void finish(struct server *s, struct request *r, const struct forward_rep
 
 static void refuse_to_peer(struct server *s, struct slot *slot, struct request *r)
 {
-    struct forward_reply out = {.status = FORWARD_REFUSED, .term = slot->hint_term,
-                                .leader = slot->hint};
+    struct forward_reply out = {
+        .status = FORWARD_REFUSED, .term = slot->hint_term, .leader = slot->hint};
     if (slot->shard != NULL) {
         out.term = shard_term(slot->shard);
         out.leader = shard_leader(slot->shard);
@@ -222,7 +225,8 @@ static void refuse_to_peer(struct server *s, struct slot *slot, struct request *
     request_free(s, r);
 }
 
-void request_gate_result(struct server *s, struct request *r, struct answer *a, enum outcome o)
+void request_gate_result(struct server *s, struct request *r, struct answer *a,
+                         enum outcome o)
 {
     r->state = 0;
     struct forward_reply reply = {
@@ -252,7 +256,8 @@ static enum shard_refusal run_wait(struct server *s, struct slot *slot, struct r
 
     r->index = w.change;
     r->copies = copies > 0 && copies <= RAFT_PEERS_MAX ? (uint32_t)copies
-                                                       : copies > 0 ? RAFT_PEERS_MAX : 0;
+                : copies > 0                           ? RAFT_PEERS_MAX
+                                                       : 0;
     const uint64_t day_ms = UINT64_C(86400000);
     const uint64_t wait_ms = ms > 0 && (uint64_t)ms < day_ms ? (uint64_t)ms : day_ms;
     r->deadline.ns = s->now.ns + wait_ms * MS_NS;
@@ -268,7 +273,8 @@ static enum outcome outcome_of(const struct server *s, enum shard_refusal refusa
 {
     switch (refusal) {
     case SHARD_FULL: return OUTCOME_NOQUORUM;
-    case SHARD_NO_ROOM: return mem_room(s->mem, 0) ? OUTCOME_FULL_DISK : OUTCOME_FULL_MEMORY;
+    case SHARD_NO_ROOM:
+        return mem_room(s->mem, 0) ? OUTCOME_FULL_DISK : OUTCOME_FULL_MEMORY;
     case SHARD_DAMAGED: return OUTCOME_READONLY;
     case SHARD_TAKEN:
     case SHARD_NOT_LEADER:
@@ -279,8 +285,8 @@ static enum outcome outcome_of(const struct server *s, enum shard_refusal refusa
 }
 
 /* At the shard that leads here.  True: the request is on its way or done (and freed). */
-static bool evaluate(struct server *s, struct slot *slot, struct request *r, struct forward f,
-                     enum shard_refusal *refusal)
+static bool evaluate(struct server *s, struct slot *slot, struct request *r,
+                     struct forward f, enum shard_refusal *refusal)
 {
     if (r->kind == FORWARD_WAIT) {
         *refusal = run_wait(s, slot, r, f);
@@ -321,7 +327,8 @@ static bool evaluate(struct server *s, struct slot *slot, struct request *r, str
 
 /* ---- where it goes ---- */
 
-static struct server_id leader_of(const struct server *s, struct slot *slot, struct term *term)
+static struct server_id leader_of(const struct server *s, struct slot *slot,
+                                  struct term *term)
 {
     *term = slot->hint_term;
     struct server_id leader = slot->hint;
@@ -371,7 +378,8 @@ static bool replica_can_read(const struct slot *slot)
 
 /* A follower's clock decides nothing: a key that only it finds past its deadline is the
  * leader's to expire. */
-static bool is_leaders_to_say(struct server *s, struct slot *slot, const struct request *r)
+static bool is_leaders_to_say(struct server *s, struct slot *slot,
+                              const struct request *r)
 {
     struct forward f;
     struct decoded d;
@@ -402,7 +410,8 @@ static void read_now(struct server *s, struct slot *slot, struct request *r)
         reply_error(&reply, "ERR the command can't be evaluated");
     }
     decoded_free(s, &d);
-    const struct forward_reply done = {.status = FORWARD_DONE, .bytes = buf_bytes(&bytes),
+    const struct forward_reply done = {.status = FORWARD_DONE,
+                                       .bytes = buf_bytes(&bytes),
                                        .index = shard_applied(slot->shard)};
     finish(s, r, &done, OUTCOME_NONE);
     buf_free(&bytes);
@@ -411,7 +420,8 @@ static void read_now(struct server *s, struct slot *slot, struct request *r)
 /* Reads that this server's own replica may answer. */
 static bool read_at_replica(struct server *s, struct slot *slot, struct request *r)
 {
-    if (!r->reads_only || r->kind != FORWARD_COMMANDS || r->origin == FROM_PEER) return false;
+    if (!r->reads_only || r->kind != FORWARD_COMMANDS || r->origin == FROM_PEER)
+        return false;
     if (r->at_leader) return false;
     if (slot->shard == NULL || shard_applied(slot->shard).v == 0) return false;
     struct client *c = client_of(r);
@@ -438,7 +448,8 @@ static bool read_at_replica(struct server *s, struct slot *slot, struct request 
 
 static bool leads_here(const struct slot *slot)
 {
-    return slot->shard != NULL && slot->retiring == RETIRE_NOT && shard_leads(slot->shard);
+    return slot->shard != NULL && slot->retiring == RETIRE_NOT &&
+           shard_leads(slot->shard);
 }
 
 /* What the log lost may be the others' joining: then they dial this server soon, and their
@@ -479,8 +490,10 @@ static bool go(struct server *s, struct slot *slot, struct request *r)
         if (info.doubtful && info.config.n_voters == 1 &&
             info.config.voters[0].v == s->identity.server.v &&
             !retire_was_here(s, slot->group) && seems_alone(s)) {
-            if (r->reads_only && r->kind == FORWARD_COMMANDS) read_now(s, slot, r);
-            else finish(s, r, NULL, OUTCOME_READONLY);
+            if (r->reads_only && r->kind == FORWARD_COMMANDS)
+                read_now(s, slot, r);
+            else
+                finish(s, r, NULL, OUTCOME_READONLY);
             return true;
         }
     }
@@ -497,9 +510,9 @@ void request_submit(struct server *s, struct request *r)
 
 /* ---- a client's command ---- */
 
-bool request_route(struct server *s, const struct command *command, const struct bytes *args,
-                   uint32_t n_args, struct slot **slot, const struct meta_keyspace **keyspace,
-                   enum outcome *o)
+bool request_route(struct server *s, const struct command *command,
+                   const struct bytes *args, uint32_t n_args, struct slot **slot,
+                   const struct meta_keyspace **keyspace, enum outcome *o)
 {
     uint32_t at[256];
     uint32_t n = command_keys(command, n_args, at, 256);
@@ -514,9 +527,12 @@ bool request_route(struct server *s, const struct command *command, const struct
     for (uint32_t i = 0; i < n && *o == OUTCOME_NONE; i++) {
         const struct bytes key = args[all[i]];
         const struct meta_shard *its = meta_route(&s->meta, key);
-        if (key.len > KEY_MAX) *o = OUTCOME_KEY_LONG;
-        else if (its == NULL) *o = OUTCOME_NOLEADER; /* the meta view is not here yet */
-        else if (shard != NULL && its != shard) *o = OUTCOME_CROSSSLOT;
+        if (key.len > KEY_MAX)
+            *o = OUTCOME_KEY_LONG;
+        else if (its == NULL)
+            *o = OUTCOME_NOLEADER; /* the meta view is not here yet */
+        else if (shard != NULL && its != shard)
+            *o = OUTCOME_CROSSSLOT;
         shard = its;
     }
     if (all != at) mem_free(s->mem, all, n * sizeof *all);
@@ -527,7 +543,8 @@ bool request_route(struct server *s, const struct command *command, const struct
 }
 
 static struct request *request_of_command(struct server *s, struct client *c,
-                                          struct group_id group, const struct command *command,
+                                          struct group_id group,
+                                          const struct command *command,
                                           const struct bytes *args, uint32_t n_args)
 {
     struct request *r = request_new(s, FORWARD_COMMANDS, group, c->resp);
@@ -648,7 +665,8 @@ static bool reroute(struct server *s, struct request *r)
     return moved;
 }
 
-void request_reply(struct server *s, struct server_id from, const struct forward_reply *reply)
+void request_reply(struct server *s, struct server_id from,
+                   const struct forward_reply *reply)
 {
     struct request *r = hmap_find(&s->sent, reply->id);
     if (r == NULL || r->target.v != from.v) return; /* timed out meanwhile */
@@ -698,7 +716,8 @@ void requests_peer_lost(struct server *s, struct server_id peer)
         struct request *r = lost;
         lost = r->next;
         struct request **place = &sorted;
-        while (*place != NULL && (*place)->id < r->id) place = &(*place)->next;
+        while (*place != NULL && (*place)->id < r->id)
+            place = &(*place)->next;
         r->next = *place;
         *place = r;
     }
@@ -739,15 +758,19 @@ static void waiting_turn(struct server *s, struct slot *slot)
         const bool gone = go(s, slot, r);
         struct client_route *route = c == NULL ? NULL : route_find(c, slot->group);
         if (gone) {
-            if (others > 1) route_get(c, slot->group)->n_waiting = others - 1;
-            else if (route != NULL) route_done(c, route);
+            if (others > 1)
+                route_get(c, slot->group)->n_waiting = others - 1;
+            else if (route != NULL)
+                route_done(c, route);
             continue;
         }
         r->state = REQUEST_WAITING;
         r->next = *place;
         r->prev_next = place;
-        if (r->next != NULL) r->next->prev_next = &r->next;
-        else slot->waiting_end = &r->next;
+        if (r->next != NULL)
+            r->next->prev_next = &r->next;
+        else
+            slot->waiting_end = &r->next;
         *place = r;
         if (c != NULL) {
             route_get(c, slot->group)->n_waiting = others;
@@ -761,7 +784,8 @@ static void count_reply(struct server *s, struct request *r, uint32_t n)
     struct buf bytes = buf_new(s->mem);
     struct reply reply = {&bytes, r->resp};
     reply_int(&reply, n);
-    const struct forward_reply done = {.status = FORWARD_DONE, .bytes = buf_bytes(&bytes)};
+    const struct forward_reply done = {.status = FORWARD_DONE,
+                                       .bytes = buf_bytes(&bytes)};
     finish(s, r, &done, OUTCOME_NONE);
     buf_free(&bytes);
 }
@@ -794,10 +818,13 @@ static void rounds_turn(struct server *s, struct slot *slot)
             round_turn(s, slot, r);
         } else if (r->state == REQUEST_COPIES) {
             const uint32_t n = shard_copies(slot->shard, r->index);
-            if (!shard_leads(slot->shard)) finish(s, r, NULL, OUTCOME_UNCERTAIN);
-            else if (n >= r->copies) count_reply(s, r, n);
+            if (!shard_leads(slot->shard))
+                finish(s, r, NULL, OUTCOME_UNCERTAIN);
+            else if (n >= r->copies)
+                count_reply(s, r, n);
         } else if (shard_applied(slot->shard).v >= r->index.v) {
-            struct forward_reply done = {.status = FORWARD_DONE, .bytes = buf_bytes(&r->body)};
+            struct forward_reply done = {.status = FORWARD_DONE,
+                                         .bytes = buf_bytes(&r->body)};
             finish(s, r, &done, OUTCOME_NONE);
         }
     }
@@ -814,7 +841,8 @@ void requests_term_changed(struct server *s, struct slot *slot)
     void *value;
     while (hmap_next(&s->sent, &at, &id, &value)) {
         struct request *r = value;
-        if (r->group.v != slot->group.v || r->term.v >= term.v || r->term.v == 0) continue;
+        if (r->group.v != slot->group.v || r->term.v >= term.v || r->term.v == 0)
+            continue;
         if (r->timer.key > soon) heap_set(&s->timers, &r->timer, soon);
     }
 }
@@ -829,7 +857,8 @@ void requests_free(struct server *s)
 {
     struct heap_node *node;
     while ((node = heap_min(&s->timers)) != NULL)
-        request_free(s, (struct request *)(void *)((char *)node - offsetof(struct request, timer)));
+        request_free(s, (struct request *)(void *)((char *)node -
+                                                   offsetof(struct request, timer)));
 }
 
 void request_timeout(struct server *s, struct request *r)
@@ -837,8 +866,10 @@ void request_timeout(struct server *s, struct request *r)
     struct slot *slot = server_slot(s, r->group);
     switch (r->state) {
     case REQUEST_WAITING:
-        if (r->origin == FROM_PEER) refuse_to_peer(s, slot, r);
-        else finish(s, r, NULL, OUTCOME_NOLEADER);
+        if (r->origin == FROM_PEER)
+            refuse_to_peer(s, slot, r);
+        else
+            finish(s, r, NULL, OUTCOME_NOLEADER);
         return;
     case REQUEST_SENT:
         finish(s, r, NULL, r->reads_only ? OUTCOME_NOQUORUM : OUTCOME_UNCERTAIN_LATE);
@@ -846,7 +877,8 @@ void request_timeout(struct server *s, struct request *r)
     case REQUEST_ROUND: finish(s, r, NULL, OUTCOME_NOQUORUM); return;
     case REQUEST_COPIES: count_reply(s, r, shard_copies(slot->shard, r->index)); return;
     case REQUEST_APPLY: {
-        struct forward_reply done = {.status = FORWARD_DONE, .bytes = buf_bytes(&r->body)};
+        struct forward_reply done = {.status = FORWARD_DONE,
+                                     .bytes = buf_bytes(&r->body)};
         finish(s, r, &done, OUTCOME_NONE);
         return;
     }

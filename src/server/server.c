@@ -6,9 +6,9 @@
 #include "server/server_state.h"
 
 enum {
-    SWEEP_MS = 100,        /* gates past their deadline, waiting requests, dead clients */
-    PASSES_PER_TURN = 4,   /* steps of the shards until nothing more follows from a turn */
-    STOP_MS = 3000,        /* to hand leadership over at the end */
+    SWEEP_MS = 100,      /* gates past their deadline, waiting requests, dead clients */
+    PASSES_PER_TURN = 4, /* steps of the shards until nothing more follows from a turn */
+    STOP_MS = 3000,      /* to hand leadership over at the end */
 };
 
 struct server_limits server_limits_default(void)
@@ -88,7 +88,8 @@ static const char *keep_text(struct server *s, const char *format, va_list args)
     const int n = vsnprintf(text, sizeof text, format, args);
     const size_t len = n < 0 ? 0 : (size_t)n < sizeof text ? (size_t)n : sizeof text - 1;
     text[len] = 0;
-    return (const char *)server_keep(s, (struct bytes){(const uint8_t *)text, len + 1}).at;
+    return (const char *)server_keep(s, (struct bytes){(const uint8_t *)text, len + 1})
+        .at;
 }
 
 void server_log(struct server *s, enum server_log_level level, const char *format, ...)
@@ -134,7 +135,8 @@ struct slot *server_slot(struct server *s, struct group_id group)
     hmap_put(&s->slots, group.v, slot);
     if (s->n_slots == s->slots_cap) {
         const uint32_t cap = s->slots_cap == 0 ? 16 : s->slots_cap * 2;
-        s->all_slots = mem_resize(s->mem, s->all_slots, s->slots_cap * sizeof *s->all_slots,
+        s->all_slots = mem_resize(s->mem, s->all_slots,
+                                  s->slots_cap * sizeof *s->all_slots,
                                   cap * sizeof *s->all_slots);
         s->dirty = mem_resize(s->mem, s->dirty, s->slots_cap * sizeof *s->dirty,
                               cap * sizeof *s->dirty);
@@ -168,12 +170,15 @@ static struct bytes copy_text(struct server *s, struct bytes text)
 static void copy_texts(struct server *s)
 {
     struct server_config *c = &s->config;
-    struct bytes *all[] = {&c->name,     &c->advertise_client, &c->advertise_peer, &c->zone,
-                           &c->join,     &c->password,         &c->secret,         &c->config_file};
+    struct bytes *all[] = {
+        &c->name, &c->advertise_client, &c->advertise_peer, &c->zone,
+        &c->join, &c->password,         &c->secret,         &c->config_file};
     size_t total = 1;
-    for (size_t i = 0; i < sizeof all / sizeof *all; i++) total += all[i]->len;
+    for (size_t i = 0; i < sizeof all / sizeof *all; i++)
+        total += all[i]->len;
     buf_reserve(&s->texts, total);
-    for (size_t i = 0; i < sizeof all / sizeof *all; i++) *all[i] = copy_text(s, *all[i]);
+    for (size_t i = 0; i < sizeof all / sizeof *all; i++)
+        *all[i] = copy_text(s, *all[i]);
 }
 
 struct server *server_new(const struct server_config *config, struct instant now,
@@ -185,7 +190,8 @@ struct server *server_new(const struct server_config *config, struct instant now
     s->texts = buf_new(s->mem);
     copy_texts(s);
     s->prng = prng_seed(config->seed);
-    do s->incarnation.v = prng_next(&s->prng);
+    do
+        s->incarnation.v = prng_next(&s->prng);
     while (s->incarnation.v == 0);
     /* An answer to a request of an earlier life must not pass for one to a request of this. */
     s->next_request = prng_next(&s->prng) >> 1;
@@ -281,8 +287,9 @@ void server_take_wal(struct server *s, const struct wal_out *out)
         slot_touch(s, slot);
     }
     if (out->failed)
-        server_exit(s, 1, "the log could not be written: %s; nothing that was acknowledged is "
-                          "lost; mend the disk and start again",
+        server_exit(s, 1,
+                    "the log could not be written: %s; nothing that was acknowledged is "
+                    "lost; mend the disk and start again",
                     out->failed_text);
     s->wal_full = out->full;
     s->wal_wake = out->wake;
@@ -311,8 +318,9 @@ void server_job_done(struct server *s, struct kv_job *job, int error)
         if (slot->shard == NULL || !shard_owns_job(slot->shard, job)) continue;
         shard_job_done(slot->shard, job, error, s->now);
         if (error != 0)
-            server_log(s, LOG_ERROR, "a checkpoint of shard %u failed (errno %d); it is tried "
-                                     "again, and the log keeps what it would hold",
+            server_log(s, LOG_ERROR,
+                       "a checkpoint of shard %u failed (errno %d); it is tried "
+                       "again, and the log keeps what it would hold",
                        slot->group.v, error);
         slot_touch(s, slot);
         return;
@@ -367,8 +375,10 @@ static void syncing_turn(struct server *s)
         }
         shard_durable(slot->shard, s->durable, s->now);
         slot_touch(s, slot);
-        if (shard_syncing(slot->shard)) s->syncing[kept++] = slot;
-        else slot->syncing = false;
+        if (shard_syncing(slot->shard))
+            s->syncing[kept++] = slot;
+        else
+            slot->syncing = false;
     }
     s->n_syncing = kept;
 }
@@ -378,7 +388,8 @@ static void timers_turn(struct server *s)
     struct heap_node *node;
     while ((node = heap_min(&s->slot_timers)) != NULL && node->key <= s->now.ns) {
         heap_remove(&s->slot_timers, node);
-        struct slot *slot = (struct slot *)(void *)((char *)node - offsetof(struct slot, timer));
+        struct slot *slot = (struct slot *)(void *)((char *)node -
+                                                    offsetof(struct slot, timer));
         if (slot->shard != NULL) shard_tick(slot->shard, s->now, s->wall);
         slot_touch(s, slot);
     }
@@ -389,7 +400,8 @@ static void timers_turn(struct server *s)
     }
 }
 
-static void send_messages(struct server *s, const struct shard_out *out, struct group_id group)
+static void send_messages(struct server *s, const struct shard_out *out,
+                          struct group_id group)
 {
     for (uint32_t i = 0; i < out->n_msgs; i++) {
         size_t start;
@@ -414,7 +426,8 @@ static void slot_step(struct server *s, struct slot *slot)
     shard_turn_end(slot->shard, s->wal, s->now, s->wall, &out);
     if (out.accused.v != 0)
         server_log(s, LOG_ERROR,
-                   "server %u lacks entries of group %u that it had acknowledged: has an old copy "
+                   "server %u lacks entries of group %u that it had acknowledged: has an "
+                   "old copy "
                    "of its data come back?  It does not count until it is repaired",
                    (unsigned)out.accused.v, (unsigned)slot->group.v);
     if (!slot->syncing && shard_syncing(slot->shard)) {
@@ -442,8 +455,10 @@ static void slot_step(struct server *s, struct slot *slot)
         answers_check(s, slot);
         requests_slot_turn(s, slot);
     }
-    if (out.wake.ns != 0) heap_set(&s->slot_timers, &slot->timer, out.wake.ns);
-    else heap_remove(&s->slot_timers, &slot->timer);
+    if (out.wake.ns != 0)
+        heap_set(&s->slot_timers, &slot->timer, out.wake.ns);
+    else
+        heap_remove(&s->slot_timers, &slot->timer);
 }
 
 /* Steps what this turn touched.  A step may touch others, or the same again (a commit lets
@@ -458,7 +473,8 @@ static bool slots_turn(struct server *s)
             s->stepping[i] = slot;
         }
         s->n_dirty = 0;
-        for (uint32_t i = 0; i < n; i++) slot_step(s, s->stepping[i]);
+        for (uint32_t i = 0; i < n; i++)
+            slot_step(s, s->stepping[i]);
     }
     return s->n_dirty > 0;
 }
@@ -474,7 +490,8 @@ static void sweep_turn(struct server *s)
             requests_slot_turn(s, slot);
             slot_touch(s, slot);
         }
-        if (slot->shard != NULL && shard_leads(slot->shard) && shard_expire(slot->shard, s->wall))
+        if (slot->shard != NULL && shard_leads(slot->shard) &&
+            shard_expire(slot->shard, s->wall))
             slot_touch(s, slot);
     }
     if (s->wal_full) wal_retry(s->wal);
@@ -489,7 +506,8 @@ static void checkpoints_turn(struct server *s)
     for (uint32_t i = 0; i < s->n_slots; i++) {
         struct slot *slot = s->all_slots[i];
         if (slot->shard == NULL) continue;
-        if (shard_applied(slot->shard).v == store_base(shard_store(slot->shard)).index.v) continue;
+        if (shard_applied(slot->shard).v == store_base(shard_store(slot->shard)).index.v)
+            continue;
         shard_want_checkpoint(slot->shard);
         slot_touch(s, slot);
     }

@@ -51,30 +51,31 @@ struct gather;
 
 enum answer_state {
     ANSWER_FILLING = 0, /* no bytes yet: a request or fan-out will fill it */
-    ANSWER_GATED,       /* bytes are there, the gate is not open yet; may still be extended
+    ANSWER_GATED, /* bytes are there, the gate is not open yet; may still be extended
                          * while it is its client's last */
-    ANSWER_READY,       /* may leave */
+    ANSWER_READY, /* may leave */
 };
 
 struct answer {
     enum answer_state state;
-    uint32_t replies;        /* how many replies the bytes are; an error replaces each */
+    uint32_t replies; /* how many replies the bytes are; an error replaces each */
     struct buf bytes;
-    uint64_t sent;           /* of bytes, already on their way */
-    uint64_t counted;        /* of bytes, in client->owed_bytes */
-    uint64_t asked;          /* bytes of its request, in client->asked_bytes while FILLING */
-    uint64_t mark;           /* where the reply being written begins: answer_for_gate() */
-    bool mute;               /* CLIENT REPLY: the client is not told */
-    bool in_flight;          /* given to the world in a SEND: may not be grown or moved */
+    uint64_t sent;    /* of bytes, already on their way */
+    uint64_t counted; /* of bytes, in client->owed_bytes */
+    uint64_t asked;   /* bytes of its request, in client->asked_bytes while FILLING */
+    uint64_t mark;    /* where the reply being written begins: answer_for_gate() */
+    bool mute;        /* CLIENT REPLY: the client is not told */
+    bool in_flight;   /* given to the world in a SEND: may not be grown or moved */
     struct shard_gate gate;
-    struct slot *slot;       /* of the gate */
-    struct answer *gate_next;/* in slot->gated */
-    struct instant deadline; /* of the gate */
+    struct slot *slot;        /* of the gate */
+    struct answer *gate_next; /* in slot->gated */
+    struct instant deadline;  /* of the gate */
     /* Who is owed; exactly one. */
-    struct client *client;   /* in its answers list */
-    struct request *request; /* gives what it evaluated back to the request's own origin */
-    struct answer *next;     /* of the same client, in order */
-    bool orphan;             /* the client has gone: free it when nothing points to it */
+    struct client *client; /* in its answers list */
+    struct request
+        *request;        /* gives what it evaluated back to the request's own origin */
+    struct answer *next; /* of the same client, in order */
+    bool orphan;         /* the client has gone: free it when nothing points to it */
 };
 
 /* ---- requests off the fast path ---- */
@@ -85,7 +86,7 @@ enum request_state {
     REQUEST_ROUND,       /* in slot->rounds: a follower's read waits for its round */
     REQUEST_COPIES,      /* in slot->rounds: WAIT, for copies */
     REQUEST_GATED,       /* evaluated here; its answer waits for its gate */
-    REQUEST_APPLY,       /* meta: done elsewhere; waits until this server has applied it */
+    REQUEST_APPLY, /* meta: done elsewhere; waits until this server has applied it */
 };
 
 /* Where the result goes. */
@@ -94,27 +95,27 @@ enum request_origin { FROM_CLIENT = 1, FROM_PEER, FROM_FANOUT, FROM_SERVER };
 struct request {
     enum request_state state;
     enum request_origin origin;
-    uint64_t id;              /* in server->sent while SENT */
+    uint64_t id; /* in server->sent while SENT */
     struct group_id group;
-    struct buf body;          /* forward_encode() form, its id and term set when sent */
+    struct buf body; /* forward_encode() form, its id and term set when sent */
     enum forward_kind kind;
     uint8_t resp;
     bool writes, reads_only;
-    bool at_leader;           /* a read that this server's replica may not answer */
+    bool at_leader; /* a read that this server's replica may not answer */
     enum policy_read read;
-    struct answer *answer;    /* FROM_CLIENT: to be filled */
-    struct fanout *fanout;    /* FROM_FANOUT */
-    struct server_id peer;    /* FROM_PEER, with peer_id */
+    struct answer *answer; /* FROM_CLIENT: to be filled */
+    struct fanout *fanout; /* FROM_FANOUT */
+    struct server_id peer; /* FROM_PEER, with peer_id */
     uint64_t peer_id;
     /* FROM_SERVER, and WATCH of a client: called with the result; text NULL: done. */
     void (*done)(struct server *s, struct request *r, const struct forward_reply *reply,
                  enum outcome outcome);
-    struct conn_id client;    /* whose it is, for `done`; 0: none */
-    struct server_id target;  /* SENT */
-    struct term term;         /* SENT: the one it was meant for */
-    uint64_t round;           /* ROUND */
-    struct log_index index;   /* APPLY, COPIES */
-    uint32_t copies;          /* COPIES: how many are wanted */
+    struct conn_id client;   /* whose it is, for `done`; 0: none */
+    struct server_id target; /* SENT */
+    struct term term;        /* SENT: the one it was meant for */
+    uint64_t round;          /* ROUND */
+    struct log_index index;  /* APPLY, COPIES */
+    uint32_t copies;         /* COPIES: how many are wanted */
     struct instant deadline;
     struct heap_node timer;
     struct request *next, **prev_next; /* in the slot's list it is in */
@@ -124,20 +125,25 @@ struct request {
 
 struct slot {
     struct group_id group;
-    struct shard *shard;        /* NULL: no replica here */
-    bool restored;              /* its engine or log knew it at start */
-    struct server_id hint;      /* who leads, when we have no replica or it does not know */
+    struct shard *shard;   /* NULL: no replica here */
+    bool restored;         /* its engine or log knew it at start */
+    struct server_id hint; /* who leads, when we have no replica or it does not know */
     struct term hint_term;
-    uint32_t tries;             /* replicas asked in turn, without a hint */
+    uint32_t tries; /* replicas asked in turn, without a hint */
     struct answer *gated, **gated_end;
     struct request *waiting, **waiting_end;
     struct request *rounds, **rounds_end;
-    struct heap_node timer;     /* the shard's wake */
-    bool dirty;                 /* in server->dirty: to be stepped at the end of the turn */
-    bool syncing;               /* in server->syncing: waits for the log */
+    struct heap_node timer; /* the shard's wake */
+    bool dirty;             /* in server->dirty: to be stepped at the end of the turn */
+    bool syncing;           /* in server->syncing: waits for the log */
     struct instant config_tried;
-    bool loading;               /* a wal_read for it is under way */
-    enum { RETIRE_NOT = 0, RETIRE_WAIT, RETIRE_BURY, RETIRE_DROP } retiring; /* retire.c */
+    bool loading; /* a wal_read for it is under way */
+    enum {
+        RETIRE_NOT = 0,
+        RETIRE_WAIT,
+        RETIRE_BURY,
+        RETIRE_DROP
+    } retiring; /* retire.c */
     struct kv_job *retire_job;
 };
 
@@ -150,7 +156,7 @@ struct client_route { /* outstanding requests of this client for one group */
     uint32_t n_waiting, n_sent;
     struct server_id target; /* of those sent */
     struct term term;
-    uint64_t held_walk;      /* the walk of the waiting list in which one was left there */
+    uint64_t held_walk; /* the walk of the waiting list in which one was left there */
 };
 
 struct client_position { /* newest write or read of this client in one group */
@@ -164,28 +170,28 @@ struct queued { /* MULTI */
 
 struct client {
     struct conn_id conn;
-    uint64_t number;            /* CLIENT ID */
+    uint64_t number; /* CLIENT ID */
     struct server *server;
     struct resp_parser parser;
-    struct buf in;              /* what is not parsed yet */
-    size_t in_at;               /* bytes of `in` already consumed */
+    struct buf in; /* what is not parsed yet */
+    size_t in_at;  /* bytes of `in` already consumed */
     bool local;
     char address[64];
     char name[CLIENT_NAME_MAX + 1];
     char lib_name[CLIENT_NAME_MAX + 1], lib_ver[CLIENT_NAME_MAX + 1];
     uint8_t resp;
     bool authenticated;
-    bool closing;               /* flush what is owed, then close; read nothing more */
-    bool paused;                /* reading is paused: backpressure */
-    bool blocked;               /* commands are not parsed until an outstanding one is done */
-    bool held;                  /* likewise, by session.c and fanout.c: WATCH, WAIT, SCAN ... */
-    bool draining;              /* likewise, until no answer is FILLING any more */
-    bool dropped;               /* to be removed at the end of the turn */
-    bool gone;                  /* removed; kept while the world or a list has it */
-    bool choked;                /* too much is owed or asked: parse on at half of that */
-    const char *why;            /* dropped: for the log */
-    size_t want;                /* the parser: how long what is in `in` must get at least */
-    bool going_on;              /* in server->going_on: more to parse in the next turn */
+    bool closing;    /* flush what is owed, then close; read nothing more */
+    bool paused;     /* reading is paused: backpressure */
+    bool blocked;    /* commands are not parsed until an outstanding one is done */
+    bool held;       /* likewise, by session.c and fanout.c: WATCH, WAIT, SCAN ... */
+    bool draining;   /* likewise, until no answer is FILLING any more */
+    bool dropped;    /* to be removed at the end of the turn */
+    bool gone;       /* removed; kept while the world or a list has it */
+    bool choked;     /* too much is owed or asked: parse on at half of that */
+    const char *why; /* dropped: for the log */
+    size_t want;     /* the parser: how long what is in `in` must get at least */
+    bool going_on;   /* in server->going_on: more to parse in the next turn */
     struct client *going_next;
     bool reply_off, reply_skip, reply_skip_next;
     bool no_evict, no_touch;
@@ -195,11 +201,11 @@ struct client {
 
     /* MULTI and WATCH */
     bool multi, multi_broken;
-    struct buf queue;           /* forward_put_command() form */
+    struct buf queue; /* forward_put_command() form */
     uint32_t n_queued;
     bool queue_writes;
     struct group_id queue_group; /* valid with n_queued > 0 or n_watches > 0 */
-    struct buf watches;         /* forward_put_watch() form */
+    struct buf watches;          /* forward_put_watch() form */
     uint32_t n_watches;
 
     /* Outstanding requests off the fast path, and what it has seen. */
@@ -209,16 +215,16 @@ struct client {
     uint32_t n_positions, positions_cap;
 
     struct answer *answers, *last_answer;
-    uint32_t n_filling;         /* answers that are FILLING */
-    uint64_t asked_bytes;       /* of their requests */
-    struct {                    /* WAIT: over positions[], while held */
+    uint32_t n_filling;   /* answers that are FILLING */
+    uint64_t asked_bytes; /* of their requests */
+    struct {              /* WAIT: over positions[], while held */
         uint32_t at;
         int64_t wanted, copies;
         struct instant deadline; /* 0: none */
     } wait;
-    uint64_t owed_bytes;        /* in all its answers */
-    bool send_busy;             /* bytes were given that the world has not taken yet */
-    bool dirty;                 /* in server->dirty_clients */
+    uint64_t owed_bytes; /* in all its answers */
+    bool send_busy;      /* bytes were given that the world has not taken yet */
+    bool dirty;          /* in server->dirty_clients */
     struct client *dirty_next;
     struct client *next, *prev; /* all clients, oldest first */
 };
@@ -227,21 +233,22 @@ struct client {
 
 enum peer_conn_state { PEER_DIALING = 1, PEER_GREETING, PEER_UP };
 
-struct peer_conn { /* one connection: dialed ones only send, accepted ones only receive, but
+struct
+    peer_conn { /* one connection: dialed ones only send, accepted ones only receive, but
                     * for the handshake and joining */
     struct conn_id conn;
     bool dialed;
     enum peer_conn_state state;
-    struct server_id id;         /* 0 until HELLO; a joiner keeps 0 */
+    struct server_id id; /* 0 until HELLO; a joiner keeps 0 */
     struct incarnation incarnation;
     uint8_t nonce[16];
-    bool proved;                 /* the other side knows the secret, or none is needed */
+    bool proved; /* the other side knows the secret, or none is needed */
     bool hello_got, proof_sent, joining;
     struct buf in;
-    struct buf out;              /* frames */
+    struct buf out; /* frames */
     uint64_t out_sent;
     bool send_busy;
-    struct buf piece;            /* a stream being assembled */
+    struct buf piece; /* a stream being assembled */
     uint64_t piece_stream, piece_total;
     struct instant opened, heard, ping_at;
     char address[META_ADDRESS_MAX + 1];
@@ -250,7 +257,7 @@ struct peer_conn { /* one connection: dialed ones only send, accepted ones only 
 
 struct bulk { /* a message larger than a piece, on its way */
     struct buf bytes;
-    uint64_t skip;               /* bytes before it, which are not of it */
+    uint64_t skip; /* bytes before it, which are not of it */
     uint64_t stream, sent;
     struct bulk *next;
 };
@@ -258,14 +265,14 @@ struct bulk { /* a message larger than a piece, on its way */
 struct peer { /* another server of the cluster */
     struct server_id id;
     struct meta_text address;
-    struct peer_conn *way;       /* our connection to it; NULL: none */
-    struct instant dial_at;      /* next try */
+    struct peer_conn *way;  /* our connection to it; NULL: none */
+    struct instant dial_at; /* next try */
     uint32_t dial_tries;
-    struct buf batch;            /* messages of this turn, small ones */
+    struct buf batch; /* messages of this turn, small ones */
     struct bulk *bulk, **bulk_end;
-    uint64_t bulk_bytes;         /* bounded: beyond PEER_BULK_MAX new ones are dropped */
-    struct instant heard;        /* last frame from it */
-    struct instant missed;       /* when a gather gave up waiting for it; 0: never */
+    uint64_t bulk_bytes;   /* bounded: beyond PEER_BULK_MAX new ones are dropped */
+    struct instant heard;  /* last frame from it */
+    struct instant missed; /* when a gather gave up waiting for it; 0: never */
     struct incarnation incarnation; /* of its present life */
 };
 
@@ -289,7 +296,13 @@ struct action_list {
     struct kept *kept;
 };
 
-enum server_phase { PHASE_OPENING = 0, PHASE_JOINING, PHASE_RUNNING, PHASE_STOPPING, PHASE_ENDED };
+enum server_phase {
+    PHASE_OPENING = 0,
+    PHASE_JOINING,
+    PHASE_RUNNING,
+    PHASE_STOPPING,
+    PHASE_ENDED
+};
 
 struct identity {
     struct cluster_id cluster;
@@ -307,7 +320,7 @@ struct server_stats {
 struct server {
     struct server_config config;
     struct mem *mem;
-    struct buf texts;            /* copies of the config's strings */
+    struct buf texts; /* copies of the config's strings */
     struct prng prng;
     enum server_phase phase;
     struct identity identity;
@@ -319,52 +332,52 @@ struct server {
     struct wal *wal;
     bool wal_open, wal_failed;
     struct lsn durable;
-    struct lsn checkpoint_lsn;   /* log position of the last round of checkpoints */
+    struct lsn checkpoint_lsn; /* log position of the last round of checkpoints */
     struct kv_reader *kv_reader;
 
     struct meta meta;
-    bool meta_rebuild;           /* the meta shard's state was replaced whole */
-    uint64_t meta_seen;          /* version of the view that placement was compared with */
+    bool meta_rebuild;  /* the meta shard's state was replaced whole */
+    uint64_t meta_seen; /* version of the view that placement was compared with */
     struct instant plan_at, retire_at;
-    bool moving;                 /* the meta leader is being told our new addresses */
+    bool moving; /* the meta leader is being told our new addresses */
 
-    struct hmap slots;           /* group -> struct slot */
+    struct hmap slots; /* group -> struct slot */
     struct slot **all_slots;
     uint32_t n_slots, slots_cap;
     struct slot **dirty, **stepping; /* slots_cap places, like all_slots */
     uint32_t n_dirty;
     struct slot **syncing;
     uint32_t n_syncing;
-    uint64_t walks;              /* of waiting lists, counted */
+    uint64_t walks;                  /* of waiting lists, counted */
     struct heap timers, slot_timers; /* of requests; of shards */
-    struct hmap sent;            /* request id -> struct request */
+    struct hmap sent;                /* request id -> struct request */
     uint64_t next_request;
 
-    struct hmap clients;         /* conn -> struct client */
+    struct hmap clients; /* conn -> struct client */
     struct client *first_client, *last_client;
     uint32_t n_clients;
     uint64_t next_client;
     struct client *dirty_clients, **dirty_clients_end;
-    uint8_t *receive;            /* shared by clients with nothing left over */
-    struct client *receiving;    /* whom it was given to; its data comes next */
+    uint8_t *receive;         /* shared by clients with nothing left over */
+    struct client *receiving; /* whom it was given to; its data comes next */
     struct client *going_on, **going_on_end; /* have more to be parsed */
-    struct answer *free_answers; /* kept for use again, with small buffers */
+    struct answer *free_answers;             /* kept for use again, with small buffers */
     uint32_t n_free_answers;
     struct fanout *fanouts, **fanouts_end; /* a part came back: to be taken further */
     struct fanout *all_fanouts;
-    struct gather *gathers;      /* KEYSPACE DIGEST, SHARD LIST under way, oldest first */
-    struct digests *digests;     /* that other servers wait for */
+    struct gather *gathers;  /* KEYSPACE DIGEST, SHARD LIST under way, oldest first */
+    struct digests *digests; /* that other servers wait for */
 
-    struct hmap conns;           /* conn -> struct peer_conn */
-    struct hmap peers;           /* server id -> struct peer */
+    struct hmap conns; /* conn -> struct peer_conn */
+    struct hmap peers; /* server id -> struct peer */
     struct peer_conn *join_conn;
     struct instant join_at;
     bool join_refused;
-    uint8_t *spare;              /* where bytes for a connection that is gone are put */
-    struct raft_entry *entries;  /* of the message being decoded */
+    uint8_t *spare;             /* where bytes for a connection that is gone are put */
+    struct raft_entry *entries; /* of the message being decoded */
     uint64_t next_conn, next_stream;
 
-    uint32_t n_jobs;             /* handed out */
+    uint32_t n_jobs;                   /* handed out */
     struct identity_job *identity_job; /* start.c */
 
     struct action_list lists[2]; /* gathered, and given to the world, in turn */
@@ -372,12 +385,18 @@ struct server {
     uint64_t next_job;
     bool wal_full;
     struct instant wal_wake;
-    struct instant next_sweep;   /* of client time-outs and gates */
+    struct instant next_sweep; /* of client time-outs and gates */
     struct instant stop_at;
     int exit_code;
-    struct { struct bytes *at; uint32_t cap; } args; /* scratch for decoded commands */
-    struct { const struct command **at; uint32_t cap; } commands;
-    bool config_password;        /* a password is set */
+    struct {
+        struct bytes *at;
+        uint32_t cap;
+    } args; /* scratch for decoded commands */
+    struct {
+        const struct command **at;
+        uint32_t cap;
+    } commands;
+    bool config_password; /* a password is set */
 };
 
 /* ---- server.c ---- */
@@ -385,15 +404,17 @@ void server_log(struct server *s, enum server_log_level level, const char *forma
     PRINTF_LIKE(3, 4);
 void server_exit(struct server *s, int code, const char *format, ...) PRINTF_LIKE(3, 4);
 struct server_action *server_act(struct server *s, enum server_action_kind kind);
-struct bytes server_keep(struct server *s, struct bytes b); /* a copy good until the next turn */
+struct bytes server_keep(struct server *s,
+                         struct bytes b); /* a copy good until the next turn */
 struct slot *server_slot(struct server *s, struct group_id group); /* made if need be */
 struct slot *server_slot_find(const struct server *s, struct group_id group);
-void slot_touch(struct server *s, struct slot *slot); /* step it at the end of this turn */
+void slot_touch(struct server *s,
+                struct slot *slot); /* step it at the end of this turn */
 
 void server_take_wal(struct server *s, const struct wal_out *out);
 
 /* ---- answer.c ---- */
-struct answer *answer_open(struct client *c);  /* a new FILLING one, last in order */
+struct answer *answer_open(struct client *c); /* a new FILLING one, last in order */
 /* A FILLING one whose owner is a request (FROM_PEER, FROM_FANOUT, FROM_SERVER); in no list.
  * When its gate ends request_gate_result() is called, and then it is freed by answer.c. */
 struct answer *answer_for_request(struct server *s, struct request *r);
@@ -413,8 +434,9 @@ struct answer *answer_for_gate(struct client *c, struct slot *slot);
  * request's: request_gate_result() is called before this returns). */
 void answer_gate(struct server *s, struct answer *a, struct slot *slot,
                  const struct shard_gate *gate);
-void answers_check(struct server *s, struct slot *slot);   /* gates that opened or were lost */
-void answers_expire(struct server *s, struct slot *slot);  /* gates past their deadline */
+void answers_check(struct server *s,
+                   struct slot *slot); /* gates that opened or were lost */
+void answers_expire(struct server *s, struct slot *slot); /* gates past their deadline */
 void answer_free(struct server *s, struct answer *a);
 
 void answers_free(struct server *s); /* those kept for use again */
@@ -430,7 +452,8 @@ void client_flush(struct server *s, struct client *c);
  * True: more is to be done at once. */
 bool clients_turn_end(struct server *s);
 void clients_free(struct server *s); /* all, with what they own */
-bool client_sent(struct server *s, struct conn_id conn, size_t taken); /* false: no client's */
+bool client_sent(struct server *s, struct conn_id conn,
+                 size_t taken); /* false: no client's */
 bool client_writable(struct server *s, struct conn_id conn);
 void client_note(struct client *c, struct group_id group, struct log_index index);
 struct log_index client_position(const struct client *c, struct group_id group);
@@ -445,27 +468,36 @@ void session_reset(struct server *s, struct client *c);
 void session_error(struct server *s, struct client *c, const char *text);
 void session_outcome(struct server *s, struct client *c, enum outcome o);
 /* Whether this command must wait until everything before it is answered. */
-bool session_name_set(struct server *s, struct client *c, struct bytes name); /* or an error */
+bool session_name_set(struct server *s, struct client *c,
+                      struct bytes name); /* or an error */
 void session_simple(struct server *s, struct client *c, const char *text); /* "+OK" */
 /* A KEYSPACE command (forward_put_command() form) to the meta shard's leader: fills `a`, and
  * its client, which is held, goes on. */
 void session_meta(struct server *s, struct answer *a, struct bytes command, uint8_t resp);
-bool session_waits_for_all(const struct client *c, const struct bytes *args, uint32_t n_args);
-void session_client_command(struct server *s, struct client *c, const struct command *command,
-                            const struct bytes *args, uint32_t n_args); /* session_client.c */
+bool session_waits_for_all(const struct client *c, const struct bytes *args,
+                           uint32_t n_args);
+void session_client_command(struct server *s, struct client *c,
+                            const struct command *command, const struct bytes *args,
+                            uint32_t n_args); /* session_client.c */
 
 /* ---- admin.c: writes one reply ---- */
 void admin_command(struct server *s, struct client *c, const struct command *command,
                    const struct bytes *args, uint32_t n_args, struct reply *r);
-struct server_id admin_leader(const struct server *s, struct group_id group); /* 0: unknown */
-struct address { char host[META_ADDRESS_MAX + 1]; int64_t port; };
-void admin_address(struct bytes text, struct address *out); /* "host:port", "[::1]:port" */
-void admin_config(struct server *s, const struct command *command, const struct bytes *args,
-                  uint32_t n_args, struct reply *r);     /* admin_config.c */
+struct server_id admin_leader(const struct server *s,
+                              struct group_id group); /* 0: unknown */
+struct address {
+    char host[META_ADDRESS_MAX + 1];
+    int64_t port;
+};
+void admin_address(struct bytes text,
+                   struct address *out); /* "host:port", "[::1]:port" */
+void admin_config(struct server *s, const struct command *command,
+                  const struct bytes *args, uint32_t n_args,
+                  struct reply *r); /* admin_config.c */
 void admin_info(struct server *s, const struct bytes *args, uint32_t n_args,
-                struct reply *r);                        /* admin_info.c */
-void admin_cluster(struct server *s, const struct command *command, const struct bytes *args,
-                   struct reply *r);                     /* admin_cluster.c */
+                struct reply *r); /* admin_info.c */
+void admin_cluster(struct server *s, const struct command *command,
+                   const struct bytes *args, struct reply *r); /* admin_cluster.c */
 /* Voters, then learners, of the shard's target. */
 uint32_t admin_members(const struct meta_shard *shard,
                        struct server_id out[2 * RAFT_PEERS_MAX]); /* admin_cluster.c */
@@ -499,13 +531,15 @@ void request_command(struct server *s, struct client *c, const struct command *c
                      const struct bytes *args, uint32_t n_args);
 /* A request that was prepared (body encoded, origin set): evaluated, forwarded or queued.
  * The request is owned by request.c from here on. */
-struct request *request_new(struct server *s, enum forward_kind kind, struct group_id group,
-                            uint8_t resp);
+struct request *request_new(struct server *s, enum forward_kind kind,
+                            struct group_id group, uint8_t resp);
 void request_submit(struct server *s, struct request *r);
 void request_forwarded(struct server *s, struct server_id from, struct group_id group,
                        struct forward *f); /* from a peer */
-void request_reply(struct server *s, struct server_id from, const struct forward_reply *reply);
-void requests_slot_turn(struct server *s, struct slot *slot); /* waiting, rounds: try again */
+void request_reply(struct server *s, struct server_id from,
+                   const struct forward_reply *reply);
+void requests_slot_turn(struct server *s,
+                        struct slot *slot); /* waiting, rounds: try again */
 void requests_term_changed(struct server *s, struct slot *slot);
 void requests_free(struct server *s);
 void requests_peer_lost(struct server *s, struct server_id peer);
@@ -523,7 +557,8 @@ void peers_forget_strangers(struct server *s); /* not in the view of the meta sh
 struct buf *peer_say(struct server *s, struct server_id to, struct group_id group,
                      enum message_kind kind, size_t *start);
 void peer_said(struct server *s, struct server_id to, size_t start);
-bool peer_reachable(const struct server *s, struct server_id id); /* heard or connected lately */
+bool peer_reachable(const struct server *s,
+                    struct server_id id); /* heard or connected lately */
 void peers_turn_end(struct server *s);
 void peer_joined_reply(struct server *s, struct conn_id conn, const struct joined *j);
 struct instant peers_wake(const struct server *s);
@@ -556,7 +591,8 @@ void reconcile_begin(struct server *s); /* the log is open */
 void retire_begin(struct server *s, struct slot *slot);
 void retire_step(struct server *s, struct slot *slot);
 bool retire_job_done(struct server *s, struct slot *slot, struct kv_job *job, int error);
-MUST_USE bool retire_message(struct server *s, struct server_id from, struct group_id group,
+MUST_USE bool retire_message(struct server *s, struct server_id from,
+                             struct group_id group,
                              struct bytes body); /* false: malformed */
 void retire_turn(struct server *s);
 bool retire_was_here(const struct server *s, struct group_id group);

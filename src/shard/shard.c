@@ -20,7 +20,8 @@ struct shard *shard_new(const struct shard_config *config, struct instant now)
     s->install.extra = buf_new(config->mem);
     s->install.backlog = buf_new(config->mem);
     s->entry_bytes_mean = 256;
-    for (uint32_t i = 0; i < RAFT_PEERS_MAX; i++) s->senders[i].window = buf_new(config->mem);
+    for (uint32_t i = 0; i < RAFT_PEERS_MAX; i++)
+        s->senders[i].window = buf_new(config->mem);
 
     const struct store_config sc = {config->group, config->kv, config->mem};
     bool found;
@@ -32,7 +33,8 @@ struct shard *shard_new(const struct shard_config *config, struct instant now)
         start.base = base.index;
         start.base_term = base.term;
         start.state.term = base.term;
-        const bool ok = base.extra.len == 0 || raft_config_decode(base.extra, &start.config);
+        const bool ok = base.extra.len == 0 ||
+                        raft_config_decode(base.extra, &start.config);
         check(ok);
         s->applied = base.index;
         s->applied_term = base.term;
@@ -52,7 +54,8 @@ void shard_free(struct shard *s)
     buf_free(&s->extra);
     buf_free(&s->install.extra);
     buf_free(&s->install.backlog);
-    for (uint32_t i = 0; i < RAFT_PEERS_MAX; i++) buf_free(&s->senders[i].window);
+    for (uint32_t i = 0; i < RAFT_PEERS_MAX; i++)
+        buf_free(&s->senders[i].window);
     mem_free(mem, s->held, s->held_cap * sizeof *s->held);
     mem_free(mem, s->out_msgs, s->out_cap * sizeof *s->out_msgs);
     mem_free(mem, s, sizeof *s);
@@ -102,8 +105,10 @@ void shard_restore(struct shard *s, const struct wal_record *r)
     switch (r->kind) {
     case WAL_ENTRY: {
         struct raft_entry e;
-        if (entry_of(r, &e)) raft_restore(s->raft, &e);
-        else shard_doubt(s); /* it checks, and yet is nothing that this build writes */
+        if (entry_of(r, &e))
+            raft_restore(s->raft, &e);
+        else
+            shard_doubt(s); /* it checks, and yet is nothing that this build writes */
         return;
     }
     case WAL_STATE: {
@@ -150,7 +155,8 @@ void shard_receive(struct shard *s, const struct raft_msg *m, struct instant now
     struct raft_event ev = event_of(s, RAFT_RECV);
     ev.msg = m;
     raft_step(s->raft, &ev);
-    if (m->kind == RAFT_SNAPSHOT && raft_snapshot_welcome(s->raft, m)) transfer_receive(s, m);
+    if (m->kind == RAFT_SNAPSHOT && raft_snapshot_welcome(s->raft, m))
+        transfer_receive(s, m);
     if (m->kind == RAFT_SNAPSHOT_REPLY) transfer_reply(s, m);
 }
 
@@ -201,7 +207,8 @@ void shard_loaded(struct shard *s, const struct wal_read_done *done, struct inst
     raft_step(s->raft, &ev);
 }
 
-void shard_change_config(struct shard *s, const struct raft_config *next, struct instant now)
+void shard_change_config(struct shard *s, const struct raft_config *next,
+                         struct instant now)
 {
     s->now = now;
     struct raft_event ev = event_of(s, RAFT_CHANGE);
@@ -238,7 +245,8 @@ static void apply_committed(struct shard *s, struct log_index commit)
     uint32_t n = 0;
     while (s->applied.v < commit.v && n++ < APPLY_PER_TURN) {
         struct raft_entry e;
-        const bool there = raft_entry_at(s->raft, (struct log_index){s->applied.v + 1}, &e);
+        const bool there = raft_entry_at(s->raft, (struct log_index){s->applied.v + 1},
+                                         &e);
         check(there);
         /* What this leadership proposed was staged when it was evaluated. */
         const bool staged = s->lead_term.v != 0 && e.term.v == s->lead_term.v;
@@ -345,7 +353,8 @@ static void write_log(struct shard *s, const struct raft_out *r, struct wal *wal
 static void release_messages(struct shard *s, struct shard_out *out)
 {
     if (s->out_cap < s->n_held) {
-        s->out_msgs = mem_resize(s->config.mem, s->out_msgs, s->out_cap * sizeof *s->out_msgs,
+        s->out_msgs = mem_resize(s->config.mem, s->out_msgs,
+                                 s->out_cap * sizeof *s->out_msgs,
                                  s->held_cap * sizeof *s->out_msgs);
         s->out_cap = s->held_cap;
     }
@@ -371,8 +380,8 @@ static void take_rounds(struct shard *s, const struct raft_out *r)
             memmove(s->rounds, s->rounds + 1, (SHARD_ROUNDS_MAX - 1) * sizeof *s->rounds);
             s->n_rounds--;
         }
-        s->rounds[s->n_rounds++] =
-            (struct shard_round){r->reads[i].round, r->reads[i].index};
+        s->rounds[s->n_rounds++] = (struct shard_round){r->reads[i].round,
+                                                        r->reads[i].index};
     }
 }
 
@@ -383,8 +392,8 @@ static struct instant sooner(struct instant a, struct instant b)
     return a.ns < b.ns ? a : b;
 }
 
-void shard_turn_end(struct shard *s, struct wal *wal, struct instant now, struct wall wall,
-                    struct shard_out *out)
+void shard_turn_end(struct shard *s, struct wal *wal, struct instant now,
+                    struct wall wall, struct shard_out *out)
 {
     s->now = now;
     s->wall = wall;
@@ -400,7 +409,8 @@ void shard_turn_end(struct shard *s, struct wal *wal, struct instant now, struct
     raft_turn_end(s->raft, now, &r);
     follow_role(s);
     write_log(s, &r, wal);
-    for (uint32_t i = 0; i < r.n_msgs; i++) shard_say(s, &r.msgs[i]);
+    for (uint32_t i = 0; i < r.n_msgs; i++)
+        shard_say(s, &r.msgs[i]);
     take_rounds(s, &r);
     for (uint32_t i = 0; i < r.n_snapshots_wanted; i++)
         transfer_wanted(s, r.snapshots_wanted[i]);
@@ -480,7 +490,8 @@ const char *shard_trouble(const struct shard *s)
 {
     struct raft_info info;
     raft_info(s->raft, &info);
-    if (info.doubtful) return "its log is damaged; it does not vote until its peers have repaired it";
+    if (info.doubtful)
+        return "its log is damaged; it does not vote until its peers have repaired it";
     if (s->disk_full) return "the disk is full; writes are refused";
     if (s->install.active) return "receives a snapshot";
     return NULL;
@@ -491,8 +502,9 @@ void shard_verify(const struct shard *s)
     raft_verify(s->raft);
     struct raft_info info;
     raft_info(s->raft, &info);
-    check(s->applied.v <= info.commit.v || s->install.active);          /* S1 */
-    check(s->lead_term.v != 0 || !store_has_staged(s->store));          /* S2 */
+    check(s->applied.v <= info.commit.v || s->install.active); /* S1 */
+    check(s->lead_term.v != 0 || !store_has_staged(s->store)); /* S2 */
     for (uint32_t i = 0; i < s->n_pending; i++)
-        check(s->pending[(s->pending_at + i) % SHARD_PENDING_MAX].mark > s->durable_mark); /* S3 */
+        check(s->pending[(s->pending_at + i) % SHARD_PENDING_MAX].mark >
+              s->durable_mark); /* S3 */
 }

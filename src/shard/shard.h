@@ -82,10 +82,10 @@ struct shard_request {
     const struct shard_watch *watches; /* EXEC: positions that must still hold */
     uint32_t n_watches;
     struct wall now;
-    struct instant at;  /* what leases are judged by; 0: when the shard was stepped last */
-    bool exec;        /* answer as EXEC: an array of replies, null when a watch broke */
-    bool memory_full; /* refuse CF_DENYOOM */
-    bool log_full;    /* refuse every write: it could not become durable */
+    struct instant at; /* what leases are judged by; 0: when the shard was stepped last */
+    bool exec;         /* answer as EXEC: an array of replies, null when a watch broke */
+    bool memory_full;  /* refuse CF_DENYOOM */
+    bool log_full;     /* refuse every write: it could not become durable */
     enum policy_read read;
 };
 

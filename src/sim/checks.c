@@ -12,8 +12,8 @@ enum { GROUPS_MAX = 64, VERIFY_EVERY = 16 };
 struct committed {
     struct term term;
     struct term in; /* that of the replica which knew of the commit first */
-    uint64_t hash; /* of kind and payload; 0: not seen */
-    uint32_t by;   /* machine that was first */
+    uint64_t hash;  /* of kind and payload; 0: not seen */
+    uint32_t by;    /* machine that was first */
 };
 
 struct group_check {

@@ -50,7 +50,7 @@ struct kv {
 /* A piece of work for the checkpoint thread.  Embedded in what owns it. */
 struct kv_job {
     int (*run)(struct kv_job *job, struct kv_txn *txn); /* 0 or errno: roll back */
-    bool writes;         /* false: txn is NULL, nothing is committed (digest) */
+    bool writes; /* false: txn is NULL, nothing is committed (digest) */
     const struct kv_ops *ops;
-    uint64_t id;         /* given by the reactor; echoed when done */
+    uint64_t id; /* given by the reactor; echoed when done */
 };

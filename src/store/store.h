@@ -69,8 +69,8 @@ struct store_base store_base(const struct store *s);
 /* ---- state ---- */
 bool store_find(struct store *s, struct bytes key, struct item *out);
 /* As struct view's walk (data/item.h): newest state, staged included. */
-bool store_walk(struct store *s, struct key_place from, uint32_t skip, struct key_place *place,
-                struct bytes *key, struct item *out);
+bool store_walk(struct store *s, struct key_place from, uint32_t skip,
+                struct key_place *place, struct bytes *key, struct item *out);
 uint64_t store_count(const struct store *s);
 
 void store_stage(struct store *s, struct log_index index, const struct effect *e);
@@ -100,7 +100,8 @@ bool store_busy(const struct store *s);
 
 /* ---- snapshot, out: as of the last checkpoint ---- */
 struct store_snapshot;
-struct store_snapshot *store_snapshot_open(struct store *s); /* NULL: no checkpoint yet, or
+struct store_snapshot *store_snapshot_open(
+    struct store *s); /* NULL: no checkpoint yet, or
                                                               * too many readers */
 struct store_base store_snapshot_base(const struct store_snapshot *snap);
 /* Appends the bytes of the stream from `offset` on, at most bytes_max, to out; *end when
@@ -112,12 +113,17 @@ void store_snapshot_read(struct store_snapshot *snap, uint64_t offset, size_t by
 void store_snapshot_close(struct store_snapshot *snap);
 
 /* ---- snapshot, in: into a new generation beside the old state, switched at the end ---- */
-enum store_install_result { STORE_INSTALL_MORE = 1, STORE_INSTALL_WHOLE, STORE_INSTALL_BROKEN };
+enum store_install_result {
+    STORE_INSTALL_MORE = 1,
+    STORE_INSTALL_WHOLE,
+    STORE_INSTALL_BROKEN
+};
 void store_install_begin(struct store *s, const struct store_base *base);
 uint64_t store_install_offset(const struct store *s); /* bytes taken so far */
 /* Takes the next bytes of the stream.  Not to be called while store_install_job() has a job
  * to give or one is under way. */
-MUST_USE enum store_install_result store_install_take(struct store *s, struct bytes piece);
+MUST_USE enum store_install_result store_install_take(struct store *s,
+                                                      struct bytes piece);
 /* A batch of taken records to be written, or, once whole, the switch; NULL: none needed. */
 struct kv_job *store_install_job(struct store *s);
 bool store_installed(struct store *s); /* true once, after the switch's job is done: the

@@ -443,8 +443,7 @@ static void on_done(struct wal *wal, const struct wal_flying *done, int error,
     case WAL_JOB_BATCH_SYNC: on_batch_op(wal, done); break;
     case WAL_JOB_RETIRE_WRITE: break;
     case WAL_JOB_RETIRE_SYNC: wal_retire_done(wal); break;
-    case WAL_JOB_REMOVE: /* a file that stays is met again at the next start */
-        break;
+    case WAL_JOB_REMOVE: /* a file that stays is met again at the next start */ break;
     case WAL_JOB_FETCH: wal_fetch_done(wal, &done->op, error, got); break;
     }
 }

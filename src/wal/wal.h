@@ -90,16 +90,18 @@ enum {
     WAL_LSN_FIRST = 64, /* not 0, so that zeros are never a record in its place */
 };
 
-struct lsn { uint64_t v; }; /* bytes of log ever written, record heads included */
+struct lsn {
+    uint64_t v;
+}; /* bytes of log ever written, record heads included */
 
 enum wal_kind {
     WAL_ENTRY = 1, /* index, term; body: the entry, opaque.  Ends what the group had from
                     * that index on */
     WAL_STATE,     /* term; index is unused; body: opaque to the log (vote, flags) */
-    WAL_BASE,      /* the group's log begins behind (index, term); body: opaque.  Entries up
+    WAL_BASE,   /* the group's log begins behind (index, term); body: opaque.  Entries up
                     * to index are void, and those above it too if `wal_base_clears` */
-    WAL_FORGET,    /* the group is gone from this server */
-    WAL_MARK,      /* nothing but its watermark */
+    WAL_FORGET, /* the group is gone from this server */
+    WAL_MARK,   /* nothing but its watermark */
     WAL_KIND_END,
 };
 
@@ -113,18 +115,19 @@ struct wal_record {
 };
 
 enum wal_op_kind {
-    WAL_OP_CREATE = 1, /* make file `file` of `length` bytes of zeros, synced with its folder;
+    WAL_OP_CREATE =
+        1,        /* make file `file` of `length` bytes of zeros, synced with its folder;
                         * written from the front, so that a short one is an unfinished one */
-    WAL_OP_READ,       /* `length` bytes at `offset` into `into`; fewer at the end of file */
-    WAL_OP_WRITE,      /* the bytes of `data` at `offset` */
-    WAL_OP_SYNC,       /* fdatasync */
+    WAL_OP_READ,  /* `length` bytes at `offset` into `into`; fewer at the end of file */
+    WAL_OP_WRITE, /* the bytes of `data` at `offset` */
+    WAL_OP_SYNC,  /* fdatasync */
     WAL_OP_REMOVE,
 };
 
 struct wal_op {
     enum wal_op_kind kind;
-    uint64_t id;     /* in order of issue, from 1 */
-    uint32_t file;   /* names the file: wal-%08x */
+    uint64_t id;   /* in order of issue, from 1 */
+    uint32_t file; /* names the file: wal-%08x */
     uint64_t offset;
     uint64_t length;
     struct bytes data; /* good until the op is done */
@@ -139,12 +142,13 @@ struct wal_file {
 struct wal_config {
     struct cluster_id cluster;
     struct server_id server;
-    uint64_t segment_bytes;  /* 64 MB */
-    uint64_t keep_bytes;     /* segments kept beyond need, for followers that are behind;
+    uint64_t segment_bytes; /* 64 MB */
+    uint64_t keep_bytes;    /* segments kept beyond need, for followers that are behind;
                               * while `full` they give way */
-    uint64_t batch_bytes_max;/* gathered but not yet written; beyond it wal_room() is false */
+    uint64_t
+        batch_bytes_max; /* gathered but not yet written; beyond it wal_room() is false */
     uint64_t read_bytes_max;
-    uint64_t idle_mark_ns;   /* quiet time after which a MARK is written; 50 ms */
+    uint64_t idle_mark_ns; /* quiet time after which a MARK is written; 50 ms */
     struct mem *mem;
     /* mutants of the simulator; all false in the product */
     bool bug_durable_before_sync;
@@ -153,10 +157,10 @@ struct wal_config {
 
 enum wal_open_error {
     WAL_OPEN_OK = 0,
-    WAL_OPEN_FOREIGN,  /* a segment of another cluster or server */
-    WAL_OPEN_NEWER,    /* a segment of a newer format version */
-    WAL_OPEN_GAP,      /* a segment in the middle is missing */
-    WAL_OPEN_IO,       /* a read failed */
+    WAL_OPEN_FOREIGN, /* a segment of another cluster or server */
+    WAL_OPEN_NEWER,   /* a segment of a newer format version */
+    WAL_OPEN_GAP,     /* a segment in the middle is missing */
+    WAL_OPEN_IO,      /* a read failed */
 };
 
 /* Everything between these two is not provably what was written; nothing, if they are equal:
@@ -168,10 +172,10 @@ struct wal_damage {
 };
 
 struct wal_read_done {
-    uint64_t tag;                /* of wal_read() */
+    uint64_t tag;                     /* of wal_read() */
     const struct wal_record *records; /* in order of index; may be fewer than asked */
     uint32_t n_records;
-    bool failed;                 /* not there, or damaged since: treat as gone.  None, and
+    bool failed; /* not there, or damaged since: treat as gone.  None, and
                                   * not failed: not on disk yet, so still in your memory */
 };
 
@@ -179,20 +183,21 @@ struct wal_out {
     const struct wal_op *ops; /* perform in order; good until the next call */
     uint32_t n_ops;
     struct lsn durable;
-    const struct wal_record *recovered; /* while opening; bodies good until the next call */
+    const struct wal_record
+        *recovered; /* while opening; bodies good until the next call */
     uint32_t n_recovered;
     bool opened;                    /* once: recovery has ended */
     enum wal_open_error open_error; /* not OK: it has ended badly; open_text says more */
     const char *open_text;
     const struct wal_damage *damage; /* with opened */
     uint32_t n_damage;
-    bool torn;                      /* with opened: a torn tail was cut (usual after a crash) */
+    bool torn; /* with opened: a torn tail was cut (usual after a crash) */
     const struct wal_read_done *reads;
     uint32_t n_reads;
-    bool failed;                    /* fatal; failed_text names op and file */
+    bool failed; /* fatal; failed_text names op and file */
     const char *failed_text;
     bool full;
-    struct instant wake;            /* call wal_turn_end() at this time; 0: no need */
+    struct instant wake; /* call wal_turn_end() at this time; 0: no need */
 };
 
 struct wal; /* whole in wal_state.h */
@@ -201,7 +206,8 @@ struct wal *wal_new(const struct wal_config *config);
 void wal_free(struct wal *wal);
 
 /* Begins recovery over the files that are there (any order).  With none: opens empty. */
-void wal_open(struct wal *wal, const struct wal_file *files, uint32_t n, struct wal_out *out);
+void wal_open(struct wal *wal, const struct wal_file *files, uint32_t n,
+              struct wal_out *out);
 
 /* Appends a record to the batch being gathered, copying it; returns the position behind it:
  * it is durable once out->durable.v >= that.  Only between opened and failed. */
@@ -222,6 +228,6 @@ void wal_retry(struct wal *wal); /* after full: try to make a segment again */
 /* Derives what leaves: at most one write and one sync, segments to make or remove, reads. */
 void wal_turn_end(struct wal *wal, struct instant now, struct wal_out *out);
 /* An op is done: error 0 or an errno; got: bytes read.  May open further ops at once. */
-void wal_op_done(struct wal *wal, uint64_t id, int error, uint64_t got, struct instant now,
-                 struct wal_out *out);
+void wal_op_done(struct wal *wal, uint64_t id, int error, uint64_t got,
+                 struct instant now, struct wal_out *out);
 void wal_verify(const struct wal *wal);

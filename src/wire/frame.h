@@ -29,7 +29,12 @@
 #include "base/buf.h"
 #include "base/ids.h"
 
-enum { FRAME_HEAD = 40, FRAME_MAX = 1 << 20, PIECE_BYTES = 256 * 1024, FRAME_VERSION = 1 };
+enum {
+    FRAME_HEAD = 40,
+    FRAME_MAX = 1 << 20,
+    PIECE_BYTES = 256 * 1024,
+    FRAME_VERSION = 1
+};
 
 enum frame_kind {
     FRAME_HELLO = 1, /* first in both directions: who I am, and a nonce */
@@ -52,8 +57,12 @@ struct frame {
 
 enum frame_result {
     FRAME_OK = 0,
-    FRAME_SHORT,   /* not whole yet; *want says how many bytes it needs */
-    FRAME_LENGTH, FRAME_MAGIC, FRAME_VERSION_OTHER, FRAME_KIND_UNKNOWN, FRAME_CRC,
+    FRAME_SHORT, /* not whole yet; *want says how many bytes it needs */
+    FRAME_LENGTH,
+    FRAME_MAGIC,
+    FRAME_VERSION_OTHER,
+    FRAME_KIND_UNKNOWN,
+    FRAME_CRC,
 };
 MUST_USE enum frame_result frame_decode(struct bytes in, size_t *used, size_t *want,
                                         struct frame *out);
@@ -65,11 +74,11 @@ size_t frame_begin(struct buf *out, const struct frame *head);
 void frame_end(struct buf *out, size_t start);
 
 enum message_kind {
-    MESSAGE_RAFT = 1,     /* raft_msg_encode() */
-    MESSAGE_FORWARD,      /* struct forward */
+    MESSAGE_RAFT = 1, /* raft_msg_encode() */
+    MESSAGE_FORWARD,  /* struct forward */
     MESSAGE_FORWARD_REPLY,
-    MESSAGE_STATUS,       /* whether a replica is still a member (src/server/retire.c) */
-    MESSAGE_REPORT,       /* struct report: what a server says of its replicas */
+    MESSAGE_STATUS, /* whether a replica is still a member (src/server/retire.c) */
+    MESSAGE_REPORT, /* struct report: what a server says of its replicas */
     MESSAGE_KIND_END,
 };
 
@@ -90,10 +99,10 @@ MUST_USE enum message_result message_decode(struct cursor *in, struct message *o
 enum { WIRE_NAME_MAX = 64, WIRE_ADDRESS_MAX = 255 };
 
 struct hello {
-    struct bytes name;           /* to 64 bytes */
+    struct bytes name; /* to 64 bytes */
     uint8_t nonce[16];
-    bool secret;                 /* a proof is wanted and will be given */
-    uint32_t feature;            /* the newest entry format this build knows */
+    bool secret;      /* a proof is wanted and will be given */
+    uint32_t feature; /* the newest entry format this build knows */
 };
 void hello_encode(struct buf *out, const struct hello *h);
 MUST_USE bool hello_decode(struct bytes in, struct hello *out);
@@ -106,7 +115,7 @@ MUST_USE bool join_decode(struct bytes in, struct join *out);
 
 struct joined {
     bool ok;
-    struct bytes text;           /* why not */
+    struct bytes text; /* why not */
     struct cluster_id cluster;
     struct server_id server;
 };
@@ -117,7 +126,7 @@ MUST_USE bool joined_decode(struct bytes in, struct joined *out);
 enum { PIECE_HEAD = 8 + 8 + 8 };
 struct piece {
     uint64_t stream, offset, total;
-    struct bytes bytes;          /* 1 to PIECE_BYTES, within total */
+    struct bytes bytes; /* 1 to PIECE_BYTES, within total */
 };
 void piece_encode(struct buf *out, const struct piece *p);
 MUST_USE bool piece_decode(struct bytes in, struct piece *out);
@@ -140,10 +149,10 @@ struct forward_watch {
 enum { FORWARD_COMMANDS_MAX = 1 << 20, FORWARD_ARGS_MAX = 1 << 20 };
 
 struct forward {
-    uint64_t id;            /* of the sender's, echoed in the reply */
+    uint64_t id; /* of the sender's, echoed in the reply */
     enum forward_kind kind;
-    struct term term;       /* the one it is meant for; another refuses it.  0: any */
-    uint8_t resp;           /* version of the reply wanted */
+    struct term term; /* the one it is meant for; another refuses it.  0: any */
+    uint8_t resp;     /* version of the reply wanted */
     uint32_t n_watches, n_commands;
     struct cursor watches;  /* forward_next_watch() */
     struct cursor commands; /* forward_next_command() */
@@ -160,20 +169,20 @@ void forward_address(uint8_t *body, uint64_t id, struct term term);
 /* Decodes and walks the whole body once, so that the next_ calls cannot meet bad bytes. */
 MUST_USE bool forward_decode(struct bytes in, struct forward *out);
 void forward_next_watch(struct forward *f, struct forward_watch *out);
-uint32_t forward_peek_args(const struct forward *f);  /* of the next command */
+uint32_t forward_peek_args(const struct forward *f); /* of the next command */
 void forward_next_command(struct forward *f, struct bytes *args); /* peek_args slots */
 
 enum forward_status {
-    FORWARD_DONE = 1,  /* bytes hold the replies */
-    FORWARD_REFUSED,   /* not led here in that term: nothing was applied */
+    FORWARD_DONE = 1, /* bytes hold the replies */
+    FORWARD_REFUSED,  /* not led here in that term: nothing was applied */
     FORWARD_STATUS_END,
 };
 struct forward_reply {
     uint64_t id;
     enum forward_status status;
-    struct term term;          /* REFUSED: the newest known here, and its leader */
+    struct term term; /* REFUSED: the newest known here, and its leader */
     struct server_id leader;
-    struct log_index index;    /* DONE: the log position that the answer saw */
+    struct log_index index; /* DONE: the log position that the answer saw */
     struct bytes bytes;
 };
 void forward_reply_encode(struct buf *out, const struct forward_reply *r);

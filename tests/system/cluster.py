@@ -322,7 +322,8 @@ class Cluster:
         return [s for s in self.servers if s is not leader]
 
     def digests(self, keyspace="default"):
-        """shard -> {server: (position, digest)}; each running server tells its own."""
+        """shard -> {server: (position, digest)}, of the replicas that each running server got
+        an answer from."""
         found = {}
         for s in self.servers:
             if not s.is_running or s.paused:
@@ -330,8 +331,9 @@ class Cluster:
             reply = self.ask(s, "KEYSPACE", "DIGEST", keyspace)
             assert isinstance(reply, list), reply
             for row in map(table, reply):
-                found.setdefault(row["shard"], {})[row["server"]] = \
-                    (row["position"], text(row["digest"]))
+                by_replica = found.setdefault(row["shard"], {})
+                if row["digest"]:  # empty: it did not answer
+                    by_replica[row["server"]] = (row["position"], text(row["digest"]))
         return found
 
     def wait_equal_digests(self, keyspace="default", replicas=None, within_s=30):

@@ -12,7 +12,7 @@ import time
 import pytest
 
 from cluster import SENNIT, free_port, run, wait_until
-from wire import Conn, table, text
+from wire import Conn
 
 SUBCOMMANDS = ["server", "up", "status", "keyspace", "cluster"]
 
@@ -254,21 +254,30 @@ def test_up_starts_is_used_stops_and_comes_back(up):
     assert second.stop(signal.SIGTERM) == 0, second.text()
 
 
-def has_three_voters(port):
-    """As each of the servers at this port and the next two says of itself."""
-    for i in range(3):
-        with Conn(port + i) as c:
-            rows = map(table, c("SHARD", "LIST"))
-            roles = [r["role"] for r in rows if text(r["name"]) == f"s{i + 1}"]
-        if len(roles) < 2 or not set(roles) <= {b"leader", b"follower"}:
-            return False
-    return True
+def test_what_the_screen_of_up_says_is_true_at_once(up):
+    """It suggests to kill -9 a server: every shard goes on without it."""
+    one = up()
+    wait_until(lambda: "Ctrl-C stops it" in one.text(), 60, every_s=0.005)
+    pid = int(re.search(r"kill -9 (\d+),", one.text()).group(1))
+    assert pid == one.pids()[0]
+    os.kill(pid, signal.SIGKILL)
+    keys = re.findall(r"redis-cli -p \d+ SET (\S+) hello", one.text())
+    assert len(keys) >= 2
+    with Conn(one.port + 1) as c:
+        for key in keys:
+            wait_until(lambda key=key: c("SET", key, "1") == "OK", 5, key)
+
+
+def test_up_suggests_no_kill_that_would_stop_it(up):
+    two = up(nodes=2)
+    wait_until(lambda: "Ctrl-C stops it" in two.text(), 60)
+    assert "2 servers are ready" in two.text() and "kill -9" not in two.text()
+    assert "fewer voters" not in two.text()
 
 
 def test_up_goes_on_without_one_and_says_so(up):
     one = up()
     one.wait_ready()
-    wait_until(lambda: has_three_voters(one.port), 10)
     os.kill(one.pids()[0], signal.SIGKILL)
     wait_until(lambda: "2 of 3 servers go on" in one.text(), 10)
     assert "s1" in one.text() and "signal 9" in one.text()

@@ -156,13 +156,10 @@ def use_cluster_client(server, **kwargs):
     client.close()
 
 
-@pytest.mark.xfail(strict=True, reason="INFO says cluster_enabled:0, which redis-py checks")
 def test_redis_py_in_cluster_mode(server):
     use_cluster_client(server)
 
 
-@pytest.mark.xfail(strict=True, reason="READONLY, which cluster clients send before they read "
-                                       "from a replica, is not known")
 def test_redis_py_in_cluster_mode_reads_from_replicas(server):
     use_cluster_client(server, read_from_replicas=True)
 
@@ -182,7 +179,6 @@ def test_node_clients(server, script, what):
     run_node(server, script, what)
 
 
-@pytest.mark.xfail(strict=True, reason="READONLY is not known")
 def test_node_redis_in_cluster_mode_reads_from_replicas(three):
     run_node(three[0], "node_redis.js", "replicas")
 

@@ -35,6 +35,13 @@ def test_ping_echo_time(at):
     assert 0 <= int(micros) < 1000000
 
 
+def test_what_cluster_clients_send_and_ask(at):
+    for name in ("READONLY", "READWRITE"):
+        assert at(name) == "OK"
+        assert at(name, "a") == f"ERR wrong number of arguments for '{name.lower()}' command"
+    assert "cluster_enabled:1\r\n" in text(at("INFO", "cluster"))
+
+
 def test_quit_and_reset(at):
     at("MULTI")
     at("CLIENT", "SETNAME", "x")

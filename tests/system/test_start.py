@@ -8,7 +8,7 @@ import time
 
 import pytest
 
-from cluster import SENNIT, free_port, run
+from cluster import SENNIT, free_port, run, wait_until
 
 
 def refuses(code, words, *args):
@@ -56,13 +56,15 @@ def test_listening_beyond_loopback_needs_a_password_or_insecure(tmp_path):
             "--advertise-peer", f"127.0.0.1:{port}", "--data", tmp_path / "d")
 
 
-@pytest.mark.xfail(strict=True, raises=subprocess.TimeoutExpired,
-                   reason="0.0.0.0 is told to the others as the address to dial")
-def test_listening_everywhere_needs_an_address_to_tell_the_others(tmp_path):
-    port, peer = free_port(), free_port()
-    done = run("server", "--insecure", "--client", f"0.0.0.0:{port}", "--peer",
-               f"0.0.0.0:{peer}", "--data", tmp_path / "d", timeout=3)
-    assert done.returncode == 2 and "--advertise-client" in done.stderr
+def test_who_listens_everywhere_is_told_of_by_the_name_of_the_machine(make_cluster):
+    cluster = make_cluster(0)
+    s = cluster.new_server(args=["--insecure"])
+    s.command = lambda join=None, command=s.command(): [
+        w.replace("127.0.0.1:", "0.0.0.0:") for w in command]
+    s.start()
+    wait_until(lambda: s.ask("PING") == "PONG", 20)
+    node, = cluster.nodes(s)
+    assert node["address"] == f"{socket.gethostname()}:{s.port}@{s.peer_port},{s.name}"
 
 
 @pytest.mark.parametrize("line,words", [

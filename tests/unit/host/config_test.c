@@ -137,6 +137,70 @@ static void what_is_reachable_from_outside_wants_a_secret(void **state)
     assert_false(from_args(&c, &why, ARGS("--advertise-client", "0.0.0.0:6379")));
 }
 
+static bool from_args_on(const char *machine, struct config *c, struct config_error *why,
+                         int n, const char *const *args)
+{
+    config_default(c);
+    memcpy(c->machine, machine, strlen(machine) + 1);
+    return config_parse_args(c, n, args, why) && config_finish(c, why);
+}
+
+static void who_listens_everywhere_is_told_of_by_name(void **state)
+{
+    struct config c;
+    struct config_error why;
+
+    (void)state;
+    assert_true(
+        from_args_on("db1", &c, &why, ARGS("--insecure", "--client", "0.0.0.0:7000")));
+    assert_string_equal(c.client.host, "0.0.0.0");
+    assert_string_equal(c.advertise_client.host, "db1");
+    assert_int_equal(c.advertise_client.port, 7000);
+    assert_string_equal(c.peer.host, "0.0.0.0");
+    assert_string_equal(c.advertise_peer.host, "db1");
+    assert_int_equal(c.advertise_peer.port, 17000);
+
+    assert_true(
+        from_args_on("db1", &c, &why, ARGS("--insecure", "--peer", "[::]:17000")));
+    assert_string_equal(c.advertise_client.host, "127.0.0.1");
+    assert_string_equal(c.advertise_peer.host, "db1");
+
+    /* What the operator says goes before, with a name or without. */
+    assert_true(
+        from_args_on("", &c, &why,
+                     ARGS("--insecure", "--client", "0.0.0.0:7000", "--advertise-client",
+                          "10.0.0.1:7001", "--advertise-peer", "10.0.0.1:17001")));
+    assert_string_equal(c.advertise_client.host, "10.0.0.1");
+    assert_int_equal(c.advertise_peer.port, 17001);
+}
+
+static void nobody_is_told_to_dial_all_addresses(void **state)
+{
+    static const char *const nameless[] = {"",    "localhost", "(none)",
+                                           "a b", "127.0.0.1", "0.0.0.0"};
+    static const char *const all[] = {"0.0.0.0:7000", "0:7000", "[::]:7000",
+                                      "[0::0]:7000"};
+    struct config c;
+    struct config_error why;
+
+    (void)state;
+    for (size_t i = 0; i < sizeof nameless / sizeof nameless[0]; i++) {
+        assert_false(from_args_on(nameless[i], &c, &why,
+                                  ARGS("--insecure", "--client", "0.0.0.0:7000")));
+        assert_non_null(strstr(why.text, "--advertise-client"));
+        assert_false(from_args_on(nameless[i], &c, &why,
+                                  ARGS("--insecure", "--peer", "[::]:17000")));
+        assert_non_null(strstr(why.text, "--advertise-peer"));
+    }
+    for (size_t i = 0; i < sizeof all / sizeof all[0]; i++) {
+        assert_true(
+            from_args_on("db1", &c, &why, ARGS("--insecure", "--client", all[i])));
+        assert_string_equal(c.advertise_client.host, "db1");
+        assert_false(from_args_on("db1", &c, &why, ARGS("--advertise-client", all[i])));
+        assert_false(from_args_on("db1", &c, &why, ARGS("--advertise-peer", all[i])));
+    }
+}
+
 static void an_endpoint_is_a_host_and_a_port(void **state)
 {
     static const char *const wrong[] = {
@@ -185,6 +249,8 @@ int main(void)
         cmocka_unit_test(an_unknown_name_is_told_with_its_line),
         cmocka_unit_test(wrong_flags_are_told),
         cmocka_unit_test(what_is_reachable_from_outside_wants_a_secret),
+        cmocka_unit_test(who_listens_everywhere_is_told_of_by_name),
+        cmocka_unit_test(nobody_is_told_to_dial_all_addresses),
         cmocka_unit_test(an_endpoint_is_a_host_and_a_port),
         cmocka_unit_test(a_long_value_is_refused_whole),
     };

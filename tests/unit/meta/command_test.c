@@ -41,11 +41,13 @@ static void keyspaces_come_change_and_go(void **state)
     meta_world_found(&w, "");
     assert_reply(&w, "KEYSPACE CREATE cart MODE raft SHARDS 4 REPLICAS 5", "+OK\r\n");
     assert_reply(&w, "KEYSPACE LIST", "*2\r\n$7\r\ndefault\r\n$4\r\ncart\r\n");
-    assert_reply(&w, "KEYSPACE ALTER cart READ any MAXLAG 100",
-                 "-BADPOLICY MAXLAG is not available in this version; use 0, or READ leader\r\n");
-    assert_reply(&w, "KEYSPACE ALTER cart MAXMEMORY 1gb",
-                 "-BADPOLICY MAXMEMORY of a keyspace is not available in this version; use 0, and "
-                 "--memory for the server\r\n");
+    assert_reply(
+        &w, "KEYSPACE ALTER cart READ any MAXLAG 100",
+        "-BADPOLICY MAXLAG is not available in this version; use 0, or READ leader\r\n");
+    assert_reply(
+        &w, "KEYSPACE ALTER cart MAXMEMORY 1gb",
+        "-BADPOLICY MAXMEMORY of a keyspace is not available in this version; use 0, and "
+        "--memory for the server\r\n");
     assert_reply(&w, "KEYSPACE ALTER cart READ any", "+OK\r\n");
     const struct meta_keyspace *k = meta_keyspace_named(&w.meta, BYTES_OF("cart"));
     assert_int_equal(k->policy.read, READ_ANY);
@@ -159,11 +161,13 @@ static bool join(struct meta_world *w, struct call c, uint32_t *id)
 {
     struct server_id got = {0};
     const char *why = NULL;
-    const struct meta_joiner joiner = {bytes_of_str(c.name), bytes_of_str(c.client),
-                                       bytes_of_str(c.peer), bytes_of_str(c.zone),
+    const struct meta_joiner joiner = {bytes_of_str(c.name),
+                                       bytes_of_str(c.client),
+                                       bytes_of_str(c.peer),
+                                       bytes_of_str(c.zone),
                                        {c.life}};
-    const bool ok =
-        meta_join(&w->meta, &joiner, &(struct meta_change){&w->effects}, &got, &why);
+    const bool ok = meta_join(&w->meta, &joiner, &(struct meta_change){&w->effects}, &got,
+                              &why);
 
     assert_int_equal(ok, why == NULL);
     if (!ok) assert_int_equal(w->effects.len, 0);

@@ -54,8 +54,11 @@ struct server_id meta_world_join(struct meta_world *w, const char *zone)
     snprintf(name, sizeof name, "n%u", w->meta.cluster.next_server);
     snprintf(client, sizeof client, "h%u:6379", w->meta.cluster.next_server);
     snprintf(peer, sizeof peer, "h%u:16379", w->meta.cluster.next_server);
-    const struct meta_joiner joiner = {bytes_of_str(name), bytes_of_str(client),
-                                       bytes_of_str(peer), bytes_of_str(zone), {1}};
+    const struct meta_joiner joiner = {bytes_of_str(name),
+                                       bytes_of_str(client),
+                                       bytes_of_str(peer),
+                                       bytes_of_str(zone),
+                                       {1}};
     check(meta_join(&w->meta, &joiner, &(struct meta_change){&w->effects}, &id, &why));
     meta_world_commit(w);
     return id;

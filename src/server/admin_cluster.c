@@ -117,7 +117,7 @@ static void info(struct server *s, struct reply *r)
         masters += first;
     }
     buf_putf(&text,
-             "cluster_enabled:0\r\ncluster_state:%s\r\ncluster_slots_assigned:%u\r\n"
+             "cluster_enabled:1\r\ncluster_state:%s\r\ncluster_slots_assigned:%u\r\n"
              "cluster_slots_ok:%u\r\ncluster_slots_pfail:0\r\ncluster_slots_fail:%u\r\n"
              "cluster_known_nodes:%u\r\ncluster_size:%u\r\ncluster_current_epoch:%llu\r\n"
              "cluster_my_epoch:%u\r\n",

@@ -27,6 +27,7 @@ enum {
     DIAL_FIRST_MS = 50,
     DIAL_MOST_MS = 1000,
     GREETING_MS = 5000,
+    JOIN_GREETING_MS = 2000, /* an operator waits for it, or for a word */
     PING_MS = 1000,
     SILENT_MS = 5000, /* a connection whose pings are not answered for so long is dead */
     MESSAGE_HEAD = 9, /* u32 length, u32 group, u8 kind */
@@ -746,7 +747,8 @@ static void dial_who_is_due(struct server *s)
 /* A joiner is waited for: its answer may take as long as an election. */
 static bool is_silent(const struct server *s, const struct peer_conn *c)
 {
-    if (c->state != PEER_UP) return s->now.ns >= c->opened.ns + GREETING_MS * MS_NS;
+    const uint64_t greeting_ms = c == s->join_conn ? JOIN_GREETING_MS : GREETING_MS;
+    if (c->state != PEER_UP) return s->now.ns >= c->opened.ns + greeting_ms * MS_NS;
     return c->id.v != 0 && c != s->join_conn &&
            s->now.ns >= c->heard.ns + SILENT_MS * MS_NS;
 }

@@ -5,7 +5,7 @@
 #include "cli/cli.h"
 
 static const char help[] =
-    "usage: sennit keyspace create NAME MODE primary|raft [OPTION VALUE]...\n"
+    "usage: sennit keyspace create NAME MODE raft [OPTION VALUE]...\n"
     "       sennit keyspace alter NAME OPTION VALUE...\n"
     "       sennit keyspace drop NAME\n"
     "       sennit keyspace list\n"

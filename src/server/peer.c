@@ -529,7 +529,6 @@ static bool on_refused(struct server *s, struct peer_conn *c, const struct frame
     const int len = (int)(f->body.len < 200 ? f->body.len : 200);
     server_log(s, LOG_WARNING, "%s refuses us: %.*s", c->address, len,
                (const char *)f->body.at);
-    if (c == s->join_conn && s->phase == PHASE_JOINING) s->join_refused = true;
     conn_close(s, c, "refused by the other side");
     return false;
 }

@@ -208,7 +208,6 @@ struct server *server_new(const struct server_config *config, struct instant now
     s->entries = mem_zero(s->mem, SERVER_ENTRIES_MAX * sizeof *s->entries);
     s->dirty_clients_end = &s->dirty_clients;
     meta_init(&s->meta, s->mem);
-    s->config_password = s->config.password.len > 0;
     start_begin(s);
     return s;
 }

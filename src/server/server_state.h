@@ -136,8 +136,7 @@ struct slot {
     struct heap_node timer; /* the shard's wake */
     bool dirty;             /* in server->dirty: to be stepped at the end of the turn */
     bool syncing;           /* in server->syncing: waits for the log */
-    struct instant config_tried;
-    bool loading; /* a wal_read for it is under way */
+    bool loading;           /* a wal_read for it is under way */
     enum {
         RETIRE_NOT = 0,
         RETIRE_WAIT,
@@ -162,10 +161,6 @@ struct client_route { /* outstanding requests of this client for one group */
 struct client_position { /* newest write or read of this client in one group */
     struct group_id group;
     struct log_index index;
-};
-
-struct queued { /* MULTI */
-    const struct command *command;
 };
 
 struct client {
@@ -372,7 +367,6 @@ struct server {
     struct hmap peers; /* server id -> struct peer */
     struct peer_conn *join_conn;
     struct instant join_at;
-    bool join_refused;
     uint8_t *spare;             /* where bytes for a connection that is gone are put */
     struct raft_entry *entries; /* of the message being decoded */
     uint64_t next_conn, next_stream;
@@ -387,16 +381,6 @@ struct server {
     struct instant wal_wake;
     struct instant next_sweep; /* of client time-outs and gates */
     struct instant stop_at;
-    int exit_code;
-    struct {
-        struct bytes *at;
-        uint32_t cap;
-    } args; /* scratch for decoded commands */
-    struct {
-        const struct command **at;
-        uint32_t cap;
-    } commands;
-    bool config_password; /* a password is set */
 };
 
 /* ---- server.c ---- */

@@ -87,6 +87,7 @@ static void wal_start(struct server *s)
         .batch_bytes_max = 64 << 20,
         .read_bytes_max = 4 << 20,
         .idle_mark_ns = 50 * MS_NS,
+        .sync_every_ns = SEC_NS,
         .mem = s->mem,
         .bug_durable_before_sync = s->config.mutant.wal == 1,
         .bug_tail_damage_is_torn = s->config.mutant.wal == 2,

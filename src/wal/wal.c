@@ -34,7 +34,7 @@ struct wal *wal_new(const struct wal_config *config)
     wal->fetch.bodies = buf_new(config->mem);
     wal->op_next = 1;
     wal->seq_next = 1;
-    wal->end = wal->submitted = wal->durable = WAL_LSN_FIRST;
+    wal->end = wal->submitted = wal->written = wal->durable = WAL_LSN_FIRST;
     return wal;
 }
 
@@ -243,6 +243,7 @@ struct lsn wal_append(struct wal *wal, const struct wal_record *record)
     const uint64_t lsn = record_put(wal, segment, record);
     wal_record_note(wal, segment, record, lsn);
     wal->unmarked = wal->unmarked || record->kind != WAL_MARK;
+    wal->gather.sync = wal->gather.sync || !record->lazy;
     return (struct lsn){wal->end};
 }
 
@@ -254,6 +255,24 @@ bool wal_room(const struct wal *wal)
 
 /* ---- the batch on its way ---- */
 
+/* A batch begins a segment while the one before holds what was only written. */
+static bool segment_sync_give(struct wal *wal, const struct wal_part *part)
+{
+    const struct wal_segment *before = wal_segment_find(wal, part->seq - 1);
+
+    if (part->offset > 0 || wal->written == wal->durable || before == NULL) return false;
+    struct wal_op *op = wal_op_give(wal, WAL_JOB_SEGMENT_SYNC, 0);
+    op->kind = WAL_OP_SYNC;
+    op->file = before->file;
+    wal->flight_left = 1;
+    return true;
+}
+
+static bool part_needs_sync(const struct wal *wal)
+{
+    return wal->flight_at + 1 < wal->flight.n_parts || wal->flight.sync;
+}
+
 /* One write and one sync.  The next part waits for both to succeed: so a later segment
  * is proof that all of the earlier one was durable, and a record that its segment's
  * head was. */
@@ -263,6 +282,7 @@ static void part_give(struct wal *wal)
     const struct wal_segment *segment = wal_segment_find(wal, part->seq);
     check(segment != NULL);
     check(segment->bound); /* W6 */
+    if (segment_sync_give(wal, part)) return;
 
     struct wal_op *op = wal_op_give(wal, WAL_JOB_BATCH_WRITE, 0);
     op->kind = WAL_OP_WRITE;
@@ -270,6 +290,8 @@ static void part_give(struct wal *wal)
     op->offset = part->offset;
     op->length = part->len;
     op->data = (struct bytes){wal->flight.bytes.at + part->at, part->len};
+    wal->flight_left = 1;
+    if (!part_needs_sync(wal)) return;
     op = wal_op_give(wal, WAL_JOB_BATCH_SYNC, 0);
     op->kind = WAL_OP_SYNC;
     op->file = segment->file;
@@ -285,6 +307,8 @@ static void submit(struct wal *wal)
     const struct wal_batch empty = wal->flight;
     wal->flight = wal->gather;
     wal->gather = empty;
+    if (wal->now.ns - wal->synced.ns >= wal->config.sync_every_ns)
+        wal->flight.sync = true;
     wal->submitted = wal->end;
     wal->full = false;
     wal->flight_at = 0;
@@ -294,20 +318,37 @@ static void submit(struct wal *wal)
 static void batch_empty(struct wal *wal, struct wal_batch *batch)
 {
     batch->n_parts = 0;
+    batch->sync = false;
     batch->bytes.len = 0;
     if (batch->bytes.cap / BATCH_SLACK > wal->config.batch_bytes_max)
         buf_free(&batch->bytes);
+}
+
+static void all_synced(struct wal *wal)
+{
+    wal->durable = wal->written;
+    wal->first_durable = wal->first_written;
+    wal->synced = wal->now;
 }
 
 static void flight_done(struct wal *wal)
 {
     struct wal_batch *batch = &wal->flight;
 
-    wal->durable = wal->submitted;
+    wal->written = wal->submitted;
     for (size_t i = 0; i < batch->n_parts; i++)
         if (batch->parts[i].offset == 0)
-            wal->first_durable = wal_segment_find(wal, batch->parts[i].seq)->first;
+            wal->first_written = wal_segment_find(wal, batch->parts[i].seq)->first;
+    if (batch->sync) all_synced(wal);
     batch_empty(wal, batch);
+}
+
+static void on_segment_synced(struct wal *wal)
+{
+    check(wal->flight_left == 1);
+    wal->flight_left = 0;
+    all_synced(wal);
+    part_give(wal);
 }
 
 static void on_batch_op(struct wal *wal, const struct wal_flying *done)
@@ -380,6 +421,7 @@ static void finish(struct wal *wal, uint64_t id_from, struct wal_out *out)
         .ops = wal->ops,
         .n_ops = (uint32_t)wal->n_ops,
         .durable = {wal->durable},
+        .written = {wal->written > wal->durable ? wal->written : wal->durable},
         .recovered = wal->rec.records,
         .n_recovered = (uint32_t)wal->rec.n_records,
         .open_error = wal->open_error,
@@ -441,6 +483,7 @@ static void on_done(struct wal *wal, const struct wal_flying *done, int error,
     case WAL_JOB_CREATE: wal_create_done(wal, &done->op, error); break;
     case WAL_JOB_BATCH_WRITE:
     case WAL_JOB_BATCH_SYNC: on_batch_op(wal, done); break;
+    case WAL_JOB_SEGMENT_SYNC: on_segment_synced(wal); break;
     case WAL_JOB_RETIRE_WRITE: break;
     case WAL_JOB_RETIRE_SYNC: wal_retire_done(wal); break;
     case WAL_JOB_REMOVE: /* a file that stays is met again at the next start */ break;
@@ -532,12 +575,14 @@ static void verify_places(const struct wal *wal)
 
 void wal_verify(const struct wal *wal)
 {
-    check(wal->submitted <= wal->end);                            /* W3 */
-    check(wal->durable <= wal->submitted);                        /* W3 */
+    check(wal->submitted <= wal->end);     /* W3 */
+    check(wal->written <= wal->submitted); /* W3 */
+    check(wal->durable <= wal->written ||  /* W3 */
+          wal->config.bug_durable_before_sync);
     check((wal->flight_left == 0) == (wal->flight.n_parts == 0)); /* W4 */
     if (wal->phase != WAL_OPEN) return;
 
-    check(wal->flight_left > 0 || wal->durable == wal->submitted); /* W4 */
+    check(wal->flight_left > 0 || wal->written == wal->submitted); /* W4 */
 #ifdef SENNIT_CHECK_SLOW
     verify_segments(wal);
     verify_gather(wal);

@@ -64,6 +64,10 @@
  *           A file with an empty or broken head and no record of a life that is still
  *           needed is taken as a spare; with such a record, its head is damage.
  *           A part that cannot be read (EIO) is damage; only a head must be readable.
+ * Lazy      a batch of nothing but lazy records is written and not synced: `written` tells, and it
+ *           outlives the process, but not the power.  A batch that is synced takes it along; it
+ *           waits no longer than sync_every_ns.  A segment is synced before the next one begins
+ *           all the same, so the watermark and the torn tail mean what they always do.
  * States    a STATE record carries a group's term and vote in one piece; every segment opens
  *           with the latest STATE (and BASE) of every group, so older segments can go.
  * Release   wal_release() says that a group needs no record below an index any more; a
@@ -111,6 +115,7 @@ struct wal_record {
     struct log_index index;
     struct term term;
     uint8_t tag;       /* the caller's: 0 to 15 */
+    bool lazy;         /* need not be synced at once */
     struct bytes body; /* first byte of a BASE body: 1 when it clears what lies above */
 };
 
@@ -148,7 +153,8 @@ struct wal_config {
     uint64_t
         batch_bytes_max; /* gathered but not yet written; beyond it wal_room() is false */
     uint64_t read_bytes_max;
-    uint64_t idle_mark_ns; /* quiet time after which a MARK is written; 50 ms */
+    uint64_t idle_mark_ns;  /* quiet time after which a MARK is written; 50 ms */
+    uint64_t sync_every_ns; /* lazy records wait no longer than this; 1 s */
     struct mem *mem;
     /* mutants of the simulator; all false in the product */
     bool bug_durable_before_sync;
@@ -183,6 +189,7 @@ struct wal_out {
     const struct wal_op *ops; /* perform in order; good until the next call */
     uint32_t n_ops;
     struct lsn durable;
+    struct lsn written; /* at least durable: what lies before outlives the process */
     const struct wal_record
         *recovered; /* while opening; bodies good until the next call */
     uint32_t n_recovered;

@@ -85,7 +85,7 @@ static uint64_t fetch_limit(const struct wal *wal, const struct wal_segment *seg
                             const struct wal_group *group)
 {
     const size_t behind = places_upto(group, wal->fetch.request.upto);
-    uint64_t lsn = segment->end < wal->durable ? segment->end : wal->durable;
+    uint64_t lsn = segment->end < wal->written ? segment->end : wal->written;
 
     if (behind < group->n_places && group->places[behind].lsn < lsn)
         lsn = group->places[behind].lsn;
@@ -138,7 +138,7 @@ static void fetch_next(struct wal *wal)
         return;
     }
     const uint64_t lsn = group->places[n - 1].lsn;
-    if (lsn >= wal->durable) {
+    if (lsn >= wal->written) {
         fetch_end(wal, true);
         return;
     }
@@ -147,7 +147,7 @@ static void fetch_next(struct wal *wal)
     fetch->seq = segment->seq;
     fetch->limit = fetch_limit(wal, segment, group);
     if (fetch->pos + WAL_RECORD_HEAD > fetch->limit) {
-        const bool later = segment->end > wal->durable;
+        const bool later = segment->end > wal->written;
         fetch_end(wal, later);
         return;
     }

@@ -42,7 +42,7 @@ static void shut(struct wal *wal, enum wal_open_error error)
 static void open_now(struct wal *wal)
 {
     wal->phase = WAL_OPEN;
-    wal->submitted = wal->durable = wal->end;
+    wal->submitted = wal->written = wal->durable = wal->end;
     wal->active = wal->now;
     /* A mark tells the next start that all of this was durable. */
     wal->unmarked = wal->n_segments > 0 && wal->rec.watermark < wal->end;
@@ -412,7 +412,7 @@ static void scan_begin(struct wal *wal)
 
     idle_sort(wal, rec->first);
     wal->seq_next = highest + 1;
-    wal->first_durable = rec->head_first;
+    wal->first_written = wal->first_durable = rec->head_first;
     wal->phase = WAL_SCANNING;
     rec->at = 0;
     /* The last segment exists, so all before it were durable. */

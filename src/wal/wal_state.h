@@ -3,7 +3,7 @@
  *
  * W1  live segments are numbered without a gap, oldest first
  * W2  a segment begins where the one before it ends; the log ends where the last one does
- * W3  durable <= submitted <= end: a position is appended, then given out, then synced
+ * W3  durable <= written <= submitted <= end: a position is appended, given out, written, synced
  * W4  at most one batch is on its way; it ends at `submitted`
  * W5  what is gathered is [submitted, end), laid out part by part, heads of segments
  *     apart
@@ -79,6 +79,7 @@ struct wal_batch {
     struct buf bytes;
     struct wal_part *parts;
     size_t n_parts, cap_parts;
+    bool sync; /* holds something that may not wait for its sync */
 };
 
 enum wal_job {
@@ -92,6 +93,7 @@ enum wal_job {
     WAL_JOB_CREATE,
     WAL_JOB_BATCH_WRITE,
     WAL_JOB_BATCH_SYNC,
+    WAL_JOB_SEGMENT_SYNC, /* of the one before that which a batch begins */
     WAL_JOB_RETIRE_WRITE,
     WAL_JOB_RETIRE_SYNC,
     WAL_JOB_REMOVE,
@@ -202,7 +204,9 @@ struct wal {
     uint64_t seq_next;
     uint64_t end;       /* where the next record goes */
     uint64_t submitted; /* what lies before was given to the host */
+    uint64_t written;   /* what lies before was written */
     uint64_t durable;
+    struct instant synced; /* the last time that all that was written was synced */
     uint64_t bytes_held;
     bool sealed; /* the last segment is not written on */
 
@@ -210,6 +214,7 @@ struct wal {
     size_t n_spares, cap_spares, n_trash, cap_trash;
     uint32_t file_next;
     bool creating, spare_refused;
+    uint64_t first_written; /* `first` of the newest head that is written */
     uint64_t first_durable; /* `first` of the newest head that is durable */
     bool retiring;
     uint8_t note[WAL_NOTE];

@@ -205,6 +205,7 @@ bool data_dir_open(struct data_dir *d, const char *path, struct data_dir_error *
         return refuse(why, 2, "--data: the path is too long");
     snprintf(d->wal, sizeof d->wal, "%s/wal", path);
     snprintf(d->store, sizeof d->store, "%s/store", path);
+    snprintf(d->rollback, sizeof d->rollback, "%s/rollback", path);
 
     if (make_top(path, why) && lock(d, path, why) && check_format(path, why) &&
         make_dir(d->wal, path, why) && make_dir(d->store, path, why) && list_wal(d, why))

@@ -18,3 +18,18 @@ uint64_t entropy_u64(void)
         abort();
     }
 }
+
+/* proc(5): a random UUID that is made at each boot. */
+uint64_t entropy_boot(void)
+{
+    char text[64] = "";
+    FILE *file = fopen("/proc/sys/kernel/random/boot_id", "re");
+    uint64_t v = 0;
+
+    if (file == NULL) return 0;
+    if (fgets(text, sizeof text, file) != NULL)
+        for (const char *c = text; *c != 0; c++)
+            if (*c > ' ') v = v * 1099511628211U + (uint8_t)*c;
+    (void)fclose(file);
+    return v;
+}

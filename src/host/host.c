@@ -100,6 +100,10 @@ static bool config_get(void *ctx, const char *name, char *out, size_t out_bytes)
         {"cluster-secret-file", c->secret_file},
     };
 
+    if (strcmp(name, "rollback_files") == 0) {
+        snprintf(out, out_bytes, "%u", loop_rollback_files(h->loop));
+        return true;
+    }
     for (size_t i = 0; i < sizeof texts / sizeof texts[0]; i++) {
         if (strcmp(name, texts[i].name) != 0) continue;
         snprintf(out, out_bytes, "%s", texts[i].value);
@@ -146,6 +150,7 @@ static int run_server(struct host *h, const char *version)
         .process_id = (uint32_t)getpid(),
         .client_port = c->client.port,
         .seed = entropy_u64(),
+        .boot = entropy_boot(),
         .limits = server_limits_default(),
         .kv = kv_lmdb_kv(h->engine),
         .wal_files = h->dir.wal_files,
@@ -183,6 +188,7 @@ static int run_loop(struct host *h, const char *version)
         .wal_dir = h->dir.wal,
         .engine = h->engine,
         .run_job = run_job,
+        .rollback_dir = h->dir.rollback,
     };
 
     h->loop = loop_new(&lc, why);

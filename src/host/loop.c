@@ -111,6 +111,34 @@ static void listen_for_clients(struct loop *loop)
     log_linef(loop->log, LOG_INFO, "ready: clients are served on %s", text);
 }
 
+static void keep_rolled_back(struct loop *loop, const struct server_action *a)
+{
+    struct kv_job *job = rollback_job(loop->rollback_dir, a->text, a->bytes);
+
+    if (job != NULL)
+        job_thread_push(loop->jobs, job);
+    else
+        log_linef(loop->log, LOG_ERROR, "no memory to keep rollback/%s", a->text);
+}
+
+static void rollback_done(struct loop *loop, const struct job_done *done)
+{
+    if (done->error == 0)
+        loop->rollback_files = rollback_count(loop->rollback_dir);
+    else
+        log_linef(
+            loop->log, LOG_ERROR,
+            "rollback/%s could not be written: %s; the log still holds it, and the next "
+            "start tries again",
+            rollback_name(done->job), strerror(done->error));
+    rollback_free(done->job);
+}
+
+uint32_t loop_rollback_files(const struct loop *loop)
+{
+    return loop->rollback_files;
+}
+
 static void perform(struct loop *loop, const struct server_action *a)
 {
     struct host_conn *c = hmap_find(&loop->conns, a->conn.v);
@@ -131,6 +159,7 @@ static void perform(struct loop *loop, const struct server_action *a)
     case SERVER_DIAL: dial_begin(conn_new(loop, a->conn, false), a->text); break;
     case SERVER_WAL: break; /* handed over before all others */
     case SERVER_JOB: job_thread_push(loop->jobs, a->job); break;
+    case SERVER_ROLLBACK: keep_rolled_back(loop, a); break;
     case SERVER_LOG: log_line(loop->log, a->level, a->text); break;
     case SERVER_EXIT: begin_exit(loop, a); break;
     case SERVER_READY: listen_for_clients(loop); break;
@@ -219,6 +248,10 @@ static void on_job_done(uv_async_t *async)
     struct job_done done;
 
     while (job_thread_take(loop->jobs, &done)) {
+        if (rollback_is(done.job)) {
+            rollback_done(loop, &done);
+            continue;
+        }
         if (!loop_event(loop, "job done", done.job->id, (uint64_t)done.error)) return;
         server_job_done(loop->server, done.job, done.error);
     }
@@ -331,6 +364,8 @@ struct loop *loop_new(const struct loop_config *config, char why[LOOP_ERROR_MAX]
     loop->client = *config->client;
     loop->peer = *config->peer;
     loop->clients_max = config->clients_max;
+    loop->rollback_dir = config->rollback_dir;
+    loop->rollback_files = rollback_count(config->rollback_dir);
     loop->start_ns = clock_monotonic_ns();
     loop->mem = memory_new(0);
     loop->conns = hmap_new(&loop->mem);

@@ -32,6 +32,7 @@ struct loop_config {
     const char *wal_dir;
     void *engine; /* of the jobs */
     int (*run_job)(void *engine, struct kv_job *job);
+    const char *rollback_dir;
 };
 
 struct loop;
@@ -40,4 +41,5 @@ struct loop;
 struct loop *loop_new(const struct loop_config *config, char why[LOOP_ERROR_MAX]);
 struct instant loop_now(const struct loop *loop);       /* since loop_new() */
 int loop_run(struct loop *loop, struct server *server); /* the code of SERVER_EXIT */
+uint32_t loop_rollback_files(const struct loop *loop);  /* in rollback_dir, by now */
 void loop_free(struct loop *loop); /* waits for the threads to finish what they have */

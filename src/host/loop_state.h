@@ -13,6 +13,7 @@
 #include "host/fatal.h"
 #include "host/job_thread.h"
 #include "host/loop.h"
+#include "host/rollback.h"
 #include "host/wal_thread.h"
 
 enum conn_state {
@@ -70,6 +71,8 @@ struct loop {
         *maker; /* the second makes new files, which takes its time, while
                                      * the first goes on with writing */
     struct job_thread *jobs;
+    const char *rollback_dir;
+    uint32_t rollback_files;
 
     struct mem mem;    /* of the map */
     struct hmap conns; /* id -> struct host_conn */

@@ -1,5 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* What changes the shared state: founding, joining, and the KEYSPACE commands. */
+#include <stdio.h>
+
 #include "base/hash.h"
 #include "meta/meta.h"
 #include "meta/place.h"
@@ -176,10 +178,6 @@ static void reply_why(struct reply *reply, struct buf *why)
 /* A promise that this version would not keep is not taken down. */
 static const char *not_yet(const struct policy *p)
 {
-    if (p->mode == MODE_PRIMARY)
-        return "BADPOLICY MODE primary is not available in this version; use raft";
-    if (p->maxlag_ms > 0)
-        return "BADPOLICY MAXLAG is not available in this version; use 0, or READ leader";
     if (p->maxmemory_bytes > 0)
         return "BADPOLICY MAXMEMORY of a keyspace is not available in this version; use "
                "0, and "
@@ -227,8 +225,7 @@ static bool may_create(const struct meta *m, struct bytes name, struct reply *re
 static void create_shards(const struct meta *m, const struct meta_keyspace *k,
                           struct meta_change *out)
 {
-    const struct place_wish wish = {.replicas = k->policy.replicas,
-                                    .learners = k->policy.learners};
+    const struct place_wish wish = place_wish_of(&k->policy);
     const uint32_t n = k->policy.shards;
     struct place place = place_new(m, NULL, NULL);
 
@@ -350,7 +347,7 @@ static void on_info(const struct meta *m, const struct bytes *args, uint32_t n_a
     if (k == NULL) return;
 
     const struct policy *p = &k->policy;
-    reply_map(reply, 9);
+    reply_map(reply, p->mode == MODE_PRIMARY ? 12 : 9);
     reply_bulk_str(reply, "name");
     reply_bulk(reply, meta_text_bytes(&k->name));
     field_text(reply, "mode", policy_mode_name(p->mode));
@@ -358,6 +355,16 @@ static void on_info(const struct meta *m, const struct bytes *args, uint32_t n_a
     field_int(reply, "replicas", p->replicas);
     field_int(reply, "learners", p->learners);
     field_int(reply, "shards", p->shards);
+    if (p->mode == MODE_PRIMARY) {
+        char ack[8];
+        snprintf(ack, sizeof ack, "%u", p->ack);
+        field_text(reply, "ack",
+                   p->ack == ACK_ASYNC ? "async"
+                   : p->ack == ACK_ALL ? "all"
+                                       : ack);
+        field_text(reply, "durability", policy_durability_name(p->durability));
+        field_text(reply, "failover", policy_failover_name(p->failover));
+    }
     field_text(reply, "read", policy_read_name(p->read));
     field_int(reply, "maxlag", p->maxlag_ms);
     field_int(reply, "maxmemory", p->maxmemory_bytes);

@@ -140,8 +140,12 @@ bool meta_update_self(const struct meta *m, struct server_id self, struct bytes 
  * of one shard.  True when effects were written. */
 bool meta_plan(const struct meta *m, bool (*alive)(void *ctx, struct server_id id),
                void *ctx, struct meta_change *out);
+/* What a policy asks of a shard with so many voters; NULL, the meta shard: consensus. */
+struct raft_rules meta_rules(const struct policy *policy, uint8_t n_voters);
 /* The next membership that moves `now` towards a shard's target: learners first, and voters
- * in one joint step once `caught_up` says so of every one that is added.  False: nothing to do. */
-bool meta_next_config(const struct meta_shard *target, const struct raft_config *now,
+ * in one joint step once `caught_up` says so of every one that is added.  The rules come with
+ * the voters, or last.  False: nothing to do. */
+bool meta_next_config(const struct meta_shard *target, const struct policy *policy,
+                      const struct raft_config *now,
                       bool (*caught_up)(void *ctx, struct server_id id), void *ctx,
                       struct raft_config *next);

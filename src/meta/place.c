@@ -119,6 +119,15 @@ static struct place_server *best(const struct place *p,
     return found;
 }
 
+struct place_wish place_wish_of(const struct policy *policy)
+{
+    return (struct place_wish){
+        .replicas = policy->replicas,
+        .learners = policy->learners,
+        .one_voter = policy->mode == MODE_PRIMARY && policy->failover == FAILOVER_MANUAL,
+    };
+}
+
 static uint32_t voters_wanted(const struct place *p, const struct place_wish *wish)
 {
     uint32_t n = 0;
@@ -126,6 +135,7 @@ static uint32_t voters_wanted(const struct place *p, const struct place_wish *wi
     for (uint32_t i = 0; i < p->n_servers; i++)
         n += voter_tier(&p->servers[i]) != TIER_OUT;
     if (n > wish->replicas) n = wish->replicas;
+    if (wish->one_voter && n > 1) n = 1;
     return n >= 5 ? 5 : n >= 3 ? 3 : n > 0;
 }
 

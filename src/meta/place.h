@@ -30,7 +30,9 @@ struct place {
 struct place_wish {
     uint32_t replicas, learners;
     bool all_follow; /* every active server is a learner at least */
+    bool one_voter;  /* FAILOVER manual: nobody is elected */
 };
+struct place_wish place_wish_of(const struct policy *policy);
 
 /* `alive` NULL: all are taken to be alive. */
 struct place place_new(const struct meta *m,

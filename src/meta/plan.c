@@ -39,8 +39,7 @@ bool meta_plan(const struct meta *m, bool (*alive)(void *ctx, struct server_id i
         const struct meta_shard *s = m->shards[i];
         const struct meta_keyspace *k = meta_keyspace(m, s->keyspace);
         if (s == root || k == NULL) continue;
-        const struct place_wish wish = {.replicas = k->policy.replicas,
-                                        .learners = k->policy.learners};
+        const struct place_wish wish = place_wish_of(&k->policy);
         changed = plan_shard(&p, &wish, s, out);
     }
     place_free(&p);
@@ -96,6 +95,21 @@ static bool add_learners(const struct server_id *ids, uint8_t n, struct raft_con
     return changed;
 }
 
+struct raft_rules meta_rules(const struct policy *policy, uint8_t n_voters)
+{
+    if (policy == NULL || policy->mode != MODE_PRIMARY) return (struct raft_rules){0};
+
+    struct raft_rules r = {
+        .early = true,
+        .memory = policy->durability == DURABILITY_MEMORY,
+        .ack = policy->ack == ACK_ALL ? RAFT_ACK_ALL : policy->ack,
+    };
+    /* k followers and the primary are fewer than a majority: elections must find one of them. */
+    if (policy->ack != ACK_ALL && policy->ack > 0 && policy->ack + 1 < n_voters / 2 + 1)
+        r.copies = (uint8_t)(policy->ack + 1);
+    return r;
+}
+
 /* The target's voters, and as learners who is one of the target's or was one before. */
 static void move_voters(const struct meta_shard *target, struct raft_config *c)
 {
@@ -113,7 +127,8 @@ static void move_voters(const struct meta_shard *target, struct raft_config *c)
             c->learners[c->n_learners++] = old.voters[i];
 }
 
-bool meta_next_config(const struct meta_shard *target, const struct raft_config *now,
+bool meta_next_config(const struct meta_shard *target, const struct policy *policy,
+                      const struct raft_config *now,
                       bool (*caught_up)(void *ctx, struct server_id id), void *ctx,
                       struct raft_config *next)
 {
@@ -138,10 +153,13 @@ bool meta_next_config(const struct meta_shard *target, const struct raft_config 
             if (!in_config(now, id) || !caught_up(ctx, id)) return false;
         }
         move_voters(target, &c);
+        c.rules = meta_rules(policy, c.n_voters);
         *next = c;
         return true;
     }
-    if (!drop_learners(target, &c)) return false;
+    c.rules = meta_rules(policy, c.n_voters);
+    if (!drop_learners(target, &c) && raft_rules_equal(&c.rules, &now->rules))
+        return false;
     *next = c;
     return true;
 }

@@ -69,6 +69,18 @@ const char *policy_read_name(enum policy_read read)
     return read_names[read];
 }
 
+const char *policy_durability_name(enum policy_durability durability)
+{
+    check(durability >= DURABILITY_FSYNC && durability < DURABILITY_END);
+    return durability_names[durability];
+}
+
+const char *policy_failover_name(enum policy_failover failover)
+{
+    check(failover >= FAILOVER_AUTO && failover < FAILOVER_END);
+    return failover_names[failover];
+}
+
 struct policy policy_default(enum policy_mode mode)
 {
     check(mode >= MODE_PRIMARY && mode < MODE_END);

@@ -33,5 +33,7 @@ MUST_USE bool policy_parse(struct policy *p, bool create, const struct bytes *ar
 void policy_print(struct buf *out, const struct policy *p);
 const char *policy_mode_name(enum policy_mode mode);
 const char *policy_read_name(enum policy_read read);
+const char *policy_durability_name(enum policy_durability durability);
+const char *policy_failover_name(enum policy_failover failover);
 void policy_encode(struct buf *out, const struct policy *p);
 MUST_USE bool policy_decode(struct cursor *in, struct policy *out);

@@ -28,7 +28,7 @@ bool raft_elect_may_campaign(const struct raft *raft)
     const struct server_id self = raft->settings.self;
     const struct log_index at = raft_member_config_index(raft);
 
-    if (raft->state.doubtful) return false;
+    if (raft->state.doubtful && !raft->state.rebooted) return false;
     if (raft_config_has_voter(raft_member_config(raft), self)) return true;
     return at.v > raft->commit.v && raft->n_configs > 1 &&
            raft_config_has_voter(&raft->configs[raft->n_configs - 2].config, self);
@@ -117,6 +117,7 @@ static bool asker_is_up_to_date(const struct raft *raft, const struct raft_msg *
     const struct term ours = log_term_at(&raft->log, raft->log.last);
 
     if (raft->settings.bug_vote_shorter_log) return true;
+    if (raft->settings.bug_vote_bare_index) return msg->index.v >= raft->log.last.v;
     if (msg->log_term.v != ours.v) return msg->log_term.v > ours.v;
     return msg->index.v >= raft->log.last.v;
 }
@@ -134,7 +135,8 @@ static void reply(struct raft *raft, const struct raft_msg *to, enum raft_msg_ki
 
 static bool can_vote(const struct raft *raft)
 {
-    return !raft->state.doubtful || raft->settings.bug_doubtful_counts;
+    return !raft->state.doubtful || raft->state.rebooted ||
+           raft->settings.bug_doubtful_counts;
 }
 
 /* Nothing changes here: a pre-vote says what a vote would be.  A grant names the term
@@ -170,7 +172,7 @@ static void ask(struct raft *raft, enum raft_msg_kind kind, struct term term)
 {
     for (uint32_t i = 0; i < raft->n_peers; i++) {
         struct raft_progress *peer = &raft->peers[i];
-        peer->answered = peer->granted = false;
+        peer->answered = peer->granted = peer->unsure = false;
         if (!peer->voter) continue;
         raft_enqueue(raft, &(struct raft_msg){
                                .kind = kind,
@@ -243,6 +245,7 @@ void raft_elect_on_reply(struct raft *raft, const struct raft_msg *msg)
     if (peer->answered) return;
     peer->answered = true;
     peer->granted = !reject;
+    peer->unsure = (msg->flags & RAFT_DOUBTFUL) != 0;
     count_votes(raft);
 }
 

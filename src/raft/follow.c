@@ -9,6 +9,8 @@
  * already: neither contact nor reads need to wait for our disk. */
 #include "raft/raft_state.h"
 
+#include <string.h>
+
 /* What a sane leader of the message's term could have sent. */
 static bool is_sound(const struct raft_msg *msg)
 {
@@ -76,7 +78,7 @@ static void accepted(struct raft *raft, const struct raft_msg *msg, struct log_i
     if (raft->ack.reject && raft->ack.prev.v <= raft->verified.v)
         raft->ack.reject = false;
     if ((msg->flags & RAFT_CLEARED) && raft->state.doubtful) {
-        raft->state.doubtful = false;
+        raft->state.doubtful = raft->state.rebooted = false;
         raft->state_dirty = true;
     }
 }
@@ -91,6 +93,32 @@ static void note_round(struct raft *raft, const struct raft_msg *msg)
     if (msg->round > ack->round) ack->round = msg->round;
     if (msg->sent_ns > ack->sent_ns) ack->sent_ns = msg->sent_ns;
     ack->flags |= msg->flags & RAFT_LEASE;
+}
+
+/* ---- how old our state can be ---- */
+
+static void note_stamp(struct raft *raft, const struct raft_msg *msg)
+{
+    const uint64_t newest = raft->n_stamps > 0 ? raft->stamps[raft->n_stamps - 1].at_ns
+                                               : raft->fresh_ns;
+
+    if (msg->last.v > raft->leader_last.v) raft->leader_last = msg->last;
+    if (msg->stamp_ns <= newest || msg->stamp_ns > raft->now.ns) return;
+    /* When all places wait the newest gives way, so that the oldest gets its turn. */
+    if (raft->n_stamps == RAFT_STAMPS_MAX) raft->n_stamps--;
+    raft->stamps[raft->n_stamps++] = (struct raft_stamp){msg->stamp_ns, msg->last};
+    raft_follow_applied(raft);
+}
+
+void raft_follow_applied(struct raft *raft)
+{
+    uint32_t n = 0;
+
+    while (n < raft->n_stamps && raft->stamps[n].last.v <= raft->applied.v)
+        raft->fresh_ns = raft->stamps[n++].at_ns;
+    if (n == 0) return;
+    raft->n_stamps -= n;
+    memmove(raft->stamps, raft->stamps + n, raft->n_stamps * sizeof *raft->stamps);
 }
 
 /* Whether entries can be taken now: when memory is full of what has yet to be applied,
@@ -113,6 +141,7 @@ void raft_follow_on_append(struct raft *raft, const struct raft_msg *msg)
     }
     raft_elect_leader_heard(raft, msg);
     note_round(raft, msg);
+    note_stamp(raft, msg);
     if ((msg->flags & RAFT_DOUBTFUL) && !raft->state.doubtful) {
         raft->state.doubtful = true;
         raft->state_dirty = true;
@@ -203,6 +232,7 @@ static void emit_ack(struct raft *raft, struct log_index match, uint64_t after)
         .log_term = log_term_at(&raft->log, match),
         .round = ack->round,
         .sent_ns = ack->sent_ns,
+        .stamp_ns = raft->now.ns,
         .after = after,
     };
 }
@@ -221,6 +251,7 @@ static void emit_refusal(struct raft *raft)
         .commit = ack->hint,
         .round = ack->round,
         .sent_ns = ack->sent_ns,
+        .stamp_ns = raft->now.ns,
     };
 }
 

@@ -42,29 +42,40 @@ struct raft_progress *raft_member_find(struct raft *raft, struct server_id id)
 
 /* --- counting --- */
 
-/* How many of a set of n must agree.  Leader-follower: `ack` copies beside the leader's
- * and `elect` votes; contact must meet every set that could elect. */
-static uint32_t needed(const struct raft *raft, enum raft_count what, uint32_t n)
-{
-    const struct raft_settings *s = &raft->settings;
-    const uint32_t majority = n / 2 + 1;
+/* A voting set with its rules. */
+struct set {
+    const struct server_id *ids;
+    uint32_t n;
+    const struct raft_rules *rules;
+};
 
-    if (what == RAFT_COUNT_MATCH) {
-        uint32_t copies = majority;
-        if (s->ack > 0) copies = s->ack + 1u < n ? s->ack + 1u : n;
-        if (s->bug_commit_quorum_one_short && copies > 1) copies--;
-        return copies;
-    }
-    if (s->elect > 0 && s->elect < majority) return n - s->elect + 1u;
-    return majority;
+static struct set voters_of(const struct raft_config *c)
+{
+    return (struct set){c->voters, c->n_voters, &c->rules};
 }
 
-static uint32_t needed_votes(const struct raft *raft, uint32_t n)
+static struct set old_of(const struct raft_config *c)
 {
-    const uint32_t elect = raft->settings.elect;
+    return (struct set){c->old, c->n_old, &c->old_rules};
+}
 
-    if (elect == 0) return n / 2 + 1;
-    return elect < n ? elect : n;
+/* How many of a set must agree; contact, too, must meet every set that could elect. */
+static uint32_t needed(const struct raft *raft, enum raft_count what,
+                       const struct set *set)
+{
+    uint32_t copies = set->rules->copies > 0 ? set->rules->copies : set->n / 2 + 1;
+
+    if (what == RAFT_COUNT_MATCH && raft->settings.bug_commit_quorum_one_short &&
+        copies > 1)
+        copies--;
+    return copies;
+}
+
+static uint32_t needed_votes(const struct raft *raft, const struct set *set)
+{
+    if (set->rules->copies == 0 || raft->settings.bug_elect_majority)
+        return set->n / 2 + 1;
+    return set->n - set->rules->copies + 1;
 }
 
 static uint64_t value_of(const struct raft *raft, enum raft_count what,
@@ -93,20 +104,22 @@ static uint64_t value_of(const struct raft *raft, enum raft_count what,
     return 0;
 }
 
-/* The highest value that `need` of the set have reached. */
+static void sort_in(uint64_t *sorted, uint32_t n, uint64_t v)
+{
+    for (; n > 0 && sorted[n - 1] < v; n--)
+        sorted[n] = sorted[n - 1];
+    sorted[n] = v;
+}
+
+/* The highest value that as many of the set as are needed have reached. */
 static uint64_t reached(const struct raft *raft, enum raft_count what,
-                        const struct server_id *ids, uint32_t n)
+                        const struct set *set)
 {
     uint64_t sorted[RAFT_PEERS_MAX];
 
-    for (uint32_t i = 0; i < n; i++) {
-        const uint64_t v = value_of(raft, what, ids[i]);
-        uint32_t at = i;
-        for (; at > 0 && sorted[at - 1] < v; at--)
-            sorted[at] = sorted[at - 1];
-        sorted[at] = v;
-    }
-    return sorted[needed(raft, what, n) - 1];
+    for (uint32_t i = 0; i < set->n; i++)
+        sort_in(sorted, i, value_of(raft, what, set->ids[i]));
+    return sorted[needed(raft, what, set) - 1];
 }
 
 uint64_t raft_member_quorum(const struct raft *raft, enum raft_count what)
@@ -114,42 +127,137 @@ uint64_t raft_member_quorum(const struct raft *raft, enum raft_count what)
     const struct raft_config *c = raft_member_config(raft);
 
     if (c->n_voters == 0) return 0;
-    const uint64_t v = reached(raft, what, c->voters, c->n_voters);
+    const struct set voters = voters_of(c), old = old_of(c);
+    const uint64_t v = reached(raft, what, &voters);
     if (c->n_old == 0 || raft->settings.bug_joint_one_majority) return v;
-    const uint64_t v_old = reached(raft, what, c->old, c->n_old);
+    const uint64_t v_old = reached(raft, what, &old);
     return v < v_old ? v : v_old;
 }
 
-static enum raft_tally tally(const struct raft *raft, const struct server_id *ids,
-                             uint32_t n)
-{
-    const uint32_t need = needed_votes(raft, n);
-    uint32_t granted = 0, open = 0;
+/* --- answering early --- */
 
-    for (uint32_t i = 0; i < n; i++) {
-        if (ids[i].v == raft->settings.self.v) {
+/* What `ack` followers of the set hold, and this leader too. */
+static uint64_t acked_by(const struct raft *raft, const struct raft_config *c,
+                         const struct set *set)
+{
+    const struct server_id self = raft->settings.self;
+    uint64_t sorted[2 * RAFT_PEERS_MAX];
+    uint32_t n = 0;
+
+    if (!set->rules->early) return raft->commit.v;
+    for (uint32_t i = 0; i < set->n; i++)
+        if (set->ids[i].v != self.v) {
+            sort_in(sorted, n, value_of(raft, RAFT_COUNT_MATCH, set->ids[i]));
+            n++;
+        }
+    for (uint8_t i = 0; set->n == 1 && i < c->n_learners; i++)
+        if (c->learners[i].v != self.v) {
+            sort_in(sorted, n, value_of(raft, RAFT_COUNT_MATCH, c->learners[i]));
+            n++;
+        }
+
+    uint32_t k = set->rules->ack == RAFT_ACK_ALL ? n : set->rules->ack;
+    if (raft->settings.bug_ack_counts_self && k > 0) k--;
+    if (k > n) return 0;
+    if (k == 0 || raft->durable.v < sorted[k - 1]) return raft->durable.v;
+    return sorted[k - 1];
+}
+
+/* While a change of the rules is not committed the stricter ones hold: no answer is weaker
+ * than what was in force when it was asked for. */
+uint64_t raft_member_acked(const struct raft *raft)
+{
+    uint64_t acked = UINT64_MAX;
+
+    for (uint32_t i = raft->n_configs; i > 0; i--) {
+        const struct raft_config *c = &raft->configs[i - 1].config;
+        const struct set voters = voters_of(c), old = old_of(c);
+        const uint64_t v = acked_by(raft, c, &voters);
+        const uint64_t v_old = c->n_old > 0 ? acked_by(raft, c, &old) : UINT64_MAX;
+        if (v < acked) acked = v;
+        if (v_old < acked) acked = v_old;
+        if (raft->configs[i - 1].index.v <= raft->commit.v) break;
+    }
+    return acked;
+}
+
+const struct raft_rules *raft_member_rules(const struct raft *raft)
+{
+    return &raft_member_config(raft)->rules;
+}
+
+/* A promise that nobody could keep is not made: the followers that have gone are missed before
+ * the write, not after it.  A follower that is not heard may still come back in time, and one
+ * that is heard may go: so this spares the client an UNCERTAIN, and decides nothing. */
+bool raft_member_can_ack(const struct raft *raft)
+{
+    const struct raft_config *c = raft_member_config(raft);
+    const bool alone = c->n_voters == 1;
+    uint32_t heard = 0, all = 0;
+
+    if (!c->rules.early || c->rules.ack == 0) return true;
+    for (uint32_t i = 0; i < raft->n_peers; i++) {
+        const struct raft_progress *peer = &raft->peers[i];
+        if (!peer->voter && !alone) continue;
+        all++;
+        heard += !peer->doubtful &&
+                 raft->now.ns < peer->heard.ns + raft->settings.election_ns;
+    }
+    return heard >= (c->rules.ack == RAFT_ACK_ALL ? all : c->rules.ack);
+}
+
+/* --- votes --- */
+
+/* Votes of those that lost nothing, or every single vote: see Power in raft.h. */
+static enum raft_tally tally(const struct raft *raft, const struct set *set, bool *unsure)
+{
+    const uint32_t need = needed_votes(raft, set);
+    const bool all_sure = raft->settings.bug_reboot_ignored;
+    uint32_t granted = 0, sure = 0, open = 0;
+
+    for (uint32_t i = 0; i < set->n; i++) {
+        if (set->ids[i].v == raft->settings.self.v) {
             granted++;
+            sure += !raft->state.rebooted || all_sure;
             continue;
         }
         for (uint32_t p = 0; p < raft->n_peers; p++) {
-            if (raft->peers[p].id.v != ids[i].v) continue;
+            if (raft->peers[p].id.v != set->ids[i].v) continue;
             granted += raft->peers[p].granted;
+            sure += raft->peers[p].granted && (!raft->peers[p].unsure || all_sure);
             open += !raft->peers[p].answered;
         }
     }
-    if (granted >= need) return RAFT_TALLY_WON;
-    return granted + open >= need ? RAFT_TALLY_OPEN : RAFT_TALLY_LOST;
+    *unsure = *unsure || sure < need;
+    if (sure >= need || granted == set->n) return RAFT_TALLY_WON;
+    return sure + open >= need || granted + open == set->n ? RAFT_TALLY_OPEN
+                                                           : RAFT_TALLY_LOST;
+}
+
+static enum raft_tally tally_all(const struct raft *raft, bool *unsure)
+{
+    const struct raft_config *c = raft_member_config(raft);
+    const struct set new_set = voters_of(c), old_set = old_of(c);
+    const enum raft_tally new = tally(raft, &new_set, unsure);
+
+    if (c->n_old == 0 || raft->settings.bug_joint_one_majority) return new;
+    const enum raft_tally old = tally(raft, &old_set, unsure);
+    if (new == RAFT_TALLY_LOST || old == RAFT_TALLY_LOST) return RAFT_TALLY_LOST;
+    return new == RAFT_TALLY_WON ? old : new;
 }
 
 enum raft_tally raft_member_tally(const struct raft *raft)
 {
-    const struct raft_config *c = raft_member_config(raft);
-    const enum raft_tally new = tally(raft, c->voters, c->n_voters);
+    bool unsure = false;
 
-    if (c->n_old == 0 || raft->settings.bug_joint_one_majority) return new;
-    const enum raft_tally old = tally(raft, c->old, c->n_old);
-    if (new == RAFT_TALLY_LOST || old == RAFT_TALLY_LOST) return RAFT_TALLY_LOST;
-    return new == RAFT_TALLY_WON ? old : new;
+    return tally_all(raft, &unsure);
+}
+
+bool raft_member_is_unsure(const struct raft *raft)
+{
+    bool unsure = false;
+
+    return tally_all(raft, &unsure) == RAFT_TALLY_WON && unsure;
 }
 
 /* --- the table of peers --- */
@@ -358,15 +466,19 @@ void raft_member_on_change(struct raft *raft, const struct raft_config *config)
     if (raft_member_config_index(raft).v > raft->commit.v) return;
     if (config == NULL || config->n_voters == 0 || config->n_old > 0) return;
 
-    const bool same_voters = same_ids(config->voters, config->n_voters, current->voters,
-                                      current->n_voters);
-    if (same_voters && same_ids(config->learners, config->n_learners, current->learners,
-                                current->n_learners))
+    /* Who decides changes only through a joint phase; what an answer needs, at once. */
+    const bool same_quorums = same_ids(config->voters, config->n_voters, current->voters,
+                                       current->n_voters) &&
+                              config->rules.copies == current->rules.copies;
+    if (same_quorums && raft_rules_equal(&config->rules, &current->rules) &&
+        same_ids(config->learners, config->n_learners, current->learners,
+                 current->n_learners))
         return;
     struct raft_config next = *config;
-    if (!same_voters) {
+    if (!same_quorums) {
         memcpy(next.old, current->voters, sizeof next.old);
         next.n_old = current->n_voters;
+        next.old_rules = current->rules;
     }
     if (wish_is_sound(raft, &next)) propose(raft, &next);
 }
@@ -378,6 +490,7 @@ void raft_member_leave_joint(struct raft *raft)
 
     struct raft_config next = *raft_member_config(raft);
     next.n_old = 0;
+    next.old_rules = (struct raft_rules){0};
     propose(raft, &next);
 }
 

@@ -28,6 +28,8 @@ void raft_msg_encode(struct buf *out, const struct raft_msg *m)
     buf_put_varint(out, m->round);
     buf_put_varint(out, m->offset);
     buf_put_varint(out, m->sent_ns);
+    buf_put_varint(out, m->stamp_ns);
+    buf_put_varint(out, m->last.v);
     buf_put_varint(out, m->n_entries);
     for (uint32_t i = 0; i < m->n_entries; i++) {
         const struct raft_entry *e = &m->entries[i];
@@ -68,7 +70,8 @@ bool raft_msg_decode(struct bytes in, struct raft_msg *out, struct raft_entry *e
     if (!get_varint(&c, &m.term.v) || !get_varint(&c, &m.index.v) ||
         !get_varint(&c, &m.log_term.v) || !get_varint(&c, &m.commit.v) ||
         !get_varint(&c, &m.round) || !get_varint(&c, &m.offset) ||
-        !get_varint(&c, &m.sent_ns) || !get_varint(&c, &n))
+        !get_varint(&c, &m.sent_ns) || !get_varint(&c, &m.stamp_ns) ||
+        !get_varint(&c, &m.last.v) || !get_varint(&c, &n))
         return false;
 
     if (n > max || (n > 0 && kind != RAFT_APPEND)) return false;
@@ -136,8 +139,40 @@ static bool config_is_sound(const struct raft_config *c)
     return members <= RAFT_PEERS_MAX;
 }
 
+/* A minority of copies makes sense only as one: with a majority or more an election would
+ * need no more votes than usual. */
+static bool rules_are_sound(const struct raft_rules *r, uint8_t n)
+{
+    return r->copies == 0 || (r->copies > 1 && r->copies < n / 2 + 1);
+}
+
+bool raft_rules_equal(const struct raft_rules *a, const struct raft_rules *b)
+{
+    return a->early == b->early && a->ack == b->ack && a->memory == b->memory &&
+           a->copies == b->copies;
+}
+
+static void put_rules(struct buf *out, const struct raft_rules *r)
+{
+    buf_put_u8(out, (uint8_t)(r->early | r->memory << 1));
+    buf_put_u8(out, r->ack);
+    buf_put_u8(out, r->copies);
+}
+
+static bool get_rules(struct cursor *c, struct raft_rules *r)
+{
+    uint8_t bits;
+
+    if (!get_u8(c, &bits) || bits > 3) return false;
+    r->early = bits & 1;
+    r->memory = (bits & 2) != 0;
+    return get_u8(c, &r->ack) && get_u8(c, &r->copies);
+}
+
 void raft_config_encode(struct buf *out, const struct raft_config *c)
 {
+    put_rules(out, &c->rules);
+    put_rules(out, &c->old_rules);
     put_ids(out, c->voters, c->n_voters);
     put_ids(out, c->old, c->n_old);
     put_ids(out, c->learners, c->n_learners);
@@ -148,10 +183,13 @@ bool raft_config_decode(struct bytes in, struct raft_config *out)
     struct cursor c = cursor_of(in);
     struct raft_config config = {0};
 
+    if (!get_rules(&c, &config.rules) || !get_rules(&c, &config.old_rules)) return false;
     if (!get_ids(&c, config.voters, &config.n_voters)) return false;
     if (!get_ids(&c, config.old, &config.n_old)) return false;
     if (!get_ids(&c, config.learners, &config.n_learners)) return false;
     if (cursor_left(&c) > 0 || !config_is_sound(&config)) return false;
+    if (!rules_are_sound(&config.rules, config.n_voters)) return false;
+    if (!rules_are_sound(&config.old_rules, config.n_old)) return false;
 
     *out = config;
     return true;
@@ -161,19 +199,22 @@ void raft_state_encode(struct buf *out, const struct raft_state *s)
 {
     buf_put_varint(out, s->term.v);
     buf_put_varint(out, s->vote.v);
-    buf_put_u8(out, s->doubtful);
+    buf_put_u8(out, (uint8_t)(s->doubtful | s->rebooted << 1));
+    buf_put_u64(out, s->boot);
 }
 
 bool raft_state_decode(struct bytes in, struct raft_state *out)
 {
     struct cursor c = cursor_of(in);
     struct raft_state s = {0};
-    uint8_t doubtful;
+    uint8_t bits;
 
     if (!get_varint(&c, &s.term.v) || !get_server(&c, &s.vote)) return false;
-    if (!get_u8(&c, &doubtful) || doubtful > 1 || cursor_left(&c) > 0) return false;
+    if (!get_u8(&c, &bits) || bits == 2 || bits > 3) return false;
+    if (!get_u64(&c, &s.boot) || cursor_left(&c) > 0) return false;
 
-    s.doubtful = doubtful == 1;
+    s.doubtful = bits & 1;
+    s.rebooted = (bits & 2) != 0;
     *out = s;
     return true;
 }

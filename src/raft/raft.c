@@ -79,10 +79,69 @@ static void clamp(struct raft *raft, struct log_index last)
         if (write_at(raft, i)->upto.v > last.v) write_at(raft, i)->upto = last;
 }
 
+/* --- what gives way to another leader's entries --- */
+
+static bool answers_early(const struct raft *raft)
+{
+    for (uint32_t i = 0; i < raft->n_configs; i++) {
+        const struct raft_config *c = &raft->configs[i].config;
+        if (c->rules.early || (c->n_old > 0 && c->old_rules.early)) return true;
+    }
+    return false;
+}
+
+static void discarded_clear(struct raft *raft)
+{
+    if (!raft->discarded_given) return;
+    raft->discarded_given = false;
+    raft->n_discarded = 0;
+    buf_free(&raft->discarded_bytes);
+}
+
+static void note_discarded(struct raft *raft, struct log_index kept)
+{
+    if (!answers_early(raft)) return;
+    discarded_clear(raft);
+    for (uint64_t at = kept.v + 1; at <= raft->log.last.v; at++) {
+        const struct raft_entry *e = log_at(&raft->log, (struct log_index){at});
+        if (e == NULL || e->kind != RAFT_COMMAND) continue;
+        if (raft->n_discarded == raft->discarded_cap) {
+            const uint32_t cap = raft->discarded_cap > 0 ? 2 * raft->discarded_cap : 16;
+            raft->discarded = mem_resize(raft->mem, raft->discarded,
+                                         raft->discarded_cap * sizeof *raft->discarded,
+                                         cap * sizeof *raft->discarded);
+            raft->discarded_cap = cap;
+        }
+        raft->discarded[raft->n_discarded++] = *e;
+        buf_put(&raft->discarded_bytes, e->payload.at, e->payload.len);
+    }
+}
+
+static void give_discarded(struct raft *raft, struct raft_out *out)
+{
+    discarded_clear(raft);
+    if (raft->n_discarded == 0) return;
+
+    const uint8_t *at = raft->discarded_bytes.at;
+    uint32_t n = 0;
+    for (uint32_t i = 0; i < raft->n_discarded; i++) {
+        struct raft_entry e = raft->discarded[i];
+        e.payload.at = at;
+        at += e.payload.len;
+        /* One that came back, as a leader that was cut off may send it again, is not gone. */
+        if (log_term_at(&raft->log, e.index).v != e.term.v) raft->discarded[n++] = e;
+    }
+    raft->n_discarded = n;
+    raft->discarded_given = true;
+    out->discarded = raft->discarded;
+    out->n_discarded = raft->n_discarded;
+}
+
 void raft_truncate(struct raft *raft, struct log_index last)
 {
     check(last.v >= raft->commit.v);
 
+    note_discarded(raft, last);
     log_truncate(&raft->log, last);
     clamp(raft, last);
     raft_member_truncated(raft);
@@ -90,6 +149,7 @@ void raft_truncate(struct raft *raft, struct log_index last)
 
 void raft_reset_log(struct raft *raft, struct log_index base, struct term base_term)
 {
+    note_discarded(raft, raft->commit);
     clamp(raft, raft->log.base);
     log_reset(&raft->log, base, base_term);
     raft->durable = base;
@@ -268,6 +328,7 @@ static void on_applied(struct raft *raft, struct log_index index)
 {
     check(index.v <= raft->commit.v);
     if (index.v > raft->applied.v) raft->applied = index;
+    raft_follow_applied(raft);
 }
 
 void raft_step(struct raft *raft, const struct raft_event *event)
@@ -301,7 +362,7 @@ enum raft_propose_result raft_may_propose(const struct raft *raft)
     if (raft->role != RAFT_LEADER) return RAFT_NOT_LEADER;
     if (raft->transfer_to.v != 0) return RAFT_TRANSFERRING;
     if (raft->uncommitted_bytes >= raft->settings.uncommitted_bytes_max) return RAFT_FULL;
-    return RAFT_PROPOSED;
+    return raft_member_can_ack(raft) ? RAFT_PROPOSED : RAFT_LONELY;
 }
 
 /* 0 while nothing is taken.  The bound in bytes is the caller's to ask for: a batch that
@@ -320,6 +381,8 @@ static void lead(struct raft *raft)
     raft_replicate_commit(raft);
     raft_member_leave_joint(raft);
     raft_replicate_commit(raft); /* a smaller quorum may do for what waits */
+    const uint64_t acked = raft_member_acked(raft);
+    if (acked > raft->acked.v) raft->acked.v = acked;
     if (raft->round_wanted) {
         raft->round_wanted = false;
         raft->round++;
@@ -344,6 +407,9 @@ static void give_writes(struct raft *raft, struct raft_out *out)
         out->append_upto = raft->log.last;
         raft->unwritten.v = 0;
     }
+    /* A change of the rules is synced whatever they say: see note_boot(). */
+    out->lazy = raft_member_rules(raft)->memory && !out->write_state &&
+                raft_member_config_index(raft).v < out->append_from.v;
     write_push(raft, (struct raft_write){out->mark, out->append_upto, raft->now});
 }
 
@@ -425,6 +491,8 @@ void raft_turn_end(struct raft *raft, struct instant now, struct raft_out *out)
 
     raft_read_give(raft, out);
     out->commit = raft->commit;
+    out->acked = raft->role == RAFT_LEADER ? raft->acked : raft->commit;
+    give_discarded(raft, out);
     out->confirmed_round = raft->role == RAFT_LEADER ? raft->confirmed : 0;
     out->accused = raft->accused;
     raft->accused.v = 0;
@@ -455,6 +523,7 @@ struct raft *raft_new(const struct raft_settings *settings,
     raft->state_dirty = start->state.doubtful; /* it must be on disk before we say so */
     raft->told_term = start->state.term;
     raft->loaded_bytes = buf_new(raft->mem);
+    raft->discarded_bytes = buf_new(raft->mem);
     raft->queue = mem_alloc(raft->mem, RAFT_QUEUE_MAX * sizeof *raft->queue);
     raft->queue_cap = RAFT_QUEUE_MAX;
     log_init(&raft->log, raft->mem, start->base, start->base_term);
@@ -475,6 +544,8 @@ void raft_free(struct raft *raft)
     log_free(&raft->log);
     raft_member_free(raft);
     buf_free(&raft->loaded_bytes);
+    buf_free(&raft->discarded_bytes);
+    mem_free(mem, raft->discarded, raft->discarded_cap * sizeof *raft->discarded);
     mem_free(mem, raft->loaded, raft->loaded_cap * sizeof *raft->loaded);
     mem_free(mem, raft->writes, raft->writes_cap * sizeof *raft->writes);
     mem_free(mem, raft->queue, raft->queue_cap * sizeof *raft->queue);
@@ -509,6 +580,11 @@ void raft_info(const struct raft *raft, struct raft_info *out)
         .refused = raft->refused,
         .accusations = raft->accusations,
         .leader_heard = raft->leader_heard,
+        .acked = raft->role == RAFT_LEADER ? raft->acked : raft->commit,
+        .rebooted = raft->state.rebooted,
+        .power_losses = raft->power_losses,
+        .fresh_ns = raft->role == RAFT_LEADER ? raft->now.ns : raft->fresh_ns,
+        .leader_last = raft->role == RAFT_LEADER ? raft->log.last : raft->leader_last,
     };
 }
 
@@ -585,7 +661,9 @@ void raft_verify(const struct raft *raft)
     check(log_term_at(&raft->log, raft->log.last).v <= raft->state.term.v); /* I5 */
     check(raft->verified.v <= raft->log.last.v);                            /* I6 */
     check(!stands || raft->state.vote.v == raft->settings.self.v);          /* I8 */
-    check(!stands || !raft->state.doubtful);                                /* I8 */
+    check(!stands || !raft->state.doubtful || raft->state.rebooted);        /* I8 */
+    check(raft->role != RAFT_LEADER || !raft->state.doubtful);              /* I8 */
+    check(!raft->state.rebooted || raft->state.doubtful);                   /* I8 */
     if (raft->role == RAFT_LEADER) {
         check(log_term_at(&raft->log, raft->noop_index).v == raft->state.term.v ||
               raft->noop_index.v < raft->log.base.v); /* I4 */

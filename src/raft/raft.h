@@ -50,6 +50,16 @@
  *           that left after the acknowledgement had come.  From then on it is doubtful: the
  *           leader's appends tell it, and it starts to say so itself.  What it had promised to
  *           nobody who still leads can't be told this way.
+ * Power     under rules.memory a power cut takes the log's tail, never term or vote, which are
+ *           always synced.  A replica whose boot is another than that of its state starts
+ *           `rebooted`: doubtful, but its vote is good for one thing: a candidate that every
+ *           single voter grants wins, for then the longest log there is wins.  Fewer than all
+ *           is a quorum only of voters that lost nothing.  What such an election finds is the
+ *           truth from then on; that something may be missing is counted (power_losses).
+ * Lag       a follower's state is no older than the sending of its own newest message that the
+ *           leader has echoed, once what the leader held by then is applied here.  It is a
+ *           difference of two readings of one clock.  A leader that is cut off echoes for an
+ *           election timeout at most.
  */
 #pragma once
 
@@ -71,12 +81,29 @@ struct raft_entry {
     struct bytes payload; /* given out: good until the next call that changes the log */
 };
 
-/* Membership.  Joint while n_old > 0: decisions need a majority of both sets. */
+/* What a commit, an election and an answer need.  Leader-follower keyspaces differ from
+ * consensus in nothing but these. */
+struct raft_rules {
+    /* Answers may leave before the commit, once `ack` followers hold the entry (ACK): learners
+     * count only beside a single voter, which nobody can be elected instead of. */
+    bool early;
+    uint8_t ack; /* RAFT_ACK_ALL: all of them */
+    /* An entry counts as held once it is written, before it is synced (DURABILITY memory). */
+    bool memory;
+    /* Copies that a commit needs, the leader's own among them, when a minority is to do; then
+     * an election needs n - copies + 1 votes, so that it meets one of them.  0: a majority. */
+    uint8_t copies;
+};
+enum { RAFT_ACK_ALL = 255 };
+
+/* Membership.  Joint while n_old > 0: decisions need both sets, each by its own rules. */
 struct raft_config {
     struct server_id voters[RAFT_PEERS_MAX], old[RAFT_PEERS_MAX],
         learners[RAFT_PEERS_MAX];
     uint8_t n_voters, n_old, n_learners;
+    struct raft_rules rules, old_rules;
 };
+bool raft_rules_equal(const struct raft_rules *a, const struct raft_rules *b);
 void raft_config_encode(struct buf *out, const struct raft_config *c);
 MUST_USE bool raft_config_decode(struct bytes in, struct raft_config *out);
 bool raft_config_has_voter(const struct raft_config *c, struct server_id id);
@@ -120,9 +147,12 @@ struct raft_msg {
     struct log_index commit; /* APPEND; REPLY REJECT: hint, the index to try next */
     uint64_t round;          /* APPEND: read round, echoed by its reply.  READ_INDEX: the
                               * follower's own number, echoed */
-    uint64_t offset;    /* SNAPSHOT and its reply: position in the snapshot's stream */
-    uint64_t sent_ns;   /* APPEND: the leader's clock, echoed: leases count from it, and a
-                              * follower's lag is measured by it */
+    uint64_t offset;   /* SNAPSHOT and its reply: position in the snapshot's stream */
+    uint64_t sent_ns;  /* APPEND: the leader's clock, echoed: leases count from it */
+    uint64_t stamp_ns; /* APPEND_REPLY: the follower's clock, echoed by later appends */
+    struct log_index
+        last;           /* APPEND with stamp_ns: the leader's last entry by then.  Who has
+                              * applied it lags behind by the time since the stamp */
     uint32_t n_entries; /* APPEND: entries index+1 .. index+n_entries */
     const struct raft_entry *entries;
     struct bytes data; /* SNAPSHOT: config (first piece) and bytes of the state */
@@ -142,6 +172,8 @@ struct raft_state {
     struct term term;
     struct server_id vote; /* 0: none */
     bool doubtful;
+    bool rebooted; /* doubtful for no other reason than a power cut: see Power */
+    uint64_t boot; /* the machine's, in which this was written */
 };
 void raft_state_encode(struct buf *out, const struct raft_state *s);
 MUST_USE bool raft_state_decode(struct bytes in, struct raft_state *out);
@@ -163,14 +195,13 @@ struct raft_settings {
     uint64_t log_bytes_max; /* entries kept in memory */
     uint64_t seed;
     struct mem *mem;
-    /* Leader-follower: copies beyond the leader's own that a commit needs, and votes that an
-     * election needs.  0: a majority (raft). */
-    uint8_t ack, elect;
+    uint64_t boot; /* another number after each start of the machine; 0: not known */
     /* mutants: each is one safety rule broken, all false in the product */
     bool bug_commit_quorum_one_short, bug_vote_before_durable, bug_commit_old_term,
         bug_stale_read_round, bug_lease_through_transfer, bug_snapshot_drops_config,
         bug_vote_shorter_log, bug_doubtful_counts, bug_ack_before_durable,
-        bug_joint_one_majority, bug_no_truncate;
+        bug_joint_one_majority, bug_no_truncate, bug_vote_bare_index, bug_elect_majority,
+        bug_ack_counts_self, bug_reboot_ignored;
 };
 
 /* What a start finds: the durable state, the snapshot below the log, and the log. */
@@ -235,10 +266,17 @@ struct raft_out {
         append_upto; /* raft_entry_at(); 0, 0: none.  Ends what was
                                                 * there from append_from on */
     uint64_t mark;   /* 0: nothing to write */
+    bool lazy;       /* the mark counts as durable once written, before it is synced */
 
     const struct raft_msg *msgs;
     uint32_t n_msgs;
     struct log_index commit; /* entries up to here may be applied */
+    struct log_index acked;  /* leader: answers that saw no more than this may leave */
+    /* Entries that were here, are not known to be committed, and have gone: another leader's
+     * took their place.  Only of groups whose answers leave early, for a client may have been
+     * told of them.  To be kept aside before RAFT_DURABLE of this turn's mark. */
+    const struct raft_entry *discarded;
+    uint32_t n_discarded;
     uint64_t
         confirmed_round; /* leader: reads of rounds up to here may be answered, in the
                                  * term that they were taken in */
@@ -282,6 +320,7 @@ enum raft_propose_result {
     RAFT_NOT_LEADER,
     RAFT_TRANSFERRING, /* leadership is being handed over: nothing was taken */
     RAFT_FULL,         /* uncommitted_bytes_max reached */
+    RAFT_LONELY, /* fewer followers are heard than must hold an entry before it is answered */
 };
 /* Whether a proposal would be taken now; asked before a command is evaluated. */
 enum raft_propose_result raft_may_propose(const struct raft *raft);
@@ -309,6 +348,11 @@ struct raft_info {
     uint64_t uncommitted_bytes, log_bytes, elections, refused;
     uint64_t accusations;        /* of peers that lost what they had acknowledged to us */
     struct instant leader_heard; /* follower: last message of the leader */
+    struct log_index acked;
+    bool rebooted;
+    uint64_t power_losses; /* elections won by all, after a power cut of too many */
+    uint64_t fresh_ns; /* this state held all that was acknowledged then; 0: not known */
+    struct log_index leader_last; /* the highest that the leader was heard to have */
 };
 void raft_info(const struct raft *raft, struct raft_info *out);
 

@@ -8,7 +8,8 @@
  * I5   term of the last entry <= term            nobody writes in a term that is not its own
  * I6   a follower has acknowledged nothing above `verified`, and verified <= last
  * I7   match < next <= last + 1 for every peer of a leader
- * I8   a candidate or leader voted for itself, and is not doubtful
+ * I8   a candidate or leader voted for itself; it is not doubtful, but a candidate may be
+ *      rebooted, and who is rebooted is doubtful
  * I9   the configs lie in the order of their indexes, the first at or below base, the others
  *      above it, none above last
  * I10  a peer's windows hold what was sent and not answered: no more than inflight_max
@@ -22,7 +23,8 @@
 #include "raft/raft.h"
 
 enum {
-    RAFT_QUEUE_MAX = 256,    /* answers of one turn */
+    RAFT_QUEUE_MAX = 256, /* answers of one turn */
+    RAFT_STAMPS_MAX = 4,
     RAFT_STUCK_TIMEOUTS = 4, /* a leader whose disk is silent for so long steps down */
     /* Copied in one turn before sending waits for the next: so a value of hundreds of MB
      * takes a turn for the log and one for each follower, with heartbeats in between. */
@@ -49,7 +51,7 @@ struct raft_progress {
     bool voter, learner; /* voter: of either set */
 
     /* as candidate */
-    bool answered, granted;
+    bool answered, granted, unsure; /* unsure: granted by one that is rebooted */
 
     /* as leader */
     enum raft_flow flow;
@@ -61,6 +63,7 @@ struct raft_progress {
     uint32_t inflight_head, inflight_count;
     uint64_t inflight_bytes;
     struct instant heard; /* its last answer in this term */
+    uint64_t stamp_ns;    /* of its newest answer, by its own clock; 0: none */
     struct instant sent;  /* our last append */
     uint64_t round_sent, round_heard;
     uint64_t lease_ns;      /* latest sending time of an append under lease it answered */
@@ -89,6 +92,11 @@ struct raft_write {
     uint64_t mark;
     struct log_index upto; /* entries this write completes; lowered by truncation */
     struct instant at;
+};
+
+struct raft_stamp {
+    uint64_t at_ns;
+    struct log_index last;
 };
 
 struct raft_config_at {
@@ -143,6 +151,7 @@ struct raft {
     uint64_t round_seen;     /* the highest of this leader, in this term */
 
     /* as leader */
+    struct log_index acked; /* of this leadership */
     struct log_index noop_index;
     struct instant led_since;
     uint64_t uncommitted_bytes;
@@ -162,6 +171,19 @@ struct raft {
     struct raft_entry *loaded;
     uint32_t n_loaded, loaded_cap;
     struct buf loaded_bytes;
+
+    /* How old our state can be: stamps of ours that the leader echoed, oldest first, with what
+     * must be applied until they count. */
+    struct raft_stamp stamps[RAFT_STAMPS_MAX];
+    uint32_t n_stamps;
+    uint64_t fresh_ns;
+    struct log_index leader_last;
+
+    struct raft_entry
+        *discarded; /* payloads as offsets into discarded_bytes until given */
+    uint32_t n_discarded, discarded_cap;
+    struct buf discarded_bytes;
+    bool discarded_given;
 
     /* as follower */
     struct raft_ack ack;
@@ -185,7 +207,7 @@ struct raft {
     struct server_id told_leader;
     struct term told_term;
     struct server_id accused; /* of this turn; 0: nobody */
-    uint64_t elections, refused, accusations;
+    uint64_t elections, refused, accusations, power_losses;
 };
 
 /* raft.c */
@@ -231,6 +253,12 @@ bool raft_member_is_joint(const struct raft *raft);
 bool raft_member_is_alone(const struct raft *raft);
 uint64_t raft_member_quorum(const struct raft *raft, enum raft_count what);
 enum raft_tally raft_member_tally(const struct raft *raft);
+/* The election just won was won by every vote, for want of enough that are sure. */
+bool raft_member_is_unsure(const struct raft *raft);
+const struct raft_rules *raft_member_rules(const struct raft *raft);
+uint64_t raft_member_acked(const struct raft *raft); /* leader */
+bool raft_member_can_ack(
+    const struct raft *raft); /* enough of those asked for are heard */
 struct raft_progress *raft_member_find(struct raft *raft, struct server_id id);
 void raft_member_init(struct raft *raft, const struct raft_config *config);
 void raft_member_free(struct raft *raft);
@@ -263,6 +291,7 @@ void raft_follow_on_append(struct raft *raft, const struct raft_msg *msg);
 void raft_follow_on_snapshot(struct raft *raft, const struct raft_msg *msg);
 void raft_follow_on_installed(struct raft *raft, const struct raft_event *event);
 void raft_follow_send(struct raft *raft);
+void raft_follow_applied(struct raft *raft); /* a stamp may count now */
 
 /* read.c */
 void raft_read_on_request(struct raft *raft, const struct raft_msg *msg);

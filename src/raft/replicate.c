@@ -97,7 +97,12 @@ void raft_replicate_lead(struct raft *raft)
     raft->confirmed = raft->round;
     raft->round_wanted = true;
     raft->uncommitted_bytes = 0;
-    raft->counted = raft->commit;
+    raft->counted = raft->acked = raft->commit;
+    if (raft->state.doubtful) { /* whole by definition: see Power in raft.h */
+        raft->power_losses += raft_member_is_unsure(raft);
+        raft->state.doubtful = raft->state.rebooted = false;
+        raft->state_dirty = true;
+    }
     for (uint32_t i = 0; i < raft->n_peers; i++)
         raft_replicate_reset_peer(raft, &raft->peers[i]);
     for (uint64_t at = raft->commit.v + 1; at <= raft->log.last.v; at++) {
@@ -152,6 +157,8 @@ static void judge(struct raft *raft, struct raft_progress *peer,
                   const struct raft_msg *msg)
 {
     if (msg->flags & RAFT_DOUBTFUL) {
+        /* It lost once more what it had taken in since we heard of its doubt. */
+        if (shows_loss(peer, msg)) peer->doubtful = false;
         on_doubt(raft, peer);
         peer->accused = false;
     } else if (shows_loss(peer, msg)) {
@@ -231,6 +238,7 @@ void raft_replicate_on_reply(struct raft *raft, const struct raft_msg *msg)
     }
     judge(raft, peer, msg);
     peer->heard = raft->now;
+    if (msg->stamp_ns != 0) peer->stamp_ns = msg->stamp_ns;
     peer->round_heard = max_u64(peer->round_heard, msg->round);
     if (msg->flags & RAFT_LEASE) peer->lease_ns = max_u64(peer->lease_ns, msg->sent_ns);
     if (msg->kind != RAFT_APPEND_REPLY) return;
@@ -247,6 +255,7 @@ void raft_replicate_on_peer_lost(struct raft *raft, struct server_id id)
     if (peer == NULL || raft->role != RAFT_LEADER) return;
     if (peer->flow == RAFT_FLOW_PIPELINE) probe_from(peer, peer->match.v + 1);
     peer->read_number = peer->read_number_next = 0;
+    peer->stamp_ns = 0; /* its next life has another clock */
 }
 
 /* --- snapshots and loaded entries --- */
@@ -376,6 +385,8 @@ static void emit_append(struct raft *raft, struct raft_progress *peer,
         .commit = raft->commit,
         .round = raft->round,
         .sent_ns = raft->now.ns,
+        .stamp_ns = peer->stamp_ns,
+        .last = peer->stamp_ns != 0 ? raft->log.last : (struct log_index){0},
         .n_entries = n,
         .entries = n > 0 ? entries : NULL,
     };
@@ -446,12 +457,13 @@ static uint64_t heartbeat_due(const struct raft *raft, const struct raft_progres
 }
 
 /* A commit rides on the next entries; when none come it is told after part of a
- * heartbeat. */
+ * heartbeat, and at once where followers answer reads by themselves. */
 static uint64_t notify_due(const struct raft *raft, const struct raft_progress *peer)
 {
     const uint64_t known = min_u64(raft->commit.v, peer->match.v);
 
     if (peer->flow != RAFT_FLOW_PIPELINE || peer->told.v >= known) return UINT64_MAX;
+    if (raft_member_rules(raft)->early) return peer->sent.ns;
     return peer->sent.ns + raft->settings.heartbeat_ns / RAFT_NOTIFY_PARTS;
 }
 

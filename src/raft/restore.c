@@ -25,8 +25,9 @@ void raft_own_up_to_term(struct raft *raft, struct term term)
 void raft_doubt(struct raft *raft)
 {
     raft->lost_entries = true;
-    if (raft->state.doubtful) return;
+    if (raft->state.doubtful && !raft->state.rebooted) return;
     raft->state.doubtful = true;
+    raft->state.rebooted = false;
     raft->state_dirty = true; /* it must be on disk before we say so */
 }
 
@@ -81,10 +82,35 @@ void raft_restore(struct raft *raft, const struct raft_entry *entry)
     raft->unwritten.v = 0;
 }
 
+static bool was_held_in_memory(const struct raft *raft)
+{
+    for (uint32_t i = 0; i < raft->n_configs; i++) {
+        const struct raft_config *c = &raft->configs[i].config;
+        if (c->rules.memory || (c->n_old > 0 && c->old_rules.memory)) return true;
+    }
+    return false;
+}
+
+/* The machine was started anew: what was written and not synced has gone.  A change of the
+ * rules is synced whatever they say, so the log tells whether this concerns us. */
+static void note_boot(struct raft *raft)
+{
+    struct raft_state *state = &raft->state;
+
+    if (state->boot == raft->settings.boot) return;
+    if (state->term.v != 0) {
+        const bool lost = was_held_in_memory(raft) && !raft->settings.bug_reboot_ignored;
+        if (lost && !state->doubtful) state->doubtful = state->rebooted = true;
+        raft->state_dirty = true;
+    }
+    state->boot = raft->settings.boot;
+}
+
 /* What is durable on the only voter of a committed membership is committed.  Not so while its
  * being alone may still be another leader's work: then as any other (raft_elect_leads_at_once). */
 void raft_restored(struct raft *raft)
 {
+    note_boot(raft);
     if (!raft_member_is_alone(raft) || raft_member_config_index(raft).v > raft->commit.v)
         return;
     if (raft->commit.v < raft->log.last.v) raft->commit = raft->log.last;

@@ -126,11 +126,14 @@ static void section_stats(struct server *s, struct buf *out)
 static void section_replication(struct server *s, struct buf *out)
 {
     uint32_t leads = 0, follows = 0, others = 0, reachable = 0;
-    uint64_t position = 0;
+    uint64_t position = 0, losses = 0;
 
     for (uint32_t i = 0; i < s->n_slots; i++) {
         const struct shard *shard = s->all_slots[i]->shard;
+        struct raft_info info;
         if (shard == NULL) continue;
+        raft_info(shard_raft(shard), &info);
+        losses += info.power_losses;
         if (shard_leads(shard))
             leads++;
         else
@@ -143,11 +146,16 @@ static void section_replication(struct server *s, struct buf *out)
         others++;
         reachable += peer_reachable(s, id);
     }
+    char files[4096] = "0";
+    (void)world_text(s, "rollback_files", files);
     buf_putf(out,
              "role:master\r\nconnected_slaves:%u\r\nmaster_repl_offset:%llu\r\n"
              "servers_others:%u\r\nservers_reachable:%u\r\nshards_led:%u\r\n"
-             "shards_followed:%u\r\n",
-             reachable, (unsigned long long)position, others, reachable, leads, follows);
+             "shards_followed:%u\r\nrollback_entries:%llu\r\nrollback_files:%s\r\n"
+             "power_losses:%llu\r\n",
+             reachable, (unsigned long long)position, others, reachable, leads, follows,
+             (unsigned long long)s->stats.discarded_entries, files,
+             (unsigned long long)losses);
 }
 
 static void section_cpu(struct server *s, struct buf *out)

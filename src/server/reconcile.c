@@ -83,6 +83,7 @@ struct shard_config reconcile_shard_config(struct server *s, struct group_id gro
                 .log_bytes_max = l->log_cache_bytes,
                 .seed = prng_next(&s->prng),
                 .mem = s->mem,
+                .boot = s->config.boot,
             },
     };
     bool *const bugs[] = {
@@ -97,6 +98,10 @@ struct shard_config reconcile_shard_config(struct server *s, struct group_id gro
         &c.raft.bug_ack_before_durable,
         &c.raft.bug_joint_one_majority,
         &c.raft.bug_no_truncate,
+        &c.raft.bug_vote_bare_index,
+        &c.raft.bug_elect_majority,
+        &c.raft.bug_ack_counts_self,
+        &c.raft.bug_reboot_ignored,
     };
     const uint32_t bug = s->config.mutant.raft;
     if (bug != 0 && bug <= sizeof bugs / sizeof *bugs) *bugs[bug - 1] = true;
@@ -108,9 +113,20 @@ static bool placed_here(const struct server *s, const struct meta_shard *target)
     return meta_server_has(target, s->identity.server);
 }
 
-static struct raft_config config_of_voters(const struct meta_shard *target)
+static const struct policy *policy_of(const struct server *s,
+                                      const struct meta_shard *target)
 {
-    struct raft_config c = {.n_voters = target->n_voters};
+    const struct meta_keyspace *k = meta_keyspace(&s->meta, target->keyspace);
+    return k == NULL ? NULL : &k->policy;
+}
+
+static struct raft_config config_of_voters(const struct server *s,
+                                           const struct meta_shard *target)
+{
+    struct raft_config c = {
+        .n_voters = target->n_voters,
+        .rules = meta_rules(policy_of(s, target), target->n_voters),
+    };
     for (uint32_t i = 0; i < target->n_voters; i++)
         c.voters[i] = target->voters[i];
     return c;
@@ -129,7 +145,7 @@ static void make_replica(struct server *s, struct group_id group,
         shard_doubt(slot->shard);
     } else if (target != NULL && target->founder.v == s->identity.server.v) {
         /* One server alone begins a new group, and only once: its record says who. */
-        const struct raft_config members = config_of_voters(target);
+        const struct raft_config members = config_of_voters(s, target);
         shard_found(slot->shard, &members, target->epoch);
     }
     shard_begin(slot->shard, s->now);
@@ -371,7 +387,8 @@ static void move_members(struct server *s, struct slot *slot)
         return;
     struct catching c = {s, slot};
     struct raft_config next;
-    if (!meta_next_config(target, &info.config, caught_up, &c, &next)) return;
+    const struct policy *policy = policy_of(s, target);
+    if (!meta_next_config(target, policy, &info.config, caught_up, &c, &next)) return;
     shard_change_config(slot->shard, &next, s->now);
     slot_touch(s, slot);
 }

@@ -272,7 +272,8 @@ static enum shard_refusal run_wait(struct server *s, struct slot *slot, struct r
 static enum outcome outcome_of(const struct server *s, enum shard_refusal refusal)
 {
     switch (refusal) {
-    case SHARD_FULL: return OUTCOME_NOQUORUM;
+    case SHARD_FULL:
+    case SHARD_LONELY: return OUTCOME_NOQUORUM;
     case SHARD_NO_ROOM:
         return mem_room(s->mem, 0) ? OUTCOME_FULL_DISK : OUTCOME_FULL_MEMORY;
     case SHARD_DAMAGED: return OUTCOME_READONLY;
@@ -430,6 +431,9 @@ static bool read_at_replica(struct server *s, struct slot *slot, struct request 
         if (route != NULL && (route->n_sent > 0 || route->n_waiting > 0)) return false;
         if (c != NULL && client_position(c, r->group).v > shard_applied(slot->shard).v)
             return false; /* forwarded: a connection sees its own writes */
+        r->stale = r->maxlag_ms > 0 &&
+                   !shard_is_fresh(slot->shard, s->now, r->maxlag_ms * MS_NS);
+        if (r->stale) return false;
         read_now(s, slot, r);
         return true;
     }
@@ -600,6 +604,7 @@ void request_command(struct server *s, struct client *c, const struct command *c
     }
     struct request *r = request_of_command(s, c, slot->group, command, args, n_args);
     r->read = keyspace->policy.read;
+    r->maxlag_ms = keyspace->policy.maxlag_ms;
     r->answer = a == NULL ? answer_open(c) : a;
     request_submit(s, r);
 }
@@ -658,6 +663,7 @@ static bool reroute(struct server *s, struct request *r)
         slot->group.v != r->group.v) {
         r->group = slot->group;
         r->read = keyspace->policy.read;
+        r->maxlag_ms = keyspace->policy.maxlag_ms;
         moved = true;
     }
     decoded_free(s, &d);
@@ -869,10 +875,13 @@ void request_timeout(struct server *s, struct request *r)
         if (r->origin == FROM_PEER)
             refuse_to_peer(s, slot, r);
         else
-            finish(s, r, NULL, OUTCOME_NOLEADER);
+            finish(s, r, NULL, r->stale ? OUTCOME_STALE : OUTCOME_NOLEADER);
         return;
     case REQUEST_SENT:
-        finish(s, r, NULL, r->reads_only ? OUTCOME_NOQUORUM : OUTCOME_UNCERTAIN_LATE);
+        finish(s, r, NULL,
+               !r->reads_only ? OUTCOME_UNCERTAIN_LATE
+               : r->stale     ? OUTCOME_STALE
+                              : OUTCOME_NOQUORUM);
         return;
     case REQUEST_ROUND: finish(s, r, NULL, OUTCOME_NOQUORUM); return;
     case REQUEST_COPIES: count_reply(s, r, shard_copies(slot->shard, r->index)); return;

@@ -277,6 +277,7 @@ void server_take_wal(struct server *s, const struct wal_out *out)
     }
     if (!s->wal_open) start_wal_out(s, out);
     if (out->durable.v > s->durable.v) s->durable = out->durable;
+    if (out->written.v > s->written.v) s->written = out->written;
     for (uint32_t i = 0; i < out->n_reads; i++) {
         const struct wal_read_done *done = &out->reads[i];
         struct slot *slot = server_slot_find(s, (struct group_id){(uint32_t)done->tag});
@@ -372,7 +373,7 @@ static void syncing_turn(struct server *s)
             slot->syncing = false;
             continue;
         }
-        shard_durable(slot->shard, s->durable, s->now);
+        shard_durable(slot->shard, s->durable, s->written, s->now);
         slot_touch(s, slot);
         if (shard_syncing(slot->shard))
             s->syncing[kept++] = slot;
@@ -429,6 +430,7 @@ static void slot_step(struct server *s, struct slot *slot)
                    "old copy "
                    "of its data come back?  It does not count until it is repaired",
                    (unsigned)out.accused.v, (unsigned)slot->group.v);
+    if (out.n_discarded > 0) rollback_keep(s, slot, out.discarded, out.n_discarded);
     if (!slot->syncing && shard_syncing(slot->shard)) {
         slot->syncing = true;
         s->syncing[s->n_syncing++] = slot;

@@ -62,6 +62,7 @@ struct server_config {
     uint32_t process_id;
     uint16_t client_port;
     uint64_t seed; /* random: cluster id, incarnation, timeouts */
+    uint64_t boot; /* another number after each start of the machine; 0: not known */
     struct server_limits limits;
     struct server_mutant mutant;
     struct kv kv;                     /* open */
@@ -81,10 +82,11 @@ enum server_action_kind {
     SERVER_CLOSE,    /* close `conn` (after what was sent so far); text: why */
     SERVER_PAUSE,    /* read no more from `conn` until RESUME */
     SERVER_RESUME,
-    SERVER_DIAL,  /* connect to text "host:port" as peer connection `conn` */
-    SERVER_WAL,   /* perform wal_op */
-    SERVER_JOB,   /* run job on the checkpoint thread */
-    SERVER_LOG,   /* a line for the operator */
+    SERVER_DIAL, /* connect to text "host:port" as peer connection `conn` */
+    SERVER_WAL,  /* perform wal_op */
+    SERVER_JOB,  /* run job on the checkpoint thread */
+    SERVER_ROLLBACK, /* keep `bytes` as file `text` of rollback/, unless it is there already */
+    SERVER_LOG,      /* a line for the operator */
     SERVER_EXIT,  /* end with code; text: why.  After it nothing more is called */
     SERVER_READY, /* recovered and identified: open the client port now */
 };
@@ -94,7 +96,7 @@ enum server_log_level { LOG_DEBUG = 1, LOG_INFO, LOG_WARNING, LOG_ERROR };
 struct server_action {
     enum server_action_kind kind;
     struct conn_id conn;
-    struct bytes bytes; /* SEND */
+    struct bytes bytes; /* SEND, ROLLBACK */
     bool more;          /* SEND: further bytes of this connection wait behind these: after
                            * server_sent() of all of them the next turn gives the rest */
     const char *text;

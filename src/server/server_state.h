@@ -103,6 +103,8 @@ struct request {
     bool writes, reads_only;
     bool at_leader; /* a read that this server's replica may not answer */
     enum policy_read read;
+    uint64_t maxlag_ms;    /* READ any: how old the replica's state may be; 0: any age */
+    bool stale;            /* it was older than that, so it went to the leader */
     struct answer *answer; /* FROM_CLIENT: to be filled */
     struct fanout *fanout; /* FROM_FANOUT */
     struct server_id peer; /* FROM_PEER, with peer_id */
@@ -310,6 +312,7 @@ struct server_stats {
     uint64_t bytes_in, bytes_out, turns, syncs, keyspace_hits, keyspace_misses;
     uint64_t peer_refused;
     uint64_t error_replies;
+    uint64_t discarded_entries;
 };
 
 struct server {
@@ -326,7 +329,7 @@ struct server {
 
     struct wal *wal;
     bool wal_open, wal_failed;
-    struct lsn durable;
+    struct lsn durable, written;
     struct lsn checkpoint_lsn; /* log position of the last round of checkpoints */
     struct kv_reader *kv_reader;
 
@@ -570,6 +573,12 @@ struct shard_config reconcile_shard_config(struct server *s, struct group_id gro
 void reconcile_effect(void *ctx, const struct effect *e);
 void reconcile_reset(void *ctx);
 void reconcile_begin(struct server *s); /* the log is open */
+
+/* ---- rollback.c ---- */
+/* Entries that have gone from a shard's log, and that a client may have been told of: to a file
+ * of rollback/, as lines of JSON. */
+void rollback_keep(struct server *s, const struct slot *slot,
+                   const struct raft_entry *entries, uint32_t n);
 
 /* ---- retire.c ---- */
 void retire_begin(struct server *s, struct slot *slot);

@@ -72,6 +72,7 @@ static enum shard_refusal may_write(const struct shard *s, const struct shard_re
     case RAFT_NOT_LEADER: return SHARD_NOT_LEADER;
     case RAFT_TRANSFERRING: return SHARD_BUSY;
     case RAFT_FULL: return SHARD_FULL;
+    case RAFT_LONELY: return SHARD_LONELY;
     }
     if (q->log_full) return SHARD_NO_ROOM;
     if (!q->memory_full && !s->disk_full) return SHARD_TAKEN;
@@ -170,9 +171,7 @@ static void evaluation_end(struct shard *s, enum policy_read read,
         if (s->entry.cap > ENTRY_KEPT_BYTES) buf_free(&s->entry);
         return; /* its own commit proves more than a read round would */
     }
-    struct raft_info info;
-    raft_info(s->raft, &info);
-    if (s->seen.v > info.commit.v) gate->index = s->seen;
+    if (s->seen.v > s->acked.v) gate->index = s->seen;
     /* The lease is asked for after the evaluation: a pause in between can't make the
      * answer stale unseen. */
     if (read == READ_LINEARIZABLE)
@@ -259,8 +258,7 @@ enum shard_gate_state shard_gate(const struct shard *s, const struct shard_gate 
 {
     if (gate->term.v == 0) return GATE_OPEN;
     if (s->lead_term.v != gate->term.v) return GATE_LOST;
-    if (gate->index.v > s->applied.v || gate->round > s->confirmed_round)
-        return GATE_WAITS;
+    if (gate->index.v > s->acked.v || gate->round > s->confirmed_round) return GATE_WAITS;
     return GATE_OPEN;
 }
 
@@ -292,6 +290,13 @@ enum shard_gate_state shard_round_done(const struct shard *s, uint64_t round)
 struct log_index shard_applied(const struct shard *s)
 {
     return s->applied;
+}
+
+bool shard_is_fresh(const struct shard *s, struct instant now, uint64_t lag_max_ns)
+{
+    struct raft_info info;
+    raft_info(s->raft, &info);
+    return info.fresh_ns != 0 && now.ns <= info.fresh_ns + lag_max_ns;
 }
 
 uint32_t shard_copies(const struct shard *s, struct log_index index)

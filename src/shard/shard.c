@@ -78,6 +78,7 @@ void shard_found(struct shard *s, const struct raft_config *config, uint32_t epo
         .config = *config,
         .founder = true,
         .now = s->now,
+        .state.boot = s->config.raft.boot,
     };
     raft_anew(s, &start);
     s->applied = start.base;
@@ -169,11 +170,17 @@ void shard_peer_lost(struct shard *s, struct server_id peer, struct instant now)
     transfer_peer_lost(s, peer);
 }
 
-void shard_durable(struct shard *s, struct lsn durable, struct instant now)
+static bool is_safe(const struct shard_pending *p, struct lsn durable, struct lsn written)
+{
+    return p->lsn.v <= (p->lazy ? written.v : durable.v);
+}
+
+void shard_durable(struct shard *s, struct lsn durable, struct lsn written,
+                   struct instant now)
 {
     s->now = now;
     uint64_t mark = 0;
-    while (s->n_pending > 0 && s->pending[s->pending_at].lsn.v <= durable.v) {
+    while (s->n_pending > 0 && is_safe(&s->pending[s->pending_at], durable, written)) {
         mark = s->pending[s->pending_at].mark;
         s->pending_at = (s->pending_at + 1) % SHARD_PENDING_MAX;
         s->n_pending--;
@@ -335,6 +342,7 @@ static void write_log(struct shard *s, const struct raft_out *r, struct wal *wal
             .index = e.index,
             .term = e.term,
             .tag = (uint8_t)e.kind,
+            .lazy = r->lazy,
             .body = e.payload,
         };
         lsn = wal_append(wal, &record);
@@ -342,11 +350,12 @@ static void write_log(struct shard *s, const struct raft_out *r, struct wal *wal
     if (s->n_pending == SHARD_PENDING_MAX) {
         /* Full: the newest mark takes in this one; it is durable a little later. */
         const uint32_t newest = (s->pending_at + s->n_pending - 1) % SHARD_PENDING_MAX;
-        s->pending[newest] = (struct shard_pending){r->mark, lsn};
+        const bool lazy = r->lazy && s->pending[newest].lazy;
+        s->pending[newest] = (struct shard_pending){r->mark, lsn, lazy};
         return;
     }
     const uint32_t at = (s->pending_at + s->n_pending++) % SHARD_PENDING_MAX;
-    s->pending[at] = (struct shard_pending){r->mark, lsn};
+    s->pending[at] = (struct shard_pending){r->mark, lsn, r->lazy};
 }
 
 /* Moves what may leave from `held` to the turn's messages; order among the rest stays. */
@@ -403,7 +412,7 @@ void shard_turn_end(struct shard *s, struct wal *wal, struct instant now,
         if (s->retry_at.ns != 0) out->wake = s->retry_at;
         return;
     }
-    const struct log_index applied_before = s->applied;
+    const struct log_index applied_before = s->applied, acked_before = s->acked;
     const bool ready_before = s->ready;
     struct raft_out r;
     raft_turn_end(s->raft, now, &r);
@@ -418,11 +427,15 @@ void shard_turn_end(struct shard *s, struct wal *wal, struct instant now,
     out->load = r.load;
     out->role_changed = r.role_changed;
     out->accused = r.accused;
+    out->discarded = r.discarded;
+    out->n_discarded = r.n_discarded;
 
     const bool confirmed = s->lead_term.v != 0 && r.confirmed_round > s->confirmed_round;
     if (confirmed) s->confirmed_round = r.confirmed_round;
     transfer_overtaken(s, r.commit);
     if (!s->install.active) apply_committed(s, r.commit);
+    /* What needs the commit waits until it is applied: others may look at it then. */
+    s->acked = r.acked.v <= r.commit.v && s->applied.v < r.acked.v ? s->applied : r.acked;
 
     transfer_turn(s);
     transfer_install_turn(s, out);
@@ -433,7 +446,8 @@ void shard_turn_end(struct shard *s, struct wal *wal, struct instant now,
     raft_info(s->raft, &info);
     s->ready = s->lead_term.v != 0 && info.ready && info.applied.v == s->applied.v;
     out->progressed = r.role_changed || confirmed || r.n_reads > 0 ||
-                      s->applied.v != applied_before.v || s->ready != ready_before;
+                      s->applied.v != applied_before.v || s->ready != ready_before ||
+                      s->acked.v != acked_before.v;
     /* What is checkpointed is not needed; the log keeps some of it all the same, for followers
      * that are a little behind, by its own bound in bytes. */
     const struct log_index base = store_base(s->store).index;
@@ -490,6 +504,8 @@ const char *shard_trouble(const struct shard *s)
 {
     struct raft_info info;
     raft_info(s->raft, &info);
+    if (info.rebooted)
+        return "lost power; it does not count until it has caught up with a leader";
     if (info.doubtful)
         return "its log is damaged; it does not vote until its peers have repaired it";
     if (s->disk_full) return "the disk is full; writes are refused";

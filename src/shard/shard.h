@@ -37,6 +37,7 @@ enum shard_refusal {
     SHARD_NOT_READY,  /* leads, but its first entry is not committed yet: wait */
     SHARD_BUSY,       /* leadership is being handed over: wait */
     SHARD_FULL,       /* uncommitted bound: NOQUORUM, nothing applied */
+    SHARD_LONELY,     /* too few followers answer for ACK: NOQUORUM, nothing applied */
     SHARD_NO_ROOM,    /* memory or disk bound: FULL; only for CF_DENYOOM */
     SHARD_DAMAGED,    /* alone and doubtful: READONLY */
 };
@@ -121,6 +122,9 @@ uint64_t shard_read_round(struct shard *s, struct instant now);
 /* Whether a follower's round is answered and applied: GATE_LOST when it was refused. */
 enum shard_gate_state shard_round_done(const struct shard *s, uint64_t round);
 struct log_index shard_applied(const struct shard *s);
+/* Whether this replica holds all that was acknowledged `lag_max_ns` ago: see Lag in raft.h.
+ * A leader always does. */
+bool shard_is_fresh(const struct shard *s, struct instant now, uint64_t lag_max_ns);
 /* Voters besides the leader that hold `index` durably, learners too: WAIT. */
 uint32_t shard_copies(const struct shard *s, struct log_index index);
 
@@ -133,7 +137,9 @@ bool shard_syncing(const struct shard *s);
 
 void shard_receive(struct shard *s, const struct raft_msg *m, struct instant now);
 void shard_peer_lost(struct shard *s, struct server_id peer, struct instant now);
-void shard_durable(struct shard *s, struct lsn durable, struct instant now);
+/* The log is synced up to `durable`, and written up to `written`. */
+void shard_durable(struct shard *s, struct lsn durable, struct lsn written,
+                   struct instant now);
 void shard_tick(struct shard *s, struct instant now, struct wall wall);
 void shard_job_done(struct shard *s, struct kv_job *job, int error, struct instant now);
 bool shard_owns_job(const struct shard *s, const struct kv_job *job);
@@ -155,6 +161,8 @@ struct shard_out {
     bool load_wanted;   /* entries to read back: answer with shard_loaded() */
     struct raft_load load;
     bool role_changed;
+    const struct raft_entry *discarded; /* see raft_out; good until the next turn ends */
+    uint32_t n_discarded;
     struct server_id accused;  /* a replica that lost what it had acknowledged; 0: none */
     bool progressed;           /* gates may have opened or been lost */
     struct log_index released; /* the log may drop entries up to here; 0: no news */

@@ -3,7 +3,8 @@
  *
  * S1  applied <= raft commit, and applied never goes back but by a snapshot (then it grows)
  * S2  something is staged only while this replica leads in `lead_term`
- * S3  every mark in `pending` is larger than `durable_mark`, in rising order, as their lsn
+ * S3  every mark in `pending` is larger than `durable_mark`, in rising order, as their lsn; one
+ *     that is lazy counts once its lsn is written, never before one that is not
  * S4  every held message waits for a mark larger than durable_mark
  */
 #pragma once
@@ -13,6 +14,7 @@
 struct shard_pending { /* a mark is durable once the log is durable up to lsn */
     uint64_t mark;
     struct lsn lsn;
+    bool lazy;
 };
 
 enum { SHARD_PENDING_MAX = 64, SHARD_ROUNDS_MAX = 64 };
@@ -80,6 +82,7 @@ struct shard {
     struct buf entry;            /* effects of the request being evaluated */
     struct log_index next_index; /* that it will have */
     struct log_index seen;       /* newest uncommitted index that evaluation saw */
+    struct log_index acked;      /* answers that saw no more may leave */
 
     /* Confirmed by the core. */
     uint64_t confirmed_round;

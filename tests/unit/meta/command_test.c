@@ -41,9 +41,7 @@ static void keyspaces_come_change_and_go(void **state)
     meta_world_found(&w, "");
     assert_reply(&w, "KEYSPACE CREATE cart MODE raft SHARDS 4 REPLICAS 5", "+OK\r\n");
     assert_reply(&w, "KEYSPACE LIST", "*2\r\n$7\r\ndefault\r\n$4\r\ncart\r\n");
-    assert_reply(
-        &w, "KEYSPACE ALTER cart READ any MAXLAG 100",
-        "-BADPOLICY MAXLAG is not available in this version; use 0, or READ leader\r\n");
+    assert_reply(&w, "KEYSPACE ALTER cart READ any MAXLAG 100", "+OK\r\n");
     assert_reply(
         &w, "KEYSPACE ALTER cart MAXMEMORY 1gb",
         "-BADPOLICY MAXMEMORY of a keyspace is not available in this version; use 0, and "
@@ -110,12 +108,8 @@ static void refusals_name_their_reason(void **state)
         {"KEYSPACE CREATE y", "-BADPOLICY MODE is missing; give MODE raft\r\n"},
         {"KEYSPACE CREATE y MODE paxos", "-BADPOLICY MODE paxos is not available in this "
                                          "version; use raft\r\n"},
-        {"KEYSPACE CREATE y MODE primary ACK 1",
-         "-BADPOLICY MODE primary is not available "
-         "in this version; use raft\r\n"},
-        {"KEYSPACE ALTER x MODE primary",
-         "-BADPOLICY MODE primary is not available in this "
-         "version; use raft\r\n"},
+        {"KEYSPACE CREATE y MODE primary ACK 3",
+         "-BADPOLICY ACK 3 needs REPLICAS 4, and REPLICAS is 3\r\n"},
         {"KEYSPACE ALTER x SHARDS 2", "-BADPOLICY SHARDS is set by CREATE and can't be "
                                       "altered\r\n"},
         {"KEYSPACE ALTER y REPLICAS 1", "-NOKEYSPACE there is no keyspace 'y'; KEYSPACE "

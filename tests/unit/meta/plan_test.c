@@ -271,22 +271,22 @@ static void new_voters_come_as_learners_then_move_in_one_step(void **state)
     struct raft_config c = {.n_voters = 1, .voters = {{1}}}, next;
     uint32_t behind = 3;
 
-    assert_true(meta_next_config(&target, &c, all_but, &behind, &next));
+    assert_true(meta_next_config(&target, NULL, &c, all_but, &behind, &next));
     assert_int_equal(next.n_voters, 1);
     assert_int_equal(next.n_learners, 3);
     c = next;
     next.n_voters = 9;
-    assert_false(meta_next_config(&target, &c, all_but, &behind, &next));
+    assert_false(meta_next_config(&target, NULL, &c, all_but, &behind, &next));
     assert_int_equal(next.n_voters, 9);
 
     behind = 4; /* a learner need not have caught up for the voters to move */
-    assert_true(meta_next_config(&target, &c, all_but, &behind, &next));
+    assert_true(meta_next_config(&target, NULL, &c, all_but, &behind, &next));
     assert_int_equal(next.n_old, 0);
     assert_int_equal(next.n_voters, 3);
     assert_int_equal(next.n_learners, 1);
     assert_int_equal(next.learners[0].v, 4);
     c = next;
-    assert_false(meta_next_config(&target, &c, yes, NULL, &next));
+    assert_false(meta_next_config(&target, NULL, &c, yes, NULL, &next));
 }
 
 static void nothing_is_asked_for_in_a_joint_phase(void **state)
@@ -297,7 +297,7 @@ static void nothing_is_asked_for_in_a_joint_phase(void **state)
         .n_voters = 1, .voters = {{1}}, .n_old = 1, .old = {{2}}};
     struct raft_config next;
 
-    assert_false(meta_next_config(&target, &c, yes, NULL, &next));
+    assert_false(meta_next_config(&target, NULL, &c, yes, NULL, &next));
 }
 
 static void who_is_not_in_the_target_goes_last(void **state)
@@ -311,21 +311,21 @@ static void who_is_not_in_the_target_goes_last(void **state)
                             .learners = {{3}, {9}}};
     struct raft_config next;
 
-    assert_true(meta_next_config(&target, &c, yes, NULL, &next));
+    assert_true(meta_next_config(&target, NULL, &c, yes, NULL, &next));
     assert_int_equal(next.n_learners, 3); /* 4 comes, 9 is still there */
     c = next;
-    assert_true(meta_next_config(&target, &c, yes, NULL, &next));
+    assert_true(meta_next_config(&target, NULL, &c, yes, NULL, &next));
     assert_int_equal(next.n_voters, 3);
     assert_true(raft_config_has_voter(&next, (struct server_id){4}));
     assert_false(raft_config_has(&next, (struct server_id){1}));
     assert_true(raft_config_has(&next, (struct server_id){5})); /* a learner now */
     assert_true(raft_config_has(&next, (struct server_id){9}));
     c = next;
-    assert_true(meta_next_config(&target, &c, yes, NULL, &next));
+    assert_true(meta_next_config(&target, NULL, &c, yes, NULL, &next));
     assert_int_equal(next.n_learners, 1);
     assert_int_equal(next.learners[0].v, 5);
     c = next;
-    assert_false(meta_next_config(&target, &c, yes, NULL, &next));
+    assert_false(meta_next_config(&target, NULL, &c, yes, NULL, &next));
 }
 
 static void any_membership_reaches_any_target(void **state)
@@ -353,7 +353,7 @@ static void any_membership_reaches_any_target(void **state)
         if (target.n_voters == 0 || c.n_voters == 0) continue;
 
         uint32_t steps = 0;
-        while (meta_next_config(&target, &c, yes, NULL, &next)) {
+        while (meta_next_config(&target, NULL, &c, yes, NULL, &next)) {
             assert_int_equal(next.n_old, 0);
             assert_true(next.n_voters > 0);
             assert_true(next.n_voters + next.n_learners <= RAFT_PEERS_MAX);

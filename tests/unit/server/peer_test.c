@@ -88,6 +88,7 @@ static void obey(struct lone *l, const struct server_action *a)
         break;
     case SERVER_EXIT: fail_msg("the server ends: %s", a->text); break;
     case SERVER_READY: l->ready = true; break;
+    case SERVER_ROLLBACK:
     case SERVER_DIAL:
     case SERVER_PAUSE:
     case SERVER_RESUME: break;

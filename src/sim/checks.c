@@ -177,7 +177,9 @@ static void note(struct world *w, uint32_t machine, const struct group_check *g,
     }
     if (r->seen && info->config_index.v > r->config_index.v) marks[MARK_config_changes]++;
     if (info->doubtful != r->doubtful) {
-        marks[info->doubtful ? MARK_doubtful : MARK_repaired]++;
+        marks[info->rebooted   ? MARK_rebooted
+              : info->doubtful ? MARK_doubtful
+                               : MARK_repaired]++;
         world_say(w, "     s%u: group %" PRIu32 " is %s", machine + 1, g->group.v,
                   info->doubtful ? "doubtful" : "whole again");
     }
@@ -292,7 +294,8 @@ static uint32_t machines_started(const struct world *w)
 static bool replicas_vary(const struct plan *plan)
 {
     for (uint32_t i = 0; i < PLAN_FAULTS_MAX; i++)
-        if (plan->faults[i].kind == FAULT_REPLICAS) return true;
+        if (plan->faults[i].kind == FAULT_REPLICAS || plan->faults[i].kind == FAULT_ALTER)
+            return true;
     return false;
 }
 

@@ -242,6 +242,10 @@ static const struct mutant mutants[] = {
     {"raft: a doubtful replica counts", {.raft = 8}, {"damage"}, 200},
     {"raft: an append is acknowledged before it is on disk", {.raft = 9}, {"power"}, 200},
     {"raft: conflicting entries are not removed", {.raft = 11}, {"network", "crashes"}, 60},
+    {"primary: who has the larger index wins votes", {.raft = 12}, {"primary"}, 200},
+    {"primary: fewer copies, and elections as before", {.raft = 13}, {"minority"}, 100},
+    {"primary: its own copy counts as a follower's", {.raft = 14}, {"primary"}, 60},
+    {"primary: a lost tail is not missed after a power cut", {.raft = 15}, {"memory"}, 100},
     {"wal: durable before the sync", {.wal = 1}, {"alone", "power"}, 40},
     {"wal: damage is taken for a torn tail", {.wal = 2}, {"damage"}, 200},
 };

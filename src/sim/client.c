@@ -126,6 +126,7 @@ static enum object_kind kind_of_place(const struct clients *cs, uint32_t place)
     const bool banks = (cs->world->plan->traits & PLAN_TRANSACTIONS) != 0;
 
     if (banks && place < 2) return OBJECT_BANK;
+    if ((cs->world->plan->traits & PLAN_LOSSY) != 0) return OBJECT_REGISTER;
     return place == OBJECTS_ACTIVE - 1 ? OBJECT_COUNTER : OBJECT_REGISTER;
 }
 
@@ -318,6 +319,11 @@ static void ask_plain(struct client *c, struct object *o, const struct linear_op
     expect(c, PENDING_SINGLE, o, op_add(c->all, o, op), 1);
 }
 
+static bool is_lossy(const struct clients *cs)
+{
+    return (cs->world->plan->traits & PLAN_LOSSY) != 0;
+}
+
 static void ask_register(struct client *c, struct object *o)
 {
     const bool large = (c->all->world->plan->traits & (PLAN_LARGE | PLAN_MIDDLING)) != 0;
@@ -330,7 +336,7 @@ static void ask_register(struct client *c, struct object *o)
     struct linear_op op = {0};
     if (what < 40) {
         ask_read(c, o);
-    } else if (what < 63 || large) {
+    } else if (what < 63 || large || is_lossy(c->all)) {
         ask_set(c, o, op_of(c, LINEAR_WRITE), &value);
     } else if (what < 69) {
         ask_set(c, o, op_of(c, LINEAR_WRITE_NEW), &value);
@@ -988,6 +994,11 @@ void clients_make_keyspaces(struct world *w)
     struct clients *cs = w->clients;
     char text[ORDER_BYTES_MAX];
 
+    if (w->plan->policies[0] != NULL) {
+        snprintf(text, sizeof text, "KEYSPACE CREATE own %s", w->plan->policies[0]);
+        order_put(cs, -1, false, text);
+        cs->keyspaces[0] = "own:";
+    }
     if (w->plan->shards > 1) {
         snprintf(text, sizeof text, "KEYSPACE CREATE wide MODE raft SHARDS %u",
                  w->plan->shards);
@@ -1029,6 +1040,14 @@ void clients_replicas(struct world *w, uint32_t replicas)
 
     snprintf(after, sizeof after, "REPLICAS %u", replicas);
     order_for_each_keyspace(w, "KEYSPACE ALTER", after);
+}
+
+void clients_alter(struct world *w, uint32_t policy)
+{
+    char text[ORDER_BYTES_MAX];
+
+    snprintf(text, sizeof text, "KEYSPACE ALTER own %s", w->plan->policies[policy]);
+    order_put(w->clients, -1, true, text);
 }
 
 void clients_probe(struct world *w)
@@ -1102,8 +1121,59 @@ static void judge(struct world *w, struct object *o)
     mem_free(&w->mem, ops, (o->n_ops + 1) * sizeof *ops);
 }
 
+/* ---- verdict where answers may be lost: never without a trace ---- */
+
+static bool is_kept_aside(const struct world *w, struct bytes value)
+{
+    const struct bytes all = buf_bytes(&w->rolled_back);
+
+    for (size_t i = 0; value.len > 0 && i + value.len + 2 <= all.len; i++)
+        if (all.at[i] == '"' && all.at[i + 1 + value.len] == '"' &&
+            memcmp(all.at + i + 1, value.at, value.len) == 0)
+            return true;
+    return false;
+}
+
+/* What the object was found to hold in the end; NULL: nothing. */
+static const struct linear_op *last_write(const struct object *o)
+{
+    uint32_t value = 0;
+
+    for (uint32_t i = 0; i < o->n_ops; i++)
+        if (o->ops[i].kind == LINEAR_READ && o->states[i] == OP_TOLD)
+            value = o->ops[i].out;
+    for (uint32_t i = 0; i < o->n_ops; i++)
+        if (o->ops[i].kind == LINEAR_WRITE && o->ops[i].a == value) return &o->ops[i];
+    return NULL;
+}
+
+/* An answered write that is not kept aside has taken effect, and so the last value is its own, or
+ * that of a write which it did not come after. */
+static void judge_lossy(struct world *w, const struct object *o)
+{
+    const struct linear_op *last = last_write(o);
+
+    for (uint32_t i = 0; i < o->n_ops; i++) {
+        const struct linear_op *op = &o->ops[i];
+        if (op->kind != LINEAR_WRITE || o->states[i] != OP_TOLD) continue;
+        if (last != NULL && (last->unknown || last->done >= op->call)) continue;
+        const struct bytes value = linear_value_bytes(&w->clients->values, op->a);
+        if (is_kept_aside(w, value)) {
+            w->report.marks[MARK_answers_lost]++;
+            continue;
+        }
+        world_fail(
+            w, "%s: SET %.*s at %.3f ms was answered, is lost, and is not in rollback/",
+            o->key, (int)value.len, (const char *)value.at, (double)op->call / 1e6);
+    }
+    w->report.marks[MARK_histories]++;
+}
+
 void clients_judge(struct world *w)
 {
     for (uint32_t i = 0; i < w->clients->n_objects; i++)
-        judge(w, w->clients->objects[i]);
+        if (is_lossy(w->clients))
+            judge_lossy(w, w->clients->objects[i]);
+        else
+            judge(w, w->clients->objects[i]);
 }

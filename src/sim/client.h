@@ -28,6 +28,7 @@ void clients_judge(struct world *w);
 void clients_make_keyspaces(struct world *w);
 void clients_failover(struct world *w, uint32_t machine);
 void clients_replicas(struct world *w, uint32_t replicas);
+void clients_alter(struct world *w, uint32_t policy); /* of the plan */
 void clients_probe(
     struct world *w); /* a write of every keyspace and slot by every server */
 bool clients_orders_done(struct world *w);

@@ -177,6 +177,7 @@ static bool begin_fault(struct world *w, uint64_t number, struct machine *m)
         clients_failover(w, m->index);
         return false;
     case FAULT_REPLICAS: clients_replicas(w, (uint32_t)f->n); return false;
+    case FAULT_ALTER: clients_alter(w, (uint32_t)f->n); return false;
     case FAULT_START:
         if (!m->started && m->power) world_start(w, m->index);
         return false;
@@ -212,6 +213,7 @@ static void end_fault(struct world *w, const struct fault *f, struct machine *m)
     case FAULT_STOP:
     case FAULT_FAILOVER:
     case FAULT_REPLICAS:
+    case FAULT_ALTER:
     case FAULT_START: break;
     case FAULT_DEAF_AT_FAILOVER: deafen(w, m->index, true); break;
     case FAULT_KIND_END: check(false); break;
@@ -265,7 +267,7 @@ static void on_fault(void *ctx, uint64_t number, uint64_t tries)
     if (waits_for_its_moment(w, number, tries)) return;
     const bool one = f->kind != FAULT_CUT && f->kind != FAULT_CUT_BOTH &&
                      f->kind != FAULT_FRAMES && f->kind != FAULT_POWER_ALL &&
-                     f->kind != FAULT_REPLICAS;
+                     f->kind != FAULT_REPLICAS && f->kind != FAULT_ALTER;
     const uint32_t machine = one ? machine_of(w, f) : 0;
     world_trace(w, 91, number);
     say_fault(w, number, "begins");

@@ -212,6 +212,73 @@ const struct plan plans[] = {
         .n_marks = 2,
     },
     {
+        .name = "primary", .about = "leader-follower, answered by one follower of two: kills, cuts",
+        .machines = 3, .shards = 1, .storm_ms = 25000,
+        .net_us_low = 100, .net_us_high = 8000, .sync_us_low = 100, .sync_us_high = 5000,
+        .faults = {
+            {FAULT_KILL, 2, 8, 50, 4000, 0, 0}, {FAULT_CUT, 1, 5, 200, 5000, 0, 0},
+            {FAULT_CUT_BOTH, 1, 5, 200, 5000, 0, 0}, {FAULT_POWER, 0, 4, 50, 3000, 0, 0},
+            {FAULT_PAUSE, 0, 3, 200, 5000, 0, 0}, {FAULT_FAILOVER, 0, 4, 0, 0, 0, 0},
+            {FAULT_POWER_ALL, 0, 1, 100, 2000, 0, 0},
+        },
+        .marks = {MARK_answered, MARK_unknown, MARK_elections, MARK_discarded},
+        .n_marks = 4,
+        .policies = {"MODE primary ACK 1 READ lease"},
+    },
+    {
+        .name = "minority", .about = "five servers, two copies are enough: elections need four votes",
+        .machines = 5, .shards = 1, .storm_ms = 25000,
+        .net_us_low = 100, .net_us_high = 8000, .sync_us_low = 100, .sync_us_high = 5000,
+        .faults = {
+            {FAULT_KILL, 3, 9, 50, 4000, 0, 0}, {FAULT_CUT_BOTH, 3, 9, 200, 5000, 0, 0},
+            {FAULT_CUT, 0, 4, 200, 4000, 0, 0}, {FAULT_FAILOVER, 0, 3, 0, 0, 0, 0},
+        },
+        .marks = {MARK_answered, MARK_elections},
+        .n_marks = 2,
+        .policies = {"MODE primary ACK 1 READ lease REPLICAS 5"},
+    },
+    {
+        .name = "memory", .about = "written and not synced: one machine of three loses its power",
+        .machines = 3, .shards = 1, .storm_ms = 25000, .traits = PLAN_POWER_VICTIM,
+        .net_us_low = 100, .net_us_high = 4000, .sync_us_low = 500, .sync_us_high = 20000,
+        .faults = {
+            {FAULT_POWER, 4, 16, 1, 500, 0, 0}, {FAULT_KILL, 1, 6, 50, 3000, 0, 0},
+            {FAULT_CUT, 0, 4, 200, 4000, 0, 0}, {FAULT_CUT_BOTH, 3, 9, 200, 4000, 0, 0},
+        },
+        .marks = {MARK_answered, MARK_power_cuts, MARK_writes_lost, MARK_rebooted},
+        .n_marks = 4,
+        .policies = {"MODE primary ACK 1 DURABILITY memory READ lease"},
+    },
+    {
+        .name = "async", .about = "answered before anybody else has it: what is lost is kept aside",
+        .machines = 3, .shards = 1, .storm_ms = 25000, .traits = PLAN_LOSSY,
+        .net_us_low = 100, .net_us_high = 8000, .sync_us_low = 100, .sync_us_high = 5000,
+        .faults = {
+            {FAULT_KILL, 3, 10, 50, 4000, 0, 0}, {FAULT_CUT, 1, 5, 200, 5000, 0, 0},
+            {FAULT_CUT_BOTH, 2, 6, 200, 5000, 0, 0}, {FAULT_POWER, 0, 4, 50, 3000, 0, 0},
+            {FAULT_PAUSE, 0, 3, 200, 5000, 0, 0}, {FAULT_FAILOVER, 0, 4, 0, 0, 0, 0},
+        },
+        .marks = {MARK_answered, MARK_elections, MARK_discarded, MARK_answers_lost},
+        .n_marks = 4,
+        .policies = {"MODE primary ACK async READ any"},
+    },
+    {
+        .name = "alters", .about = "a keyspace that moves between strategies under load",
+        .machines = 3, .shards = 1, .storm_ms = 30000,
+        .net_us_low = 100, .net_us_high = 6000, .sync_us_low = 100, .sync_us_high = 5000,
+        .faults = {
+            {FAULT_ALTER, 4, 14, 0, 0, 0, 4}, {FAULT_KILL, 0, 6, 50, 3000, 0, 0},
+            {FAULT_CUT, 0, 4, 200, 4000, 0, 0}, {FAULT_CUT_BOTH, 0, 3, 200, 3000, 0, 0},
+            {FAULT_FAILOVER, 0, 3, 0, 0, 0, 0},
+        },
+        .marks = {MARK_answered, MARK_elections, MARK_config_changes},
+        .n_marks = 3,
+        .policies = {"MODE raft READ lease", "MODE primary ACK 1 READ lease",
+                     "MODE primary ACK all READ lease",
+                     "MODE primary ACK 1 DURABILITY memory READ lease",
+                     "MODE primary FAILOVER manual READ lease"},
+    },
+    {
         .name = "everything", .about = "three or five servers, a little of all at once",
         .machines = 3, .shards = 2, .storm_ms = 30000,
         .traits = PLAN_TRANSACTIONS | PLAN_SNAPSHOTS | PLAN_DEADLINES | PLAN_ONE_VICTIM,
@@ -287,13 +354,16 @@ static struct fault draw_fault(const struct plan *plan, const struct plan_fault 
         break;
     case FAULT_FAILOVER:
     case FAULT_DEAF_AT_FAILOVER: f.a = (uint32_t)prng_below(p, plan->machines); break;
+    case FAULT_POWER:
+        if ((plan->traits & PLAN_POWER_VICTIM) != 0) f.a = victim;
+        break;
     case FAULT_PAUSE:
         if (f.n != 0) f.a = MACHINE_LEADER;
         f.n = 0;
         break;
     case FAULT_REPLICAS: f.n = f.n / 2 * 2 + 1; break; /* 1, 3, 5 */
     case FAULT_KILL:
-    case FAULT_POWER:
+    case FAULT_ALTER:
     case FAULT_POWER_ALL:
     case FAULT_CUT_CLIENTS:
     case FAULT_BREAK:
@@ -367,6 +437,7 @@ static const char *fault_name(enum fault_kind kind)
     case FAULT_FAILOVER: return "hand-over";
     case FAULT_DEAF_AT_FAILOVER: return "hand-over, and the old leader goes deaf,";
     case FAULT_REPLICAS: return "number of replicas";
+    case FAULT_ALTER: return "another policy";
     case FAULT_START: return "first start";
     case FAULT_KIND_END: break;
     }
@@ -390,7 +461,7 @@ void fault_tell(struct buf *out, uint32_t number, const struct fault *f)
         buf_putf(out, f->kind == FAULT_CUT ? " -> " : " <-> ");
         tell_mask(out, f->b);
     } else if (f->kind != FAULT_POWER_ALL && f->kind != FAULT_FRAMES &&
-               f->kind != FAULT_REPLICAS) {
+               f->kind != FAULT_REPLICAS && f->kind != FAULT_ALTER) {
         if (f->a == MACHINE_LEADER)
             buf_putf(out, " of the leader");
         else

@@ -13,7 +13,8 @@ enum {
     PLAN_MACHINES_MAX = 5,
     PLAN_FAULTS_MAX = 16,
     STORY_MAX = 160,
-    PLAN_MARKS_MAX = 10
+    PLAN_MARKS_MAX = 10,
+    PLAN_POLICIES_MAX = 6
 };
 enum { MACHINE_LEADER = 100 }; /* whichever leads the first shard at that time */
 
@@ -40,6 +41,7 @@ enum fault_kind {
     FAULT_FAILOVER,         /* to machine a */
     FAULT_DEAF_AT_FAILOVER, /* to machine a; as it begins the old leader hears no peer */
     FAULT_REPLICAS,         /* of the keyspaces: n */
+    FAULT_ALTER,            /* the plan's keyspace to its policy n */
     FAULT_START,            /* machine a, for the first time */
     FAULT_KIND_END,
 };
@@ -70,6 +72,9 @@ enum plan_trait {
     PLAN_START_ALONE = 1 << 6, /* one server with data, the others come by FAULT_START */
     PLAN_WILD_CLOCKS = 1 << 7, /* rates far outside any bound */
     PLAN_MIDDLING = 1 << 8,    /* values of about half an append message */
+    PLAN_POWER_VICTIM = 1 << 9, /* power fails at one machine only, of a majority */
+    PLAN_LOSSY =
+        1 << 10, /* answers may be lost with the primary, if they are kept aside */
 };
 
 struct plan {
@@ -83,6 +88,9 @@ struct plan {
     struct plan_fault faults[PLAN_FAULTS_MAX];
     enum mark marks[PLAN_MARKS_MAX]; /* to be reached over the plan's seeds */
     uint32_t n_marks;
+    /* Of the keyspace "own", which is then the only one that is used; the first is what it is made
+     * with. */
+    const char *policies[PLAN_POLICIES_MAX];
 };
 
 extern const struct plan plans[];

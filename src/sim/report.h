@@ -27,6 +27,9 @@ enum { REPORT_FD = 3, REPORT_TEXT_MAX = 6000 };
     MARK(flips, "bits flipped on disk")                                                  \
     MARK(doubtful, "replicas whose log became doubtful")                                 \
     MARK(repaired, "replicas whose log was proved whole again")                          \
+    MARK(rebooted, "replicas that lost their power with writes not synced")              \
+    MARK(discarded, "entries kept aside since another leader has others")                \
+    MARK(answers_lost, "answered writes that were found kept aside")                     \
     MARK(sync_errors, "syncs that failed")                                               \
     MARK(exits, "processes that ended themselves")                                       \
     MARK(creates_refused, "segments not made for want of space")                         \

@@ -559,6 +559,11 @@ static void perform(struct machine *m, const struct server_action *a, const char
     case SERVER_DIAL: dial(m, a->conn, text); break;
     case SERVER_WAL: queue_op(m, &a->wal_op); break;
     case SERVER_JOB: queue_job(m, a->job); break;
+    case SERVER_ROLLBACK:
+        w->report.marks[MARK_discarded]++;
+        buf_put(&w->rolled_back, a->bytes.at, a->bytes.len);
+        world_say(w, "%s: rollback/%s", m->name, text);
+        break;
     case SERVER_LOG:
         world_say(w, "%s: %s", m->name, text);
         checks_log_line(w, m->index, text);
@@ -712,6 +717,7 @@ void world_start(struct world *w, uint32_t index)
         .process_id = (uint32_t)(1000 + l->number),
         .client_port = 6379,
         .seed = prng_next(&w->servers),
+        .boot = (m->boots + 1) * 1000 + index,
         .limits = m->limits,
         .mutant = w->mutant,
         .kv = kv_memory_kv(m->kv),
@@ -757,6 +763,7 @@ void world_kill(struct world *w, uint32_t index, bool power)
     }
     if (!power) return;
     m->power = false;
+    m->boots++;
     m->sync_error_next = false;
     const struct disk_loss loss = disk_power_cut(&m->disk, &w->disks);
     w->report.marks[MARK_writes_lost] += loss.dropped;
@@ -835,6 +842,7 @@ struct world *world_new(const struct plan *plan, uint64_t seed, uint8_t salt,
     w->verbose = verbose;
     w->mem = mem;
     w->server_mem = mem;
+    w->rolled_back = buf_new(&w->mem);
     timeline_init(&w->time, &w->mem);
     w->disks = prng_for(seed, PRNG_DISK);
     w->servers = prng_for(seed, PRNG_SERVERS);
@@ -913,7 +921,9 @@ struct group_id world_first_group(struct world *w)
             const struct shard *s = server_shard(m->life->server, k);
             if (s == NULL) break;
             const struct group_id g = shard_group(s);
-            if (g.v != 0 && (first.v == 0 || g.v < first.v)) first = g;
+            const bool own = w->plan->policies[0] != NULL;
+            if (g.v != 0 && (first.v == 0 || (own ? g.v > first.v : g.v < first.v)))
+                first = g;
         }
     }
     return first;

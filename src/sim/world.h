@@ -90,7 +90,7 @@ struct machine {
     uint32_t disk_factor;
     bool sync_error_next, damaged;
     uint32_t may_exit; /* how many exits with an error are to be expected */
-    uint64_t lives;
+    uint64_t lives, boots;
 };
 
 struct world {
@@ -108,6 +108,7 @@ struct world {
     uint64_t storm_ns; /* when it began */
     bool calm;
     uint64_t deaf_fault; /* number + 1 of a fault that waits for a hand-over to begin */
+    struct buf rolled_back; /* all that servers have kept in rollback/ */
     struct clients *clients;
     struct checks *checks;
     struct report report;
@@ -134,7 +135,8 @@ struct wall world_wall(const struct machine *m);
 /* The machine that leads this group now, in its own eyes and of the newest term; or -1. */
 int world_leader(struct world *w, struct group_id group);
 struct shard *world_replica(const struct machine *m, struct group_id group);
-/* Some group that is not the meta shard, the first there is. */
+/* Some group that is not the meta shard: of the plan's keyspace if it has one, else the first
+ * there is. */
 struct group_id world_first_group(struct world *w);
 
 /* faults.c */

@@ -23,12 +23,20 @@ void raft_elect_reset_timer(struct raft *raft)
 
 /* Whether this replica may stand.  In the config in force, or in the one before while its
  * removal is not committed: the others may lack a log that is new enough to win. */
+bool raft_elect_begun(const struct raft *raft)
+{
+    return term_epoch(log_term_at(&raft->log, raft->log.last)) ==
+           term_epoch(raft->state.term);
+}
+
 bool raft_elect_may_campaign(const struct raft *raft)
 {
     const struct server_id self = raft->settings.self;
     const struct log_index at = raft_member_config_index(raft);
 
     if (raft->state.doubtful && !raft->state.rebooted) return false;
+    if (raft->apart) return false;
+    if (!raft_elect_begun(raft) && !raft->settings.bug_epoch_elects) return false;
     if (raft_config_has_voter(raft_member_config(raft), self)) return true;
     return at.v > raft->commit.v && raft->n_configs > 1 &&
            raft_config_has_voter(&raft->configs[raft->n_configs - 2].config, self);
@@ -64,7 +72,8 @@ void raft_elect_follow(struct raft *raft, struct term term, struct server_id lea
         enter_term(raft, term);
         raft->leader.v = 0;
         raft->ack = (struct raft_ack){0}; /* it speaks to the leader of the old term */
-        raft->verified = raft->commit;    /* what is committed is in every leader's log */
+        /* What is committed is in every leader's log; not so where an epoch began. */
+        raft->verified = raft_elect_begun(raft) ? raft->commit : (struct log_index){0};
         raft->round_seen = 0;
     }
     if (raft->role != RAFT_FOLLOWER) {
@@ -116,6 +125,9 @@ static bool asker_is_up_to_date(const struct raft *raft, const struct raft_msg *
 {
     const struct term ours = log_term_at(&raft->log, raft->log.last);
 
+    if (term_epoch(msg->log_term) != term_epoch(msg->term) &&
+        !raft->settings.bug_epoch_elects)
+        return false;
     if (raft->settings.bug_vote_shorter_log) return true;
     if (raft->settings.bug_vote_bare_index) return msg->index.v >= raft->log.last.v;
     if (msg->log_term.v != ours.v) return msg->log_term.v > ours.v;
@@ -191,6 +203,31 @@ static void become(struct raft *raft, enum raft_role role)
     raft->leader.v = 0;
     raft->role = role;
     raft_elect_reset_timer(raft);
+}
+
+/* No vote is asked for: nobody else can be elected in this epoch before it has an entry, and the
+ * meta shard names one replica only. */
+void raft_elect_on_decree(struct raft *raft, const struct raft_event *event)
+{
+    const uint32_t epoch = term_epoch(event->term);
+    const bool begun = term_epoch(log_term_at(&raft->log, raft->log.last)) >= epoch;
+
+    if (event->config == NULL || begun || term_epoch(raft->state.term) > epoch ||
+        !raft_config_has_voter(event->config, raft->settings.self)) {
+        raft->refused++;
+        return;
+    }
+    if (term_epoch(raft->state.term) < epoch)
+        raft_elect_follow(raft, term_of_epoch(epoch), (struct server_id){0});
+    raft->ack = (struct raft_ack){0};
+    become(raft, RAFT_CANDIDATE);
+    raft->elections++;
+    enter_term(raft, term_next(raft->state.term));
+    raft->state.vote = raft->settings.self;
+    raft->verified = raft->commit;
+    raft->round_seen = 0;
+    raft_replicate_lead(raft);
+    raft_member_on_decree(raft, event->config);
 }
 
 static void count_votes(struct raft *raft);

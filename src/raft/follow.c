@@ -43,9 +43,35 @@ static void refuse(struct raft *raft, const struct raft_msg *msg)
     raft->ack.hint_term = log_term_at(&raft->log, hint);
 }
 
-/* Entries that are here already stay; the first that differs ends ours.  False: it lies
- * at or below commit, where nothing may ever differ: counted and left alone, for one of
- * the two logs is broken and cutting ours could only make it worse. */
+/* Two logs that differ at or below commit.  Within an epoch one of them is broken, and cutting
+ * ours could only make it worse: counted, and left alone.  Where an epoch began without the consent
+ * of those who had committed this, it is what was agreed to lose. */
+static void differs_below_commit(struct raft *raft, const struct raft_msg *msg,
+                                 struct log_index same)
+{
+    const struct term ours = log_term_at(&raft->log, raft->commit);
+
+    if (term_epoch(msg->term) > term_epoch(ours)) {
+        raft_note_discarded(raft, same);
+        raft->apart = true;
+    } else {
+        raft->refused++;
+    }
+}
+
+/* Up to where our log holds these entries. */
+static struct log_index common(const struct raft *raft, struct log_index prev,
+                               const struct raft_entry *entries, uint32_t n)
+{
+    uint32_t i = 0;
+
+    while (i < n && log_term_at(&raft->log, entries[i].index).v == entries[i].term.v)
+        i++;
+    return (struct log_index){prev.v + i};
+}
+
+/* Entries that are here already stay; the first that differs ends ours.  False: it lies at or below
+ * commit. */
 static bool merge(struct raft *raft, struct log_index prev,
                   const struct raft_entry *entries, uint32_t n)
 {
@@ -54,10 +80,7 @@ static bool merge(struct raft *raft, struct log_index prev,
         if (at.v <= raft->log.last.v) {
             if (log_term_at(&raft->log, at).v == entries[i].term.v) continue;
             if (raft->settings.bug_no_truncate) continue;
-            if (at.v <= raft->commit.v) {
-                raft->refused++;
-                return false;
-            }
+            if (at.v <= raft->commit.v) return false;
             raft_truncate(raft, (struct log_index){at.v - 1});
         }
         raft_append(raft, entries[i].kind, entries[i].term, entries[i].payload);
@@ -140,6 +163,7 @@ void raft_follow_on_append(struct raft *raft, const struct raft_msg *msg)
         return;
     }
     raft_elect_leader_heard(raft, msg);
+    if (raft->apart) return;
     note_round(raft, msg);
     note_stamp(raft, msg);
     if ((msg->flags & RAFT_DOUBTFUL) && !raft->state.doubtful) {
@@ -147,6 +171,12 @@ void raft_follow_on_append(struct raft *raft, const struct raft_msg *msg)
         raft->state_dirty = true;
     }
 
+    if (prev.v < raft->log.base.v &&
+        term_epoch(msg->term) > term_epoch(raft->log.base_term)) {
+        differs_below_commit(raft, msg,
+                             raft->log.base); /* it can't be compared any more */
+        return;
+    }
     if (prev.v < raft->log.base.v) { /* what the base covers is committed: it matches */
         const uint64_t skip = raft->log.base.v - prev.v;
         if (n <= skip) {
@@ -159,13 +189,15 @@ void raft_follow_on_append(struct raft *raft, const struct raft_msg *msg)
     } else if (prev.v > raft->log.last.v ||
                log_term_at(&raft->log, prev).v != msg->log_term.v) {
         if (prev.v <= raft->commit.v)
-            raft->refused++;
+            differs_below_commit(raft, msg, (struct log_index){prev.v - 1});
         else
             refuse(raft, msg);
         return;
     }
     if (merge(raft, prev, entries, n))
         accepted(raft, msg, (struct log_index){prev.v + n});
+    else
+        differs_below_commit(raft, msg, common(raft, prev, entries, n));
 }
 
 /* --- snapshots --- */
@@ -173,6 +205,7 @@ void raft_follow_on_append(struct raft *raft, const struct raft_msg *msg)
 void raft_follow_on_snapshot(struct raft *raft, const struct raft_msg *msg)
 {
     raft_elect_leader_heard(raft, msg);
+    if (raft->apart) return;
     if (msg->index.v > raft->commit.v) return;
 
     /* Of no use: tell where we are, so that the leader goes on from there. */
@@ -184,7 +217,7 @@ bool raft_snapshot_welcome(const struct raft *raft, const struct raft_msg *msg)
 {
     return msg->kind == RAFT_SNAPSHOT && raft->role == RAFT_FOLLOWER &&
            msg->term.v == raft->state.term.v && msg->from.v == raft->leader.v &&
-           msg->index.v > raft->commit.v;
+           msg->index.v > raft->commit.v && !raft->apart;
 }
 
 /* The suffix is kept only if it follows from the snapshot; a log that differs at its last

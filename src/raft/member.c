@@ -483,6 +483,12 @@ void raft_member_on_change(struct raft *raft, const struct raft_config *config)
     if (wish_is_sound(raft, &next)) propose(raft, &next);
 }
 
+/* By decree, so not through a joint phase: those it leaves out are not asked. */
+void raft_member_on_decree(struct raft *raft, const struct raft_config *config)
+{
+    if (wish_is_sound(raft, config)) propose(raft, config);
+}
+
 void raft_member_leave_joint(struct raft *raft)
 {
     if (raft->role != RAFT_LEADER || !raft_member_is_joint(raft)) return;

@@ -98,9 +98,8 @@ static void discarded_clear(struct raft *raft)
     buf_free(&raft->discarded_bytes);
 }
 
-static void note_discarded(struct raft *raft, struct log_index kept)
+void raft_note_discarded(struct raft *raft, struct log_index kept)
 {
-    if (!answers_early(raft)) return;
     discarded_clear(raft);
     for (uint64_t at = kept.v + 1; at <= raft->log.last.v; at++) {
         const struct raft_entry *e = log_at(&raft->log, (struct log_index){at});
@@ -129,7 +128,8 @@ static void give_discarded(struct raft *raft, struct raft_out *out)
         e.payload.at = at;
         at += e.payload.len;
         /* One that came back, as a leader that was cut off may send it again, is not gone. */
-        if (log_term_at(&raft->log, e.index).v != e.term.v) raft->discarded[n++] = e;
+        if (raft->apart || log_term_at(&raft->log, e.index).v != e.term.v)
+            raft->discarded[n++] = e;
     }
     raft->n_discarded = n;
     raft->discarded_given = true;
@@ -141,7 +141,7 @@ void raft_truncate(struct raft *raft, struct log_index last)
 {
     check(last.v >= raft->commit.v);
 
-    note_discarded(raft, last);
+    if (answers_early(raft)) raft_note_discarded(raft, last);
     log_truncate(&raft->log, last);
     clamp(raft, last);
     raft_member_truncated(raft);
@@ -149,7 +149,7 @@ void raft_truncate(struct raft *raft, struct log_index last)
 
 void raft_reset_log(struct raft *raft, struct log_index base, struct term base_term)
 {
-    note_discarded(raft, raft->commit);
+    if (answers_early(raft)) raft_note_discarded(raft, raft->commit);
     clamp(raft, raft->log.base);
     log_reset(&raft->log, base, base_term);
     raft->durable = base;
@@ -353,6 +353,7 @@ void raft_step(struct raft *raft, const struct raft_event *event)
         if (event->term.v > raft->state.term.v)
             raft_elect_follow(raft, event->term, (struct server_id){0});
         break;
+    case RAFT_DECREE: raft_elect_on_decree(raft, event); break;
     }
     raft_verify(raft);
 }
@@ -493,6 +494,7 @@ void raft_turn_end(struct raft *raft, struct instant now, struct raft_out *out)
     out->commit = raft->commit;
     out->acked = raft->role == RAFT_LEADER ? raft->acked : raft->commit;
     give_discarded(raft, out);
+    out->apart = raft->apart;
     out->confirmed_round = raft->role == RAFT_LEADER ? raft->confirmed : 0;
     out->accused = raft->accused;
     raft->accused.v = 0;
@@ -581,7 +583,10 @@ void raft_info(const struct raft *raft, struct raft_info *out)
         .accusations = raft->accusations,
         .leader_heard = raft->leader_heard,
         .acked = raft->role == RAFT_LEADER ? raft->acked : raft->commit,
+        .last_term = log_term_at(&raft->log, raft->log.last),
         .rebooted = raft->state.rebooted,
+        .apart = raft->apart,
+        .state_durable = !raft->state_dirty && raft->state_mark <= raft->mark_durable,
         .power_losses = raft->power_losses,
         .fresh_ns = raft->role == RAFT_LEADER ? raft->now.ns : raft->fresh_ns,
         .leader_last = raft->role == RAFT_LEADER ? raft->log.last : raft->leader_last,

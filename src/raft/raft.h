@@ -56,6 +56,11 @@
  *           single voter grants wins, for then the longest log there is wins.  Fewer than all
  *           is a quorum only of voters that lost nothing.  What such an election finds is the
  *           truth from then on; that something may be missing is counted (power_losses).
+ * Epochs    only the meta shard raises a group's epoch, when it has to be led without the consent
+ *           of a majority (FORCE).  RAFT_EPOCH fences: older terms are refused, and nobody is
+ *           elected whose log has no entry of the new epoch, so nobody at all, until RAFT_DECREE
+ *           names who leads it first, and with whom.  A replica that had committed what that
+ *           one did not have can't follow it: it is `apart`, and must be made anew.
  * Lag       a follower's state is no older than the sending of its own newest message that the
  *           leader has echoed, once what the leader held by then is applied here.  It is a
  *           difference of two readings of one clock.  A leader that is cut off echoes for an
@@ -201,7 +206,7 @@ struct raft_settings {
         bug_stale_read_round, bug_lease_through_transfer, bug_snapshot_drops_config,
         bug_vote_shorter_log, bug_doubtful_counts, bug_ack_before_durable,
         bug_joint_one_majority, bug_no_truncate, bug_vote_bare_index, bug_elect_majority,
-        bug_ack_counts_self, bug_reboot_ignored;
+        bug_ack_counts_self, bug_reboot_ignored, bug_epoch_elects;
 };
 
 /* What a start finds: the durable state, the snapshot below the log, and the log. */
@@ -231,6 +236,7 @@ enum raft_event_kind {
     RAFT_LOADED,        /* entries asked for by out->load, or that they are gone (n 0) */
     RAFT_APPLIED,       /* the caller has applied up to `index` */
     RAFT_EPOCH,         /* the meta shard raised the group's epoch to that of `term` */
+    RAFT_DECREE, /* it named this replica to lead that epoch first, with `config` as membership */
 };
 
 struct raft_event {
@@ -287,6 +293,8 @@ struct raft_out {
     uint32_t n_snapshots_wanted; /* peers that need a snapshot begun */
     struct server_id snapshots_wanted[RAFT_PEERS_MAX];
     bool role_changed;
+    bool
+        apart; /* what is committed here is not what this epoch's leader has: see Epochs */
     struct server_id
         accused;         /* leader: found just now to lack what it acknowledged to us */
     struct instant wake; /* RAFT_TICK at this time */
@@ -349,7 +357,9 @@ struct raft_info {
     uint64_t accusations;        /* of peers that lost what they had acknowledged to us */
     struct instant leader_heard; /* follower: last message of the leader */
     struct log_index acked;
-    bool rebooted;
+    struct term last_term; /* of the entry at `last` */
+    bool rebooted, apart;
+    bool state_durable;    /* the term in force is on disk */
     uint64_t power_losses; /* elections won by all, after a power cut of too many */
     uint64_t fresh_ns; /* this state held all that was acknowledged then; 0: not known */
     struct log_index leader_last; /* the highest that the leader was heard to have */

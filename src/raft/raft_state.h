@@ -207,6 +207,7 @@ struct raft {
     struct server_id told_leader;
     struct term told_term;
     struct server_id accused; /* of this turn; 0: nobody */
+    bool apart;               /* see Epochs in raft.h; no append is taken in any more */
     uint64_t elections, refused, accusations, power_losses;
 };
 
@@ -216,6 +217,8 @@ struct raft_msg *raft_emit(struct raft *raft);
 struct log_index raft_append(struct raft *raft, enum raft_entry_kind kind,
                              struct term term, struct bytes payload);
 void raft_truncate(struct raft *raft, struct log_index last);
+/* What lies in memory above `kept` is to be kept aside by the caller: see raft_out.discarded. */
+void raft_note_discarded(struct raft *raft, struct log_index kept);
 void raft_reset_log(struct raft *raft, struct log_index base, struct term base_term);
 uint64_t raft_mark_of(const struct raft *raft, struct log_index index);
 bool raft_is_ready(const struct raft *raft); /* an entry of its own term is committed */
@@ -235,6 +238,8 @@ bool raft_elect_refuses(const struct raft *raft, const struct raft_msg *msg);
 void raft_elect_on_prevote(struct raft *raft, const struct raft_msg *msg);
 void raft_elect_on_vote(struct raft *raft, const struct raft_msg *msg);
 void raft_elect_on_reply(struct raft *raft, const struct raft_msg *msg);
+void raft_elect_on_decree(struct raft *raft, const struct raft_event *event);
+bool raft_elect_begun(const struct raft *raft); /* our log has an entry of this epoch */
 void raft_elect_on_timeout_now(struct raft *raft, const struct raft_msg *msg);
 bool raft_elect_may_campaign(const struct raft *raft);
 bool raft_elect_leads_at_once(const struct raft *raft);
@@ -268,6 +273,7 @@ void raft_member_compacted(struct raft *raft);
 void raft_member_installed(struct raft *raft, const struct raft_config *config);
 void raft_member_on_change(struct raft *raft, const struct raft_config *config);
 void raft_member_leave_joint(struct raft *raft);
+void raft_member_on_decree(struct raft *raft, const struct raft_config *config);
 bool raft_member_is_out(const struct raft *raft); /* its removal is committed */
 
 /* replicate.c: the leader's side */

@@ -88,9 +88,29 @@ void retire_step(struct server *s, struct slot *slot)
     }
 }
 
+/* What was answered early and is not known to be committed may exist nowhere else. */
+static void keep_unconfirmed(struct server *s, struct slot *slot)
+{
+    const struct raft *raft = shard_raft(slot->shard);
+    struct raft_info info;
+    uint32_t n = 0;
+
+    raft_info(raft, &info);
+    if (!info.config.rules.early || info.last.v == info.commit.v) return;
+    const size_t bytes = (info.last.v - info.commit.v) * sizeof(struct raft_entry);
+    struct raft_entry *entries = mem_alloc(s->mem, bytes);
+    for (uint64_t i = info.commit.v + 1; i <= info.last.v; i++)
+        if (raft_entry_at(raft, (struct log_index){i}, &entries[n]) &&
+            entries[n].kind == RAFT_COMMAND)
+            n++;
+    if (n > 0) rollback_keep(s, slot, entries, n);
+    mem_free(s->mem, entries, bytes);
+}
+
 void retire_begin(struct server *s, struct slot *slot)
 {
     if (slot->shard == NULL || slot->retiring != RETIRE_NOT) return;
+    if (meta_shard(&s->meta, slot->group) != NULL) keep_unconfirmed(s, slot);
     slot->retiring = RETIRE_WAIT;
     slot_touch(s, slot);
 }

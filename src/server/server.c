@@ -430,6 +430,14 @@ static void slot_step(struct server *s, struct slot *slot)
                    "old copy "
                    "of its data come back?  It does not count until it is repaired",
                    (unsigned)out.accused.v, (unsigned)slot->group.v);
+    if (out.apart) {
+        server_log(
+            s, LOG_WARNING,
+            "shard %u: this copy had committed what the leader of the new epoch never "
+            "had; it is made anew",
+            slot->group.v);
+        retire_begin(s, slot);
+    }
     if (out.n_discarded > 0) rollback_keep(s, slot, out.discarded, out.n_discarded);
     if (!slot->syncing && shard_syncing(slot->shard)) {
         slot->syncing = true;

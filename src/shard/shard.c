@@ -427,6 +427,7 @@ void shard_turn_end(struct shard *s, struct wal *wal, struct instant now,
     out->load = r.load;
     out->role_changed = r.role_changed;
     out->accused = r.accused;
+    out->apart = r.apart;
     out->discarded = r.discarded;
     out->n_discarded = r.n_discarded;
 

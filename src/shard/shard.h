@@ -161,6 +161,7 @@ struct shard_out {
     bool load_wanted;   /* entries to read back: answer with shard_loaded() */
     struct raft_load load;
     bool role_changed;
+    bool apart; /* it can't follow this epoch's leader, and must be made anew */
     const struct raft_entry *discarded; /* see raft_out; good until the next turn ends */
     uint32_t n_discarded;
     struct server_id accused;  /* a replica that lost what it had acknowledged; 0: none */

@@ -417,21 +417,6 @@ static void alone_it_leads_at_once_and_commits_when_durable(void **state)
     rig_close(&rig);
 }
 
-static void a_higher_epoch_ends_all_that_was(void **state)
-{
-    struct rig rig;
-    (void)state;
-    rig_open_voter(&rig, 1, 3);
-    rig_lead(&rig);
-    rig_step(&rig, (struct raft_event){.kind = RAFT_EPOCH, .term = term_of_epoch(2)});
-    assert_int_equal(rig_info(&rig).role, RAFT_FOLLOWER);
-    rig_append(&rig, 2, 500, 0, 0, TERMS(500), 0); /* of an older epoch, however high */
-    assert_true(rig_sent(&rig, RAFT_APPEND_REPLY, 2)->flags & RAFT_REJECT);
-    rig_stand(&rig);
-    assert_int_equal(rig_info(&rig).term.v, term_of_epoch(2).v + 1);
-    rig_close(&rig);
-}
-
 static void impossible_messages_are_counted_and_ignored(void **state)
 {
     struct rig rig;
@@ -1797,7 +1782,6 @@ int main(void)
         cmocka_unit_test(a_lost_connection_to_the_leader_starts_a_pre_vote_soon),
         cmocka_unit_test(a_promise_outlives_the_connection),
         cmocka_unit_test(alone_it_leads_at_once_and_commits_when_durable),
-        cmocka_unit_test(a_higher_epoch_ends_all_that_was),
         cmocka_unit_test(impossible_messages_are_counted_and_ignored),
         cmocka_unit_test(R31_entries_below_the_base_are_not_taken_again),
         cmocka_unit_test(R32_what_is_committed_is_never_truncated),

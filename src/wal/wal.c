@@ -191,11 +191,12 @@ static struct wal_segment *segment_open(struct wal *wal, uint64_t size)
     const uint64_t opening = opening_size(wal);
     const uint64_t need = WAL_SEGMENT_HEAD + opening + size + WAL_NOTE;
     const uint64_t usual = wal->config.segment_bytes;
+    const uint64_t length = need > usual ? need : usual;
     const uint64_t seq = wal->seq_next++;
     const struct wal_head head = {
         .seq = seq,
         .base = wal->end,
-        .watermark = wal->durable,
+        .length = length,
         .first = wal->n_segments > 0 ? wal->segments[0].seq : seq,
         .opening = opening,
         .cluster = wal->config.cluster,
@@ -206,7 +207,8 @@ static struct wal_segment *segment_open(struct wal *wal, uint64_t size)
         .base = wal->end,
         .end = wal->end,
         .first = head.first,
-        .length = need > usual ? need : usual,
+        .length = length,
+        .made = length,
     };
 
     struct wal_segment *segment = wal_segment_add(wal, &fresh);

@@ -23,7 +23,7 @@
  *            so in every version, and a broken version byte is not taken for a newer one
  *    16   8  seq     this life's number in the order of the log, from 1
  *    24   8  base    log position (lsn) of the segment's first record; WAL_LSN_FIRST in seq 1
- *    32   8  watermark known durable lsn when the head was written
+ *    32   8  length  of the file in bytes, when it was made
  *    40   8  cluster id      48  4  server id
  *    52   4  opening: bytes / 8 of the STATE and BASE records that it begins with
  *    56   8  first   the oldest seq that was still needed when the head was written
@@ -64,6 +64,10 @@
  *           A file with an empty or broken head and no record of a life that is still
  *           needed is taken as a spare; with such a record, its head is damage.
  *           A part that cannot be read (EIO) is damage; only a head must be readable.
+ *           So is an end that is gone: a file is synced at its full length before its head
+ *           is written, so one that is shorter than its head says was cut by something else
+ *           than a crash.  What is still there whole is given out; the log has lost nothing
+ *           only if the place of its next record can still be read and is void.
  * Lazy      a batch of nothing but lazy records is written and not synced: `written` tells, and it
  *           outlives the process, but not the power.  A batch that is synced takes it along; it
  *           waits no longer than sync_every_ns.  A segment is synced before the next one begins

@@ -36,7 +36,7 @@ uint32_t wal_head_put(uint8_t at[WAL_SEGMENT_HEAD], const struct wal_head *head)
     memcpy(at, head_magic, MAGIC_LEN);
     store_u64le(at + 16, head->seq);
     store_u64le(at + 24, head->base);
-    store_u64le(at + 32, head->watermark);
+    store_u64le(at + 32, head->length);
     store_u64le(at + 40, head->cluster.v);
     store_u32le(at + 48, head->server.v);
     store_u32le(at + 52, (uint32_t)(head->opening / 8));
@@ -54,7 +54,7 @@ enum wal_head_verdict wal_head_get(const uint8_t at[WAL_SEGMENT_HEAD],
     const struct wal_head head = {
         .seq = load_u64le(at + 16),
         .base = load_u64le(at + 24),
-        .watermark = load_u64le(at + 32),
+        .length = load_u64le(at + 32),
         .cluster = {load_u64le(at + 40)},
         .server = {load_u32le(at + 48)},
         .opening = (uint64_t)load_u32le(at + 52) * 8,
@@ -68,7 +68,9 @@ enum wal_head_verdict wal_head_get(const uint8_t at[WAL_SEGMENT_HEAD],
     if (at[MAGIC_LEN - 1] != FORMAT_VERSION) return WAL_HEAD_BROKEN;
     if (head.seq == 0 || head.seq > UINT64_MAX / 2) return WAL_HEAD_BROKEN;
     if (head.base < WAL_LSN_FIRST || head.base > UINT64_MAX / 2) return WAL_HEAD_BROKEN;
-    if (head.base % 8 != 0 || head.watermark > head.base) return WAL_HEAD_BROKEN;
+    if (head.base % 8 != 0 || head.length % 8 != 0) return WAL_HEAD_BROKEN;
+    if (head.length < WAL_SEGMENT_HEAD + WAL_NOTE || head.length > UINT64_MAX / 2)
+        return WAL_HEAD_BROKEN;
     if (head.first > head.seq) return WAL_HEAD_BROKEN;
 
     *out = head;

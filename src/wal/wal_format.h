@@ -9,7 +9,8 @@
 #include "wal/wal.h"
 
 struct wal_head {
-    uint64_t seq, base, watermark, first;
+    uint64_t seq, base, first;
+    uint64_t length;  /* of the file, in bytes */
     uint64_t opening; /* bytes */
     struct cluster_id cluster;
     struct server_id server;

@@ -149,9 +149,31 @@ static void refuse_file(struct wal *wal, const struct wal_found *found,
     snprintf(wal->text, sizeof wal->text, "wal-%08x %s", (unsigned)found->file, why);
 }
 
+/* A file is synced at its full length before its first head is written, so no crash makes
+ * it shorter: something behind our back did. */
+static bool has_lost_end(const struct wal_found *found)
+{
+    return found->length < found->made;
+}
+
+/* Where its records must have ended. */
+static uint64_t records_upto(uint64_t length, uint64_t made)
+{
+    return least(length, made - WAL_NOTE);
+}
+
+/* It had a head, or the beginning of one, and nothing is left that tells whose. */
+static bool has_lost_all(const struct wal_found *found)
+{
+    return found->verdict == WAL_HEAD_BROKEN && !found->adopted && has_lost_end(found);
+}
+
 static bool head_judge(struct wal *wal, struct wal_found *found, const uint8_t *at)
 {
     found->verdict = wal_head_get(at, &found->head, &found->chain);
+    /* What lies behind the end of the file reads as the zeros that may have stood there. */
+    if (found->verdict == WAL_HEAD_OK && found->length < WAL_SEGMENT_HEAD)
+        found->verdict = WAL_HEAD_BROKEN;
     if (found->verdict == WAL_HEAD_NEWER) {
         refuse_file(wal, found, WAL_OPEN_NEWER,
                     "has a newer format than this version knows");
@@ -163,7 +185,14 @@ static bool head_judge(struct wal *wal, struct wal_found *found, const uint8_t *
         refuse_file(wal, found, WAL_OPEN_FOREIGN, "belongs to another cluster or server");
         return false;
     }
-    if (!wal_note_get(at + WAL_SEGMENT_HEAD, &found->over)) found->over = 0;
+    found->made = wal->config.segment_bytes; /* at least */
+    if (found->verdict == WAL_HEAD_OK)
+        found->made = found->head.length;
+    else if (found->made < found->length)
+        found->made = found->length;
+    /* What ends a file that has lost its end is no note. */
+    if (has_lost_end(found) || !wal_note_get(at + WAL_SEGMENT_HEAD, &found->over))
+        found->over = 0;
     return true;
 }
 
@@ -226,7 +255,7 @@ static void scan_begin(struct wal *wal);
 
 static uint64_t probe_upto(const struct wal_recovery *rec, const struct wal_found *found)
 {
-    const uint64_t upto = found->length - WAL_NOTE;
+    const uint64_t upto = records_upto(found->length, found->made);
 
     /* A file that was made and never used: if records lay behind a lost head, then
      * here. */
@@ -241,7 +270,6 @@ static void probe_next(struct wal *wal)
     for (; rec->at < rec->n_found; rec->at++, rec->pos = 0) {
         const struct wal_found *found = &rec->found[rec->at];
         if (found->verdict == WAL_HEAD_OK || found->adopted) continue;
-        if (found->length < HEAD_AND_NOTE + WAL_RECORD_HEAD) continue;
         if (rec->pos == 0) rec->pos = WAL_SEGMENT_HEAD;
         const uint64_t upto = probe_upto(rec, found);
         if (rec->pos + WAL_RECORD_HEAD > upto) continue;
@@ -270,7 +298,7 @@ static void on_probe(struct wal *wal, const struct wal_op *op, int error, uint64
     struct wal_recovery *rec = &wal->rec;
     struct wal_found *found = &rec->found[rec->at];
     const uint64_t seq_max = seq_highest(rec) + SEQ_AHEAD;
-    const uint64_t room_upto = found->length - WAL_NOTE;
+    const uint64_t room_upto = records_upto(found->length, found->made);
 
     if (!read_usable(wal, op, error, &got)) {
         probe_next(wal);
@@ -310,7 +338,8 @@ static uint64_t lsn_at(struct wal *wal, uint64_t offset)
     return scanned(wal)->base + (offset - WAL_SEGMENT_HEAD);
 }
 
-static void damage_add(struct wal *wal, uint64_t from, uint64_t upto, uint64_t offset)
+static void damage_add_of(struct wal *wal, uint32_t file, uint64_t from, uint64_t upto,
+                          uint64_t offset)
 {
     struct wal_recovery *rec = &wal->rec;
 
@@ -321,12 +350,19 @@ static void damage_add(struct wal *wal, uint64_t from, uint64_t upto, uint64_t o
     *WAL_PUSH(wal, rec->damage, rec->n_damage, rec->cap_damage) = (struct wal_damage){
         .from = {from},
         .upto = {upto},
-        .file = scanned(wal)->file,
+        .file = file,
         .offset = offset,
     };
 }
 
-/* Files that hold no live segment.  A life below `first` is over by a note or a head. */
+static void damage_add(struct wal *wal, uint64_t from, uint64_t upto, uint64_t offset)
+{
+    damage_add_of(wal, scanned(wal)->file, from, upto, offset);
+}
+
+/* Files that hold no live segment.  A life below `first` is over by a note or a head.  One
+ * that has lost everything may have been the segment behind the newest: it stays as long
+ * as that would, so that the damage is found again at every start. */
 static void idle_sort(struct wal *wal, uint64_t lowest)
 {
     struct wal_recovery *rec = &wal->rec;
@@ -338,8 +374,18 @@ static void idle_sort(struct wal *wal, uint64_t lowest)
 
         uint64_t seq = has_life ? found->head.seq : 0;
         if (seq < found->over) seq = found->over;
+        if (has_lost_all(found)) seq = seq_highest(rec) + 1;
         wal_idle_add(wal, (struct wal_idle_file){found->file, found->length, seq});
     }
+}
+
+static void lost_files_tell(struct wal *wal)
+{
+    const struct wal_recovery *rec = &wal->rec;
+
+    for (uint32_t i = 0; i < rec->n_found; i++)
+        if (has_lost_all(&rec->found[i]))
+            damage_add_of(wal, rec->found[i].file, wal->end, wal->end, 0);
 }
 
 static void gap_report(struct wal *wal, uint64_t missing)
@@ -377,6 +423,7 @@ static bool segments_sort(struct wal *wal, uint64_t highest)
                                      : found->head.base + found->head.opening,
             .first = found->head.first,
             .length = found->length,
+            .made = found->made,
             .file = found->file,
             .chain = found->chain,
             .bound = true,
@@ -389,8 +436,6 @@ static bool segments_sort(struct wal *wal, uint64_t highest)
             return false;
         }
         wal_segment_add(wal, &segment);
-        if (rec->watermark < found->head.watermark)
-            rec->watermark = found->head.watermark;
     }
     if (total == wal->n_segments) return true;
     shut(wal, WAL_OPEN_GAP);
@@ -405,6 +450,7 @@ static void scan_begin(struct wal *wal)
 
     if (highest == 0 && rec->first == 1) {
         idle_sort(wal, 1);
+        lost_files_tell(wal);
         open_now(wal);
         return;
     }
@@ -427,7 +473,7 @@ static void scan_segment(struct wal *wal)
     struct wal_recovery *rec = &wal->rec;
     const struct wal_segment *segment = scanned(wal);
 
-    rec->limit = segment->length > WAL_NOTE ? segment->length - WAL_NOTE : 0;
+    rec->limit = records_upto(segment->length, segment->made);
     if (!scans_last(wal)) {
         const uint64_t end = wal_offset_of(segment, segment[1].base);
         if (rec->limit > end) rec->limit = end;
@@ -453,14 +499,40 @@ static void opening_judge(struct wal *wal, struct wal_segment *segment)
         if (rec->damage[i - 1].from.v < segment->opened) segment->opened = WAL_NOT_OPENED;
 }
 
+/* Did the newest record lie where the file is cut off?  Not if the place of the next one
+ * can still be read, and nothing was written there in this life. */
+static bool end_is_lost(const struct wal *wal, const struct wal_segment *last)
+{
+    const uint64_t room_upto = last->made - WAL_NOTE;
+    const uint64_t next_upto = wal_offset_of(last, last->end) + WAL_RECORD_HEAD;
+
+    return last->length < room_upto && next_upto <= room_upto &&
+           (wal->rec.torn || next_upto > last->length);
+}
+
+/* Nobody can say how far the log went, or what of it was durable.  The next segment's base
+ * is set behind all that there was room for: so the hole is found again at every start,
+ * until no group needs this segment. */
+static void end_lost(struct wal *wal, struct wal_segment *last)
+{
+    const uint64_t upto = last->base + (last->made - WAL_NOTE - WAL_SEGMENT_HEAD);
+
+    damage_add(wal, last->end, upto, wal_offset_of(last, last->end));
+    last->end = upto;
+    wal->rec.torn = false;
+}
+
 /* The log ends here; what was read is the truth from now on. */
 static void scan_finish(struct wal *wal)
 {
     struct wal_segment *last = wal_segment_last(wal);
     struct wal_recovery *rec = &wal->rec;
 
+    rec->again_upto = wal_offset_of(last, last->end);
+    if (end_is_lost(wal, last)) end_lost(wal, last);
     opening_judge(wal, last);
     wal->end = last->end;
+    lost_files_tell(wal);
     /* Written on only when nothing that could ever check again lies behind the end. */
     wal->sealed = rec->torn || last->opened == WAL_NOT_OPENED ||
                   last->length != wal->config.segment_bytes;
@@ -695,7 +767,6 @@ static void again_begin(struct wal *wal)
     wal->phase = WAL_AGAIN;
     rec->left = 0;
     notes_again(wal);
-    rec->again_upto = wal_offset_of(last, last->end);
     rec->pos = rec->watermark > last->base ? wal_offset_of(last, rec->watermark) : 0;
     if (rec->pos < rec->again_upto)
         again_next(wal);

@@ -146,6 +146,27 @@ static bool opened_later(const struct wal *wal)
     return false;
 }
 
+static void segment_drop(struct wal *wal)
+{
+    struct wal_segment *oldest = &wal->segments[0];
+
+    wal->bytes_held -= oldest->length;
+    mem_free(wal->mem, oldest->needs, oldest->cap_needs * sizeof *oldest->needs);
+    wal->n_segments--;
+    memmove(wal->segments, wal->segments + 1, wal->n_segments * sizeof *wal->segments);
+}
+
+/* A file that has lost its end takes no note: it stays until a later head says that its
+ * life is over, and is the segment that it was if the process ends before that. */
+static void drop_without_note(struct wal *wal)
+{
+    const struct wal_segment *oldest = &wal->segments[0];
+
+    *WAL_PUSH(wal, wal->trash, wal->n_trash, wal->cap_trash) = (struct wal_idle_file){
+        oldest->file, oldest->length, oldest->seq};
+    segment_drop(wal);
+}
+
 /* Writes the note that ends the oldest segment, if nobody needs that one. */
 static void retire(struct wal *wal)
 {
@@ -157,6 +178,10 @@ static void retire(struct wal *wal)
     /* What followers might ask for gives way when there is no room for what is new. */
     if (!wal->full && wal->bytes_held - oldest->length < wal->config.keep_bytes) return;
     if (wal_segment_pinned(wal, oldest, &by)) return;
+    if (oldest->length < oldest->made) {
+        drop_without_note(wal);
+        return;
+    }
 
     const struct wal_head head = {
         .seq = oldest->seq,
@@ -174,16 +199,6 @@ static void retire(struct wal *wal)
     op->kind = WAL_OP_SYNC;
     op->file = oldest->file;
     wal->retiring = true;
-}
-
-static void segment_drop(struct wal *wal)
-{
-    struct wal_segment *oldest = &wal->segments[0];
-
-    wal->bytes_held -= oldest->length;
-    mem_free(wal->mem, oldest->needs, oldest->cap_needs * sizeof *oldest->needs);
-    wal->n_segments--;
-    memmove(wal->segments, wal->segments + 1, wal->n_segments * sizeof *wal->segments);
 }
 
 void wal_retire_done(struct wal *wal)

@@ -54,6 +54,7 @@ struct wal_segment {
                          * WAL_NOT_OPENED */
     uint64_t first;  /* what its head says about the oldest segment needed */
     uint64_t length; /* of the file */
+    uint64_t made;   /* what it was when it was made; more, if it has lost its end */
     uint32_t file;
     uint32_t chain;
     bool bound;    /* has a file */
@@ -111,7 +112,8 @@ struct wal_found { /* a file that is there when the log opens */
     uint64_t length;
     uint64_t over; /* its note: lives up to this one are over; 0: no note */
     enum wal_head_verdict verdict;
-    bool adopted; /* its head is broken, but it holds records of a life that counts */
+    bool adopted;  /* its head is broken, but it holds records of a life that counts */
+    uint64_t made; /* its length when it was made; more, if it has lost its end */
     uint32_t chain;
     struct wal_head head;
 };

@@ -305,6 +305,116 @@ static void the_mutant_that_cuts_at_damage_is_seen(void **state)
     world_free(w);
 }
 
+static void cut_file(struct world *w, uint32_t file, uint64_t length)
+{
+    struct disk_file *f = disk_find(w->disk, file);
+
+    world_stop(w);
+    f->length = length;
+}
+
+/* What a group has of the newest entries, in a row from `from` on, and its last index. */
+static void expect_no_revival(struct world *w, uint64_t kept, uint64_t added)
+{
+    uint64_t next = 1;
+
+    for (size_t i = 0; i < w->recovered.n; i++) {
+        if (w->recovered.at[i].record.kind != WAL_ENTRY) continue;
+        const uint64_t serial = kept_serial(&w->recovered.at[i]);
+        assert_int_equal(serial, next <= kept ? next : 1000 + next);
+        next++;
+    }
+    assert_int_equal(next, kept + added + 1);
+}
+
+static void judge_lost_end(struct world *w, uint64_t cut, uint64_t n, uint64_t size)
+{
+    const uint64_t end = WAL_SEGMENT_HEAD + n * size;
+    const uint64_t whole = cut < WAL_SEGMENT_HEAD ? 0 : (cut - WAL_SEGMENT_HEAD) / size;
+    const uint64_t kept = whole < n ? whole : n;
+
+    world_start(w);
+    assert_true(w->opened);
+    assert_false(w->torn);
+    /* An empty file may be one that was never finished. */
+    assert_int_equal(w->n_damage, cut > 0 && cut < end + WAL_RECORD_HEAD);
+    expect_no_revival(w, kept, 0);
+    if (w->n_damage > 0) {
+        assert_int_equal(w->damage[0].from.v, WAL_LSN_FIRST + kept * size);
+        assert_true(w->damage[0].upto.v >= WAL_LSN_FIRST + n * size || cut < 64);
+    }
+    /* The log goes on, in other files; and the hole is found again until nobody needs
+     * what is left of this one. */
+    for (uint64_t i = kept + 1; i <= kept + 4; i++)
+        world_entry(w, 1, i, 1000 + i, 40);
+    world_run(w);
+    restart(w);
+    assert_true(w->opened);
+    assert_int_equal(w->n_damage, cut > 0 && cut < end + WAL_RECORD_HEAD);
+    expect_no_revival(w, kept, 4);
+}
+
+static void rolled_over(struct world *w, uint64_t from)
+{
+    for (uint64_t i = from; i < from + 400; i++) {
+        world_entry(w, 1, i, i, 40);
+        wal_release(w->wal, (struct group_id){1}, (struct log_index){i});
+        world_run(w);
+    }
+    restart(w);
+    assert_true(w->opened);
+    assert_int_equal(w->n_damage, 0);
+    for (uint32_t i = 0; i < w->disk->n_files; i++)
+        assert_true(!w->disk->files[i].there || w->disk->files[i].length == 4096);
+}
+
+/* R101, R102: a file is as long as it was made; one that is shorter has lost its end, and
+ * with it perhaps what was acknowledged.  Everything that is still there whole comes back,
+ * and what was lost is not called a torn tail: its head says how long the file was. */
+static void a_file_that_lost_its_end_is_damage_at_every_byte(void **state)
+{
+    (void)state;
+    const uint64_t n = 5, size = wal_record_size(48);
+    for (uint64_t cut = 0; cut < 4096; cut++) {
+        struct world *w = world_new(31, 4096);
+        world_start(w);
+        entries_put(w, 1, n, 40);
+        cut_file(w, wal_segment_last(w->wal)->file, cut);
+        judge_lost_end(w, cut, n, size);
+        if (cut % 16 == 0) rolled_over(w, 10);
+        world_free(w);
+    }
+}
+
+/* The same where an earlier life lies below, and the cut is in a segment that is not the
+ * last. */
+static void an_older_file_that_lost_its_end_is_damage_where_records_were(void **state)
+{
+    (void)state;
+    for (uint64_t cut = 8; cut < 4096; cut += 56) {
+        struct world *w = world_new(32, 4096);
+        world_start(w);
+        for (uint64_t i = 1; i <= 400; i++) {
+            world_entry(w, 1, i, i, 40);
+            if (i < 300) wal_release(w->wal, (struct group_id){1}, (struct log_index){i});
+            world_run(w);
+        }
+        const struct wal_segment *s = &w->wal->segments[1];
+        const uint64_t end = wal_offset_of(s, s->end), base = s->base;
+        cut_file(w, s->file, cut);
+        world_start(w);
+        if (cut < WAL_SEGMENT_HEAD) { /* its number is gone with its head */
+            assert_int_equal(w->open_error, WAL_OPEN_GAP);
+        } else {
+            assert_true(w->opened);
+            assert_int_equal(w->n_damage, cut < end);
+            if (cut < end) assert_true(w->damage[0].from.v >= base);
+            assert_int_equal(w->recovered.at[w->recovered.n - 1].record.index.v, 400);
+        }
+        world_free(w);
+    }
+}
+
 static void judge_head(struct world *w, uint64_t at)
 {
     (void)at;
@@ -807,6 +917,8 @@ int main(void)
         cmocka_unit_test(a_flip_in_a_synced_record_is_damage_at_every_byte),
         cmocka_unit_test(a_flip_in_the_last_batch_is_damage_once_marked),
         cmocka_unit_test(the_mutant_that_cuts_at_damage_is_seen),
+        cmocka_unit_test(a_file_that_lost_its_end_is_damage_at_every_byte),
+        cmocka_unit_test(an_older_file_that_lost_its_end_is_damage_where_records_were),
         cmocka_unit_test(a_flip_in_a_segments_head_is_damage_and_loses_nothing),
         cmocka_unit_test(damage_in_an_older_segment_is_reported_with_its_range),
         cmocka_unit_test(a_failed_sync_is_the_end),

@@ -76,7 +76,7 @@ struct shard_config reconcile_shard_config(struct server *s, struct group_id gro
                 .heartbeat_ns = l->heartbeat_ns,
                 .drift_ns = l->drift_ns,
                 .append_entries_max = SERVER_ENTRIES_MAX,
-                .append_bytes_max = 192 * 1024,
+                .append_bytes_max = l->append_bytes_max,
                 .inflight_max = 64,
                 .inflight_bytes_max = 8 << 20,
                 .uncommitted_bytes_max = l->uncommitted_bytes_max,

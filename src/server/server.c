@@ -24,6 +24,7 @@ struct server_limits server_limits_default(void)
         .request_timeout_ns = 5 * SEC_NS,
         .election_ns = 1 * SEC_NS,
         .heartbeat_ns = 100 * MS_NS,
+        .append_bytes_max = 192 << 10,
         .drift_ns = 200 * MS_NS,
         .log_cache_bytes = 64 << 20,
         .uncommitted_bytes_max = 64 << 20,

@@ -26,7 +26,9 @@ struct group_check {
 struct replica_check {
     bool seen; /* in this life */
     struct log_index commit, base, checked;
-    struct term led; /* the newest term it led */
+    struct term led;       /* the newest term it led ... */
+    struct term committed; /* ... and in which it committed */
+    bool joint;
     struct log_index config_index;
     bool doubtful; /* outlives the life */
 };
@@ -157,6 +159,7 @@ static void check_leader(struct world *w, uint32_t machine, struct group_check *
                    g->group.v, machine + 1, (unsigned)(uintptr_t)found, info->term.v);
     if (r->led.v == info->term.v) return;
     r->led = info->term;
+    if (g->group.v != 0) faults_moment(w, MOMENT_LEADS, machine);
     w->report.marks[MARK_elections]++;
     world_say(w, "     s%u leads group %" PRIu32 " in term %" PRIu64 ", last %" PRIu64,
               machine + 1, g->group.v, info->term.v, info->last.v);
@@ -187,6 +190,17 @@ static void note(struct world *w, uint32_t machine, const struct group_check *g,
     r->config_index = info->config_index;
 }
 
+static void tell_moments(struct world *w, uint32_t machine, struct replica_check *r,
+                         const struct raft_info *info)
+{
+    if (info->transferring) faults_moment(w, MOMENT_TRANSFER, machine);
+    if (info->joint && !r->joint) faults_moment(w, MOMENT_JOINT, machine);
+    if (r->committed.v != info->term.v && info->commit.v > r->commit.v && r->seen) {
+        r->committed = info->term;
+        faults_moment(w, MOMENT_COMMITS, machine);
+    }
+}
+
 static void check_replica(struct world *w, uint32_t machine, const struct shard *s)
 {
     const uint32_t at = group_of(w, shard_group(s));
@@ -213,7 +227,8 @@ static void check_replica(struct world *w, uint32_t machine, const struct shard 
         check_committed(w, machine, g, raft, info.term, i);
     if (info.commit.v > r->checked.v) r->checked = info.commit;
     if (info.role == RAFT_LEADER) check_leader(w, machine, g, r, raft, &info);
-    if (info.transferring && g->group.v != 0) faults_transfer_begins(w, machine);
+    if (info.role == RAFT_LEADER && g->group.v != 0) tell_moments(w, machine, r, &info);
+    r->joint = info.joint;
     r->commit = info.commit;
     r->base = info.base;
     r->seen = true;

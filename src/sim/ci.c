@@ -226,21 +226,18 @@ struct mutant {
     uint32_t seeds_max;
 };
 
-/* Missing is raft 3, committing entries of old terms by counting: a leader's own first entry
- * follows the old ones so closely that no seed has yet told them apart.  raft_paper_test.c
- * shows that one (figure 8).  And raft 10, one majority of the two of a joint membership: it
- * takes an election in the few milliseconds of the joint phase, and one seed in a thousand has
- * one; raft_paper_test.c shows that, too. */
 /* clang-format off */
 static const struct mutant mutants[] = {
     {"raft: a commit counts one copy too few", {.raft = 1}, {"network", "crashes", "power"}, 40},
     {"raft: a vote leaves before it is on disk", {.raft = 2}, {"elections"}, 400},
+    {"raft: an old term's entry is committed by counting", {.raft = 3}, {"old-terms"}, 300},
     {"raft: a stale round confirms a read", {.raft = 4}, {"pauses"}, 800},
     {"raft: a lease outlives the hand-over", {.raft = 5}, {"leases"}, 300},
     {"raft: a snapshot forgets the membership", {.raft = 6}, {"snapshots", "joins"}, 60},
     {"raft: a shorter log may win votes", {.raft = 7}, {"crashes", "network"}, 60},
     {"raft: a doubtful replica counts", {.raft = 8}, {"damage"}, 200},
     {"raft: an append is acknowledged before it is on disk", {.raft = 9}, {"power"}, 200},
+    {"raft: one majority of a joint membership is enough", {.raft = 10}, {"joints"}, 200},
     {"raft: conflicting entries are not removed", {.raft = 11}, {"network", "crashes"}, 60},
     {"primary: who has the larger index wins votes", {.raft = 12}, {"primary"}, 200},
     {"primary: fewer copies, and elections as before", {.raft = 13}, {"minority"}, 100},

@@ -58,16 +58,6 @@ static void deafen(struct world *w, uint32_t machine, bool mend)
     }
 }
 
-void faults_transfer_begins(struct world *w, uint32_t machine)
-{
-    if (w->deaf_fault == 0 || w->calm) return;
-    const uint64_t number = w->deaf_fault - 1;
-    w->deaf_fault = 0;
-    world_say(w, "---- s%u goes deaf", machine + 1);
-    deafen(w, machine, false);
-    ends_later(w, number, machine);
-}
-
 /* ---- clocks ---- */
 
 /* The clock goes on from where it is. */
@@ -143,6 +133,49 @@ static void change_clock(struct world *w, struct machine *m, const struct fault 
         change_rate(m, f->n);
 }
 
+/* ---- faults that wait for their moment ---- */
+
+static enum moment moment_of(const struct fault *f)
+{
+    if (f->kind == FAULT_DEAF_AT_FAILOVER) return MOMENT_TRANSFER;
+    if (f->kind == FAULT_CUT_AT_JOINT) return MOMENT_JOINT;
+    return f->n == 0 ? MOMENT_LEADS : MOMENT_COMMITS;
+}
+
+static void on_kill_at_moment(void *ctx, uint64_t number, uint64_t machine)
+{
+    struct world *w = ctx;
+    struct machine *m = &w->machines[machine];
+
+    if (m->life != NULL && !w->calm) kill_for_a_while(w, number, m, false);
+}
+
+/* Called from within the checks: what ends a process is put off, if only to the next event. */
+void faults_moment(struct world *w, enum moment moment, uint32_t leader)
+{
+    if (w->waiting[moment] == 0 || w->calm) return;
+    const uint64_t number = w->waiting[moment] - 1;
+    const struct fault *f = &w->story.faults[number];
+
+    w->waiting[moment] = 0;
+    w->report.marks[MARK_moments]++;
+    world_say(w, "---- the moment for s%u", leader + 1);
+    switch (moment) {
+    case MOMENT_TRANSFER: deafen(w, leader, false); break;
+    case MOMENT_JOINT: cut(w, f, true, false); break;
+    case MOMENT_LEADS:
+    case MOMENT_COMMITS: {
+        /* Its first entry is on disk by then, and has perhaps not arrived anywhere. */
+        const uint64_t most = moment == MOMENT_LEADS ? 6 * MS_NS : MS_NS;
+        timeline_at(&w->time, w->time.now_ns + prng_below(&w->faults, most),
+                    on_kill_at_moment, w, number, leader);
+        return;
+    }
+    case MOMENT_END: check(false);
+    }
+    ends_later(w, number, leader);
+}
+
 /* True: the fault's end is to be planned. */
 static bool begin_fault(struct world *w, uint64_t number, struct machine *m)
 {
@@ -173,9 +206,11 @@ static bool begin_fault(struct world *w, uint64_t number, struct machine *m)
     case FAULT_STOP: world_stop(w, m->index); return false;
     case FAULT_FAILOVER: clients_failover(w, m->index); return false;
     case FAULT_DEAF_AT_FAILOVER:
-        w->deaf_fault = number + 1;
+        w->waiting[moment_of(f)] = number + 1;
         clients_failover(w, m->index);
         return false;
+    case FAULT_KILL_NEW_LEADER:
+    case FAULT_CUT_AT_JOINT: w->waiting[moment_of(f)] = number + 1; return false;
     case FAULT_REPLICAS: clients_replicas(w, (uint32_t)f->n); return false;
     case FAULT_ALTER: clients_alter(w, (uint32_t)f->n); return false;
     case FAULT_START:
@@ -193,9 +228,11 @@ static void end_fault(struct world *w, const struct fault *f, struct machine *m)
     case FAULT_KILL:
     case FAULT_POWER:
     case FAULT_POWER_ALL:
+    case FAULT_KILL_NEW_LEADER:
     case FAULT_FLIP: begin_again(w, m->index); break;
     case FAULT_CUT: cut(w, f, false, true); break;
-    case FAULT_CUT_BOTH: cut(w, f, true, true); break;
+    case FAULT_CUT_BOTH:
+    case FAULT_CUT_AT_JOINT: cut(w, f, true, true); break;
     case FAULT_CUT_CLIENTS: cut_clients(w, m->index, true); break;
     case FAULT_SLOW_LINKS: w->net.slow[m->index] /= (uint32_t)f->n; break;
     case FAULT_FRAMES: w->net.frames_per_thousand -= 120; break;

@@ -279,6 +279,30 @@ const struct plan plans[] = {
                      "MODE primary FAILOVER manual READ lease"},
     },
     {
+        .name = "old-terms", .about = "leaders cut off with long tails, new ones killed with their "
+                                      "first entry or at their first commit: figure 8",
+        .machines = 3, .shards = 1, .storm_ms = 40000, .traits = PLAN_SINGLE_ENTRIES,
+        .net_us_low = 5000, .net_us_high = 60000, .sync_us_low = 100, .sync_us_high = 2000,
+        .faults = {
+            {FAULT_KILL_NEW_LEADER, 16, 32, 1000, 5000, 0, 1},
+            {FAULT_CUT_BOTH, 6, 14, 500, 3000, 0, 0}, {FAULT_KILL, 0, 4, 50, 3000, 0, 0},
+        },
+        .marks = {MARK_answered, MARK_elections, MARK_moments},
+        .n_marks = 3,
+    },
+    {
+        .name = "joints", .about = "three members become one and five and three again, cut in two "
+                                   "as each joint membership begins",
+        .machines = 5, .shards = 1, .storm_ms = 30000,
+        .net_us_low = 100, .net_us_high = 4000, .sync_us_low = 100, .sync_us_high = 4000,
+        .faults = {
+            {FAULT_REPLICAS, 3, 8, 0, 0, 1, 5}, {FAULT_CUT_AT_JOINT, 4, 10, 2000, 6000, 0, 0},
+            {FAULT_KILL, 0, 3, 50, 3000, 0, 0},
+        },
+        .marks = {MARK_config_changes, MARK_answered, MARK_moments},
+        .n_marks = 3,
+    },
+    {
         .name = "everything", .about = "three or five servers, a little of all at once",
         .machines = 3, .shards = 2, .storm_ms = 30000,
         .traits = PLAN_TRANSACTIONS | PLAN_SNAPSHOTS | PLAN_DEADLINES | PLAN_ONE_VICTIM,
@@ -347,7 +371,9 @@ static struct fault draw_fault(const struct plan *plan, const struct plan_fault 
     f.a = some_machine(plan, p);
     switch (row->kind) {
     case FAULT_CUT:
-    case FAULT_CUT_BOTH: draw_sides(plan, p, &f); break;
+    case FAULT_CUT_BOTH:
+    case FAULT_CUT_AT_JOINT: draw_sides(plan, p, &f); break;
+    case FAULT_KILL_NEW_LEADER: f.a = MACHINE_LEADER; break;
     case FAULT_FLIP:
     case FAULT_FLIP_LIVE:
         if ((plan->traits & PLAN_ONE_VICTIM) != 0) f.a = victim;
@@ -439,6 +465,8 @@ static const char *fault_name(enum fault_kind kind)
     case FAULT_REPLICAS: return "number of replicas";
     case FAULT_ALTER: return "another policy";
     case FAULT_START: return "first start";
+    case FAULT_KILL_NEW_LEADER: return "kill, as it begins,";
+    case FAULT_CUT_AT_JOINT: return "cut when a joint membership begins";
     case FAULT_KIND_END: break;
     }
     check(false);
@@ -455,7 +483,8 @@ void fault_tell(struct buf *out, uint32_t number, const struct fault *f)
 {
     buf_putf(out, "  %3" PRIu32 "  at %9.3f ms  %s", number, (double)f->at_ns / 1e6,
              fault_name(f->kind));
-    if (f->kind == FAULT_CUT || f->kind == FAULT_CUT_BOTH) {
+    if (f->kind == FAULT_CUT || f->kind == FAULT_CUT_BOTH ||
+        f->kind == FAULT_CUT_AT_JOINT) {
         buf_putf(out, " ");
         tell_mask(out, f->a);
         buf_putf(out, f->kind == FAULT_CUT ? " -> " : " <-> ");

@@ -43,6 +43,8 @@ enum fault_kind {
     FAULT_REPLICAS,         /* of the keyspaces: n */
     FAULT_ALTER,            /* the plan's keyspace to its policy n */
     FAULT_START,            /* machine a, for the first time */
+    FAULT_KILL_NEW_LEADER,  /* the next one, as it begins; n 1: at its first commit */
+    FAULT_CUT_AT_JOINT,     /* as FAULT_CUT_BOTH, when a joint membership begins */
     FAULT_KIND_END,
 };
 
@@ -75,6 +77,7 @@ enum plan_trait {
     PLAN_POWER_VICTIM = 1 << 9, /* power fails at one machine only, of a majority */
     PLAN_LOSSY =
         1 << 10, /* answers may be lost with the primary, if they are kept aside */
+    PLAN_SINGLE_ENTRIES = 1 << 11, /* each entry in a message of its own */
 };
 
 struct plan {

@@ -45,6 +45,7 @@ enum { REPORT_FD = 3, REPORT_TEXT_MAX = 6000 };
     MARK(clock_changes, "clocks changed")                                                \
     MARK(stops, "processes asked to stop")                                               \
     MARK(failovers, "planned hand-overs done")                                           \
+    MARK(moments, "faults that came at their moment")                                    \
     MARK(joins, "servers joined")                                                        \
     MARK(config_changes, "memberships changed")                                          \
     MARK(transactions, "transactions done")                                              \

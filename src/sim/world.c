@@ -807,6 +807,7 @@ static void draw_limits(struct world *w, struct machine *m)
     l->uncommitted_bytes_max = prng_chance(&p, 300) ? 64 << 10 : 4 << 20;
     if (large) l->uncommitted_bytes_max = 16 << 20;
     if (prng_chance(&p, 300)) l->client_output_pause_bytes = 4096;
+    if ((w->plan->traits & PLAN_SINGLE_ENTRIES) != 0) l->append_bytes_max = 1;
     m->one_input_at_once = (uint32_t)prng_chance(&p, 150);
     m->wall_offset_ms = (int64_t)prng_below(&p, 400) - 200;
     if ((w->plan->traits & PLAN_WILD_CLOCKS) != 0)

@@ -26,6 +26,15 @@ struct clients;
 struct checks;
 struct world;
 
+/* What some faults wait for: on a timer they would nearly always miss it. */
+enum moment {
+    MOMENT_TRANSFER = 0, /* a hand-over begins */
+    MOMENT_LEADS,        /* a term's leader begins */
+    MOMENT_COMMITS,      /* it commits something for the first time */
+    MOMENT_JOINT,        /* a joint membership begins */
+    MOMENT_END,
+};
+
 enum input_kind {
     INPUT_OPEN = 1,
     INPUT_READ,
@@ -107,8 +116,8 @@ struct world {
     uint64_t lives;
     uint64_t storm_ns; /* when it began */
     bool calm;
-    uint64_t deaf_fault; /* number + 1 of a fault that waits for a hand-over to begin */
-    struct buf rolled_back; /* all that servers have kept in rollback/ */
+    struct buf rolled_back;       /* all that servers have kept in rollback/ */
+    uint64_t waiting[MOMENT_END]; /* number + 1 of the fault that waits for it; 0: none */
     struct clients *clients;
     struct checks *checks;
     struct report report;
@@ -141,4 +150,4 @@ struct group_id world_first_group(struct world *w);
 
 /* faults.c */
 void faults_plan(struct world *w);
-void faults_transfer_begins(struct world *w, uint32_t machine); /* of this leader */
+void faults_moment(struct world *w, enum moment moment, uint32_t leader); /* it is now */

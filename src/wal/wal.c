@@ -35,6 +35,7 @@ struct wal *wal_new(const struct wal_config *config)
     wal->op_next = 1;
     wal->seq_next = 1;
     wal->end = wal->submitted = wal->written = wal->durable = WAL_LSN_FIRST;
+    wal->settled = UINT64_MAX;
     return wal;
 }
 
@@ -462,6 +463,7 @@ void wal_turn_end(struct wal *wal, struct instant now, struct wal_out *out)
     const uint64_t id_from = wal->op_next;
 
     begin(wal, now);
+    if (wal->opened_told && wal->settled == UINT64_MAX) wal->settled = wal->end;
     derive(wal);
     finish(wal, id_from, out);
 }

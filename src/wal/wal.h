@@ -216,7 +216,11 @@ struct wal; /* whole in wal_state.h */
 struct wal *wal_new(const struct wal_config *config);
 void wal_free(struct wal *wal);
 
-/* Begins recovery over the files that are there (any order).  With none: opens empty. */
+/* What the caller appends before the first wal_turn_end() behind `opened` is durable before
+ * anything that was recovered goes: so may be said of a group that it is doubtful, in place
+ * of the damage that showed it.
+ *
+ * Begins recovery over the files that are there (any order).  With none: opens empty. */
 void wal_open(struct wal *wal, const struct wal_file *files, uint32_t n,
               struct wal_out *out);
 

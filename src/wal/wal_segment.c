@@ -138,11 +138,14 @@ void wal_create_done(struct wal *wal, const struct wal_op *op, int error)
     }
 }
 
-/* Is every group's state durable in a segment behind the oldest? */
+/* Is every group's state durable in a segment behind the oldest?  Its head, too: with no group
+ * to speak of it opens with nothing. */
 static bool opened_later(const struct wal *wal)
 {
-    for (size_t i = 1; i < wal->n_segments; i++)
-        if (wal->segments[i].opened <= wal->durable) return true;
+    for (size_t i = 1; i < wal->n_segments; i++) {
+        const struct wal_segment *segment = &wal->segments[i];
+        if (segment->opened <= wal->durable && segment->base < wal->durable) return true;
+    }
     return false;
 }
 
@@ -174,7 +177,7 @@ static void retire(struct wal *wal)
 
     if (wal->retiring || wal->n_segments < 2) return;
     struct wal_segment *oldest = &wal->segments[0];
-    if (!opened_later(wal)) return;
+    if (wal->durable < wal->settled || !opened_later(wal)) return;
     /* What followers might ask for gives way when there is no room for what is new. */
     if (!wal->full && wal->bytes_held - oldest->length < wal->config.keep_bytes) return;
     if (wal_segment_pinned(wal, oldest, &by)) return;

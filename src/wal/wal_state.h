@@ -217,6 +217,9 @@ struct wal {
     uint32_t file_next;
     bool creating, spare_refused;
     uint64_t first_written; /* `first` of the newest head that is written */
+    /* No segment goes before this is durable: what the caller appended when it had seen all
+     * that was recovered.  UINT64_MAX: it has not yet had the chance. */
+    uint64_t settled;
     uint64_t first_durable; /* `first` of the newest head that is durable */
     bool retiring;
     uint8_t note[WAL_NOTE];

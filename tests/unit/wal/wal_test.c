@@ -688,6 +688,44 @@ static void an_unreadable_part_is_damage(void **state)
     }
 }
 
+/* All of the log is unreadable, at one start only.  Until the caller's word about that is on
+ * disk the segment stays: a later start finds what it held, or that word. */
+static void what_showed_damage_stays_until_the_callers_word_is_durable(void **state)
+{
+    (void)state;
+    const struct wal_record doubt = {.kind = WAL_STATE, .group = {1}, .term = {9}};
+    bool powered = false;
+    for (uint64_t nth = 1; !powered; nth++) {
+        struct world *w = world_new(33, 4096);
+        world_start(w);
+        entries_put(w, 1, 5, 40);
+        w->disk->unreadable_file = wal_segment_last(w->wal)->file;
+        w->disk->unreadable_from = 64;
+        w->disk->unreadable_upto = 4096;
+        restart(w);
+        assert_true(w->opened);
+        assert_true(w->n_damage > 0);
+        assert_int_equal(w->recovered.n, 0);
+        w->disk->crash_at = w->disk->n_ops + nth;
+        world_append(w, &doubt);
+        world_run(w);
+        world_idle(w);
+        powered = w->powered;
+
+        w->disk->unreadable_file = UINT64_MAX;
+        w->disk->crash_at = 0;
+        world_stop(w);
+        disk_crash(w->disk, DISK_LOSE_SOME);
+        world_start(w);
+        assert_true(w->opened);
+        bool said = false;
+        for (size_t i = 0; i < w->recovered.n; i++)
+            said = said || w->recovered.at[i].record.kind == WAL_STATE;
+        assert_true(said || kept_entries(&w->recovered) == 5);
+        world_free(w);
+    }
+}
+
 /* A segment opens with every group's state and base, so the older ones can go. */
 static void state_and_base_outlive_their_segments(void **state)
 {
@@ -931,6 +969,7 @@ int main(void)
         cmocka_unit_test(a_foreign_and_a_newer_log_are_refused),
         cmocka_unit_test(an_unreadable_head_is_refused),
         cmocka_unit_test(an_unreadable_part_is_damage),
+        cmocka_unit_test(what_showed_damage_stays_until_the_callers_word_is_durable),
         cmocka_unit_test(state_and_base_outlive_their_segments),
         cmocka_unit_test(a_forgotten_group_pins_nothing_and_is_not_carried_on),
         cmocka_unit_test(a_record_larger_than_a_segment_gets_its_own),

@@ -4,9 +4,11 @@
 #include <errno.h>
 #include <inttypes.h>
 #include <lmdb.h>
+#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 #include "base/check.h"
 
@@ -46,12 +48,35 @@ static struct bytes bytes_of(MDB_val v)
     return (struct bytes){v.mv_data, v.mv_size};
 }
 
+/* From whatever thread, and in a handler of signals: nothing but the end. */
+static _Noreturn void unreadable(const char *why)
+{
+    static const char text
+        [] = "fatal: the store cannot be read: ",
+    end[] =
+        "\nmend the disk, or restore the data directory or let its replicas rebuild it\n";
+    ssize_t done = write(STDERR_FILENO, text, sizeof text - 1);
+
+    done = write(STDERR_FILENO, why, strlen(why));
+    done = write(STDERR_FILENO, end, sizeof end - 1);
+    (void)done;
+    _exit(1);
+}
+
+/* A page of the map that the disk does not give, or that the file lacks.  There is no other
+ * map of a file in the process. */
+static void on_bus_error(int number)
+{
+    (void)number;
+    unreadable("a page of data.mdb is missing or can't be read (SIGBUS)");
+}
+
 /* A read that fails for another reason than that nothing is there means damage, or a disk
  * that does not answer: no state may be built on that. */
 static bool found(int rc)
 {
     if (rc == MDB_NOTFOUND) return false;
-    check(rc == 0);
+    if (rc != 0) unreadable(mdb_strerror(rc));
     return true;
 }
 
@@ -278,6 +303,8 @@ struct kv_lmdb *kv_lmdb_open(const struct kv_lmdb_config *config,
     struct kv_lmdb *l = calloc(1, sizeof *l);
     if (l == NULL) abort();
 
+    const struct sigaction act = {.sa_handler = on_bus_error};
+    check(sigaction(SIGBUS, &act, NULL) == 0);
     int rc = open_env_with_map(l, config);
     if (rc != 0) return fail(l, config->dir, rc, error);
     check(mdb_env_get_maxkeysize(l->env) >= KV_KEY_MAX);

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* server - events in, actions out, and the turn that derives them. */
+#include <errno.h>
 #include <stdarg.h>
 #include <stdio.h>
 
@@ -304,12 +305,27 @@ void server_wal_done(struct server *s, uint64_t op, int error, uint64_t got)
     server_take_wal(s, &out);
 }
 
+/* A full disk is waited for.  Any other error may have been a sync's, and that one succeeds
+ * when it is tried again proves nothing: like the log, the engine is then given up. */
+static bool is_full(int error)
+{
+    return error == ENOSPC || error == EDQUOT;
+}
+
 void server_job_done(struct server *s, struct kv_job *job, int error)
 {
     if (s->phase == PHASE_ENDED) return;
     if (s->n_jobs > 0) s->n_jobs--;
     if (start_owns_job(s, job)) {
         start_job_done(s, error);
+        return;
+    }
+    if (error != 0 && !is_full(error)) {
+        server_exit(s, 1,
+                    "the store could not be written (errno %d); nothing that was "
+                    "acknowledged is lost, for the log holds it; mend the disk and start "
+                    "again",
+                    error);
         return;
     }
     s->config.kv.ops->reader_renew(s->config.kv.engine, s->kv_reader);

@@ -209,6 +209,16 @@ def test_a_log_file_cut_behind_its_last_record_has_lost_nothing(make_cluster):
     load.check(s)
 
 
+def test_a_store_that_cannot_be_read_ends_the_process_and_says_so(make_cluster):
+    cluster = make_cluster(1)
+    s = cluster[0]
+    s.kill9()
+    os.truncate(os.path.join(s.data, "store", "data.mdb"), 8192)  # its two heads alone
+    s.start()
+    assert s.process.wait(15) == 1
+    assert "the store cannot be read" in s.log_text()
+
+
 def test_junk_behind_the_end_of_the_log_is_no_matter(make_cluster):
     cluster = make_cluster(1)
     s = cluster[0]

@@ -253,6 +253,12 @@ void raft_replicate_on_peer_lost(struct raft *raft, struct server_id id)
     struct raft_progress *peer = raft_member_find(raft, id);
 
     if (peer == NULL || raft->role != RAFT_LEADER) return;
+    /* Its next life may have lost more: a doubt that is still open begins again with it, or
+     * that life would be cleared by what this one has answered. */
+    if (peer->doubtful) {
+        peer->doubtful = false;
+        on_doubt(raft, peer);
+    }
     if (peer->flow == RAFT_FLOW_PIPELINE) probe_from(peer, peer->match.v + 1);
     peer->read_number = peer->read_number_next = 0;
     peer->stamp_ns = 0; /* its next life has another clock */

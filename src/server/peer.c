@@ -113,6 +113,16 @@ static struct conn_id dial(struct server *s, const char *address, struct server_
     return conn;
 }
 
+static void tell_shards_lost(struct server *s, struct server_id id)
+{
+    for (uint32_t i = 0; i < s->n_slots; i++) {
+        struct slot *slot = s->all_slots[i];
+        if (slot->shard == NULL) continue;
+        shard_peer_lost(slot->shard, id, s->now);
+        slot_touch(s, slot);
+    }
+}
+
 /* The peer is not to be heard any more over this connection: who waited for it is told. */
 static void peer_lost(struct server *s, struct server_id id)
 {
@@ -122,12 +132,7 @@ static void peer_lost(struct server *s, struct server_id id)
         const struct peer_conn *other = value;
         if (other->id.v == id.v && other->state == PEER_UP && !other->dialed) return;
     }
-    for (uint32_t i = 0; i < s->n_slots; i++) {
-        struct slot *slot = s->all_slots[i];
-        if (slot->shard == NULL) continue;
-        shard_peer_lost(slot->shard, id, s->now);
-        slot_touch(s, slot);
-    }
+    tell_shards_lost(s, id);
 }
 
 static void conn_lost(struct server *s, struct peer_conn *c)
@@ -288,6 +293,34 @@ static void send_ping(struct server *s, struct peer_conn *c)
 
 /* ---- greeting ---- */
 
+static struct peer_conn *conn_of_other_life(struct server *s, const struct peer_conn *c)
+{
+    uint64_t at = 0, key;
+    void *value;
+
+    while (hmap_next(&s->conns, &at, &key, &value)) {
+        struct peer_conn *other = value;
+        if (other != c && other->id.v == c->id.v && other->state == PEER_UP &&
+            other->incarnation.v != c->incarnation.v)
+            return other;
+    }
+    return NULL;
+}
+
+/* Another life of that server: what the one before said, or is said to have lost, is over.
+ * Its connections may not have heard of its end yet. */
+static void life_begins(struct server *s, struct peer *p, const struct peer_conn *c)
+{
+    const bool had_another = p->incarnation.v != 0 &&
+                             p->incarnation.v != c->incarnation.v;
+
+    p->incarnation = c->incarnation;
+    if (!had_another) return;
+    for (struct peer_conn *old; (old = conn_of_other_life(s, c)) != NULL;)
+        conn_close(s, old, "its server has begun another life");
+    tell_shards_lost(s, c->id);
+}
+
 static void conn_is_up(struct server *s, struct peer_conn *c)
 {
     c->state = PEER_UP;
@@ -300,7 +333,7 @@ static void conn_is_up(struct server *s, struct peer_conn *c)
     if (c->id.v == 0) return; /* it will ask to join */
     struct peer *p = peer_get(s, c->id);
     p->heard = s->now;
-    p->incarnation = c->incarnation;
+    life_begins(s, p, c);
     /* While none that we dialed stands (its address is not known, or is no longer right) the
      * newest connection from there is the way back: an older one may already be closing. */
     if (c->dialed || p->way == NULL || !p->way->dialed) {

@@ -1536,6 +1536,36 @@ static void R102_a_doubtful_follower_counts_for_nothing_until_it_is_whole(void *
     }
 }
 
+/* It restarts once more, and has lost more, before the first doubt is over. */
+static void R102_a_doubt_begins_again_with_the_next_life(void **state)
+{
+    (void)state;
+    struct rig rig;
+    rig_open(&rig, 1, rig_settings(), (struct raft_start){.config = rig_voters(3)});
+    rig_lead(&rig);
+    rig_propose(&rig, "a");
+    rig_turn(&rig);
+    rig_durable(&rig);
+    ack_doubtful(&rig, 2, 0, rig.raft->round);
+    rig_turn(&rig);
+    ack_doubtful(&rig, 2, 2, rig.raft->round);
+    rig_ack(&rig, 3, 1);
+    assert_true(rig_sent(&rig, RAFT_APPEND, 2)->flags & RAFT_CLEARED);
+    assert_int_equal(rig_peer(&rig, 2).match.v, 2);
+
+    rig_step(&rig, (struct raft_event){.kind = RAFT_PEER_LOST, .peer = {2}});
+    rig_turn(&rig);
+    assert_true(rig_peer(&rig, 2).doubtful);
+    assert_int_equal(rig_peer(&rig, 2).match.v, 0); /* that was the life before */
+    ack_doubtful(&rig, 2, 2, rig.raft->round);
+    rig_turn(&rig);
+    for (uint32_t i = 0; i < rig.out.n_msgs; i++) /* not before a round that is new */
+        if (rig.out.msgs[i].to.v == 2) assert_false(rig.out.msgs[i].flags & RAFT_CLEARED);
+    rig_ack(&rig, 3, 2);
+    assert_true(rig_sent(&rig, RAFT_APPEND, 2)->flags & RAFT_CLEARED);
+    rig_close(&rig);
+}
+
 static void R102_a_follower_is_cleared_by_an_append_that_matches(void **state)
 {
     struct rig rig;
@@ -1825,6 +1855,7 @@ int main(void)
         cmocka_unit_test(R100_only_a_voter_is_handed_leadership),
         cmocka_unit_test(R102_R103_a_doubtful_replica_neither_votes_nor_stands),
         cmocka_unit_test(R102_a_doubtful_follower_counts_for_nothing_until_it_is_whole),
+        cmocka_unit_test(R102_a_doubt_begins_again_with_the_next_life),
         cmocka_unit_test(R102_a_follower_is_cleared_by_an_append_that_matches),
         cmocka_unit_test(R97_who_lacks_what_it_acknowledged_is_doubtful),
         cmocka_unit_test(R97_who_is_told_of_its_loss_believes_it),

@@ -349,6 +349,23 @@ static void R44_a_frame_of_another_life_cluster_or_sender_is_refused(void **stat
     lone_free(l);
 }
 
+/* Its server has begun another life before we heard of the end of the one before. */
+static void R44_a_new_life_ends_the_connections_of_the_old_one(void **state)
+{
+    struct lone *l = lone_new("");
+    struct frame head = head_of(l, FRAME_HELLO);
+    (void)state;
+
+    connect_as_peer(l, 1);
+    head.incarnation.v = 100;
+    give_hello(l, 3, &head, false);
+    turn(l);
+    turn(l);
+    assert_true(l->closed[1]);
+    assert_false(l->closed[3]);
+    lone_free(l);
+}
+
 static void R44_nothing_is_heard_before_the_greeting(void **state)
 {
     struct lone *l = lone_new("");
@@ -529,6 +546,7 @@ int main(void)
         cmocka_unit_test(R44_a_server_of_another_cluster_is_refused),
         cmocka_unit_test(R44_who_looks_for_another_server_is_told_so),
         cmocka_unit_test(R44_a_frame_of_another_life_cluster_or_sender_is_refused),
+        cmocka_unit_test(R44_a_new_life_ends_the_connections_of_the_old_one),
         cmocka_unit_test(R44_nothing_is_heard_before_the_greeting),
         cmocka_unit_test(a_server_proves_that_it_knows_the_secret),
         cmocka_unit_test(R40_a_request_for_another_term_is_refused),

@@ -122,6 +122,12 @@ int disk_read(struct disk *d, uint32_t file, uint64_t offset, uint8_t *into,
 
     *got = 0;
     if (f == NULL) return ENOENT;
+    for (uint32_t i = 0; i < d->n_spoiled; i++) {
+        const struct disk_spoiled *s = &d->spoiled[i];
+        if (s->file == file && s->offset < offset + length &&
+            offset < s->offset + DISK_SECTOR)
+            return EIO;
+    }
     if (offset >= f->length) return 0;
     *got = length < f->length - offset ? length : f->length - offset;
     memcpy(into, f->seen + offset, *got);
@@ -140,6 +146,20 @@ static void file_lengthen(struct disk *d, struct disk_file *f, uint64_t length)
     f->length = length;
 }
 
+/* What is written over can be read again: the drive puts the sector elsewhere. */
+static void sectors_heal(struct disk *d, uint32_t file, uint64_t offset, uint64_t len)
+{
+    uint32_t kept = 0;
+
+    for (uint32_t i = 0; i < d->n_spoiled; i++) {
+        const struct disk_spoiled s = d->spoiled[i];
+        const bool over = s.file == file && offset < s.offset + DISK_SECTOR &&
+                          s.offset < offset + len;
+        if (!over) d->spoiled[kept++] = s;
+    }
+    d->n_spoiled = kept;
+}
+
 int disk_write(struct disk *d, uint32_t file, uint64_t offset, struct bytes data)
 {
     struct disk_file *f = file_of(d, file);
@@ -147,6 +167,7 @@ int disk_write(struct disk *d, uint32_t file, uint64_t offset, struct bytes data
     if (f == NULL) return ENOENT;
     if (data.len == 0) return 0;
     file_lengthen(d, f, offset + data.len);
+    sectors_heal(d, file, offset, data.len);
     memcpy(f->seen + offset, data.at, data.len);
 
     grow(d, (void **)&d->writes, &d->writes_cap, d->n_writes, sizeof *d->writes);
@@ -291,7 +312,7 @@ bool disk_flip(struct disk *d, uint64_t spare, struct prng *prng)
         const struct disk_extent *e = &d->extents[prng_below(prng, n)];
         struct disk_file *f = file_of(d, e->file);
         if (f == NULL || e->sync > d->syncs - spare) continue;
-        if (is_young(d, e, d->syncs - spare)) continue;
+        if (is_young(d, e, d->syncs - spare) || e->offset + e->len > f->length) continue;
         const uint64_t at = e->offset + prng_below(prng, e->len);
         const uint8_t mask = (uint8_t)(1u << prng_below(prng, 8));
         f->seen[at] ^= mask;
@@ -299,4 +320,48 @@ bool disk_flip(struct disk *d, uint64_t spare, struct prng *prng)
         return true;
     }
     return false;
+}
+
+/* A place in something that was synced lately; NULL: there is none. */
+static struct disk_file *some_place(struct disk *d, struct prng *prng, uint64_t *at)
+{
+    const uint64_t n = d->n_extents < DISK_EXTENTS ? d->n_extents : DISK_EXTENTS;
+
+    for (uint32_t tries = 0; n > 0 && tries < 64; tries++) {
+        const struct disk_extent *e = &d->extents[prng_below(prng, n)];
+        struct disk_file *f = file_of(d, e->file);
+        if (f == NULL || e->offset + e->len > f->length) continue;
+        *at = e->offset + prng_below(prng, e->len);
+        return f;
+    }
+    return NULL;
+}
+
+bool disk_spoil(struct disk *d, struct prng *prng)
+{
+    uint64_t at;
+    const struct disk_file *f = some_place(d, prng, &at);
+
+    if (f == NULL || d->n_spoiled == DISK_SPOILED_MAX) return false;
+    d->spoiled[d->n_spoiled++] = (struct disk_spoiled){f->id, at - at % DISK_SECTOR};
+    return true;
+}
+
+void disk_mend(struct disk *d)
+{
+    d->n_spoiled = 0;
+}
+
+bool disk_shorten(struct disk *d, struct prng *prng)
+{
+    uint64_t at;
+    struct disk_file *f = some_place(d, prng, &at);
+
+    if (f == NULL) return false;
+    if (at < WAL_SEGMENT_HEAD) at = WAL_SEGMENT_HEAD;
+    writes_forget(d, f->id);
+    f->seen = mem_resize(d->mem, f->seen, f->length, at);
+    f->durable = mem_resize(d->mem, f->durable, f->length, at);
+    f->length = at;
+    return true;
 }

@@ -15,7 +15,12 @@
 #include "base/prng.h"
 #include "wal/wal.h"
 
-enum { DISK_SECTOR = 512, DISK_FILES_MAX = 4096, DISK_EXTENTS = 512 };
+enum {
+    DISK_SECTOR = 512,
+    DISK_FILES_MAX = 4096,
+    DISK_EXTENTS = 512,
+    DISK_SPOILED_MAX = 16
+};
 
 struct disk_write {
     uint32_t file;
@@ -44,6 +49,11 @@ struct disk {
         uint64_t offset, len, sync;
     } extents[DISK_EXTENTS];
     uint64_t n_extents;
+    struct disk_spoiled { /* cannot be read until it is written over or mended */
+        uint32_t file;
+        uint64_t offset; /* of a sector */
+    } spoiled[DISK_SPOILED_MAX];
+    uint32_t n_spoiled;
 };
 
 struct disk_loss { /* what a power cut did to unsynced writes */
@@ -69,3 +79,9 @@ struct disk_loss disk_power_cut(struct disk *d, struct prng *prng);
 /* Flips bits in something that was synced, and not among the last `spare` syncs.  False:
  * there is nothing so old. */
 bool disk_flip(struct disk *d, uint64_t spare, struct prng *prng);
+/* A sector of what was synced lately gives EIO from now on.  False: nothing was. */
+bool disk_spoil(struct disk *d, struct prng *prng);
+void disk_mend(struct disk *d);
+/* The end of a file that was synced to lately is gone, down to some place behind its head.
+ * Only while nothing has it open. */
+bool disk_shorten(struct disk *d, struct prng *prng);

@@ -88,6 +88,35 @@ static void flip(struct world *w, struct machine *m, const struct fault *f, bool
     if (kill) world_kill(w, m->index, false);
 }
 
+/* The process comes back at once when it was killed for this: what it can't read then is the
+ * point.  With a head that can't be read it does not come up; its supervisor tries again. */
+static void spoil(struct world *w, struct machine *m, const struct fault *f, bool kill)
+{
+    for (int64_t i = 0; i < f->n; i++)
+        m->damaged = disk_spoil(&m->disk, &w->disks) || m->damaged;
+    if (!kill || m->life == NULL) return;
+    world_kill(w, m->index, false);
+    world_start(w, m->index);
+}
+
+static void shorten(struct world *w, struct machine *m)
+{
+    world_kill(w, m->index, false);
+    if (!disk_shorten(&m->disk, &w->disks)) return;
+    w->report.marks[MARK_shortened]++;
+    m->damaged = true;
+}
+
+/* Started again with the right one, when that ends, by whatever starts it. */
+static void change_secret(struct world *w, struct machine *m, bool wrong)
+{
+    m->wrong_secret = wrong;
+    w->report.marks[MARK_wrong_secrets] += wrong;
+    if (m->life == NULL) return;
+    world_kill(w, m->index, false);
+    world_start(w, m->index);
+}
+
 static uint32_t machine_of(struct world *w, const struct fault *f)
 {
     if (f->a != MACHINE_LEADER) return f->a;
@@ -196,6 +225,11 @@ static bool begin_fault(struct world *w, uint64_t number, struct machine *m)
     case FAULT_DISK_FULL: m->disk_full++; return true;
     case FAULT_SYNC_ERROR: m->sync_error_next = m->life != NULL; return false;
     case FAULT_FLIP: flip(w, m, f, true); return true;
+    case FAULT_SHORTEN: shorten(w, m); return true;
+    case FAULT_SPOIL: spoil(w, m, f, true); return true;
+    case FAULT_SPOIL_LIVE: spoil(w, m, f, false); return true;
+    case FAULT_WRONG_SECRET: change_secret(w, m, true); return true;
+    case FAULT_ENGINE_ERROR: m->engine_error_next = m->life != NULL; return false;
     case FAULT_FLIP_LIVE: flip(w, m, f, false); return false;
     case FAULT_CLOCK_RATE: change_clock(w, m, f); return true;
     case FAULT_WALL_JUMP: change_clock(w, m, f); return false;
@@ -229,6 +263,7 @@ static void end_fault(struct world *w, const struct fault *f, struct machine *m)
     case FAULT_POWER:
     case FAULT_POWER_ALL:
     case FAULT_KILL_NEW_LEADER:
+    case FAULT_SHORTEN:
     case FAULT_FLIP: begin_again(w, m->index); break;
     case FAULT_CUT: cut(w, f, false, true); break;
     case FAULT_CUT_BOTH:
@@ -242,9 +277,13 @@ static void end_fault(struct world *w, const struct fault *f, struct machine *m)
     case FAULT_PAUSE:
         if (--m->paused == 0) world_wake(m);
         break;
+    case FAULT_WRONG_SECRET: change_secret(w, m, false); break;
+    case FAULT_SPOIL:
+    case FAULT_SPOIL_LIVE: disk_mend(&m->disk); break;
     case FAULT_BREAK:
     case FAULT_DISK_STALL:
     case FAULT_SYNC_ERROR:
+    case FAULT_ENGINE_ERROR:
     case FAULT_FLIP_LIVE:
     case FAULT_WALL_JUMP:
     case FAULT_STOP:
@@ -353,7 +392,7 @@ void world_heal(struct world *w)
     for (uint32_t i = 0; i < w->plan->machines; i++) {
         struct machine *m = &w->machines[i];
         m->power = true;
-        m->sync_error_next = false;
+        m->sync_error_next = m->engine_error_next = false;
         if (m->life == NULL) world_start(w, i);
     }
     world_say(w, "==== calm");

@@ -94,6 +94,21 @@ const struct plan plans[] = {
         .n_marks = 3,
     },
     {
+        .name = "lost-parts", .about = "sectors that cannot be read, log files that lost their end, "
+                                       "commits of the engine that fail, on one of three",
+        .machines = 3, .shards = 1, .storm_ms = 25000,
+        .traits = PLAN_ONE_VICTIM | PLAN_SNAPSHOTS,
+        .net_us_low = 100, .net_us_high = 3000, .sync_us_low = 100, .sync_us_high = 3000,
+        .faults = {
+            {FAULT_SHORTEN, 0, 3, 100, 2000, 0, 0}, {FAULT_SPOIL, 0, 3, 100, 4000, 1, 3},
+            {FAULT_SPOIL_LIVE, 0, 3, 1000, 6000, 1, 6}, {FAULT_ENGINE_ERROR, 0, 2, 0, 0, 0, 0},
+            {FAULT_KILL, 0, 3, 50, 3000, 0, 0}, {FAULT_CUT_BOTH, 0, 3, 200, 3000, 0, 0},
+        },
+        .marks = {MARK_shortened, MARK_read_errors, MARK_engine_errors, MARK_doubtful,
+                  MARK_repaired},
+        .n_marks = 5,
+    },
+    {
         .name = "slow-disks", .about = "disks that are slow, stand still, or fail a sync",
         .machines = 3, .shards = 1, .storm_ms = 30000,
         .net_us_low = 100, .net_us_high = 3000, .sync_us_low = 200, .sync_us_high = 30000,
@@ -303,6 +318,17 @@ const struct plan plans[] = {
         .n_marks = 3,
     },
     {
+        .name = "secrets", .about = "servers that know a secret, and are started with a wrong one",
+        .machines = 3, .shards = 1, .storm_ms = 25000, .traits = PLAN_SECRET,
+        .net_us_low = 100, .net_us_high = 5000, .sync_us_low = 100, .sync_us_high = 3000,
+        .faults = {
+            {FAULT_WRONG_SECRET, 1, 4, 500, 6000, 0, 0}, {FAULT_KILL, 0, 4, 50, 2000, 0, 0},
+            {FAULT_CUT, 0, 3, 200, 3000, 0, 0}, {FAULT_BREAK, 0, 3, 0, 0, 0, 0},
+        },
+        .marks = {MARK_answered, MARK_wrong_secrets},
+        .n_marks = 2,
+    },
+    {
         .name = "everything", .about = "three or five servers, a little of all at once",
         .machines = 3, .shards = 2, .storm_ms = 30000,
         .traits = PLAN_TRANSACTIONS | PLAN_SNAPSHOTS | PLAN_DEADLINES | PLAN_ONE_VICTIM,
@@ -376,6 +402,9 @@ static struct fault draw_fault(const struct plan *plan, const struct plan_fault 
     case FAULT_KILL_NEW_LEADER: f.a = MACHINE_LEADER; break;
     case FAULT_FLIP:
     case FAULT_FLIP_LIVE:
+    case FAULT_SHORTEN:
+    case FAULT_SPOIL:
+    case FAULT_SPOIL_LIVE:
         if ((plan->traits & PLAN_ONE_VICTIM) != 0) f.a = victim;
         break;
     case FAULT_FAILOVER:
@@ -399,6 +428,8 @@ static struct fault draw_fault(const struct plan *plan, const struct plan_fault 
     case FAULT_DISK_STALL:
     case FAULT_DISK_FULL:
     case FAULT_SYNC_ERROR:
+    case FAULT_ENGINE_ERROR:
+    case FAULT_WRONG_SECRET:
     case FAULT_CLOCK_RATE:
     case FAULT_WALL_JUMP:
     case FAULT_STOP:
@@ -466,6 +497,11 @@ static const char *fault_name(enum fault_kind kind)
     case FAULT_ALTER: return "another policy";
     case FAULT_START: return "first start";
     case FAULT_KILL_NEW_LEADER: return "kill, as it begins,";
+    case FAULT_SHORTEN: return "log file shortened, killed";
+    case FAULT_SPOIL: return "sectors unreadable, killed";
+    case FAULT_SPOIL_LIVE: return "sectors unreadable under way";
+    case FAULT_ENGINE_ERROR: return "engine's commit fails";
+    case FAULT_WRONG_SECRET: return "wrong secret";
     case FAULT_CUT_AT_JOINT: return "cut when a joint membership begins";
     case FAULT_KIND_END: break;
     }

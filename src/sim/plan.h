@@ -44,6 +44,11 @@ enum fault_kind {
     FAULT_ALTER,            /* the plan's keyspace to its policy n */
     FAULT_START,            /* machine a, for the first time */
     FAULT_KILL_NEW_LEADER,  /* the next one, as it begins; n 1: at its first commit */
+    FAULT_SHORTEN,          /* a log file of machine a, its process killed before */
+    FAULT_SPOIL,            /* n sectors of its log can't be read until it ends; killed */
+    FAULT_SPOIL_LIVE,       /* the same under a process that runs on */
+    FAULT_ENGINE_ERROR,     /* the next commit of machine a's engine fails */
+    FAULT_WRONG_SECRET,     /* machine a is started with it, until it ends */
     FAULT_CUT_AT_JOINT,     /* as FAULT_CUT_BOTH, when a joint membership begins */
     FAULT_KIND_END,
 };
@@ -78,6 +83,7 @@ enum plan_trait {
     PLAN_LOSSY =
         1 << 10, /* answers may be lost with the primary, if they are kept aside */
     PLAN_SINGLE_ENTRIES = 1 << 11, /* each entry in a message of its own */
+    PLAN_SECRET = 1 << 12,         /* servers prove to each other that they know one */
 };
 
 struct plan {

@@ -30,6 +30,9 @@ enum { REPORT_FD = 3, REPORT_TEXT_MAX = 6000 };
     MARK(rebooted, "replicas that lost their power with writes not synced")              \
     MARK(discarded, "entries kept aside since another leader has others")                \
     MARK(answers_lost, "answered writes that were found kept aside")                     \
+    MARK(shortened, "log files that lost their end")                                     \
+    MARK(read_errors, "reads that failed")                                               \
+    MARK(engine_errors, "commits of the engine that failed")                             \
     MARK(sync_errors, "syncs that failed")                                               \
     MARK(exits, "processes that ended themselves")                                       \
     MARK(creates_refused, "segments not made for want of space")                         \
@@ -46,6 +49,7 @@ enum { REPORT_FD = 3, REPORT_TEXT_MAX = 6000 };
     MARK(stops, "processes asked to stop")                                               \
     MARK(failovers, "planned hand-overs done")                                           \
     MARK(moments, "faults that came at their moment")                                    \
+    MARK(wrong_secrets, "servers started with a wrong secret")                           \
     MARK(joins, "servers joined")                                                        \
     MARK(config_changes, "memberships changed")                                          \
     MARK(transactions, "transactions done")                                              \

@@ -342,8 +342,13 @@ static int perform_op(struct machine *m, const struct wal_op *op, uint64_t *got)
             return ENOSPC;
         }
         return disk_create(&m->disk, op->file, op->length);
-    case WAL_OP_READ:
-        return disk_read(&m->disk, op->file, op->offset, op->into, op->length, got);
+    case WAL_OP_READ: {
+        const int error = disk_read(&m->disk, op->file, op->offset, op->into, op->length,
+                                    got);
+        if (error == EIO) w->report.marks[MARK_read_errors]++;
+        if (error == EIO) m->life->saw_read_error = true;
+        return error;
+    }
     case WAL_OP_WRITE: return disk_write(&m->disk, op->file, op->offset, op->data);
     case WAL_OP_SYNC:
         if (m->sync_error_next) {
@@ -429,6 +434,20 @@ static void start_job(struct machine *m)
                 m->life->number);
 }
 
+static int job_fails(struct machine *m, const struct kv_job *job)
+{
+    if (m->life->engine_failed)
+        world_fail(m->world, "%s goes on with an engine that failed", m->name);
+    if (!job->writes) return 0;
+    if (m->disk_full > 0) return ENOSPC;
+    if (!m->engine_error_next) return 0;
+    m->engine_error_next = false;
+    m->life->engine_failed = true;
+    m->may_exit++;
+    m->world->report.marks[MARK_engine_errors]++;
+    return EIO;
+}
+
 static void on_job_done(void *ctx, uint64_t index, uint64_t number)
 {
     struct world *w = ctx;
@@ -441,7 +460,7 @@ static void on_job_done(void *ctx, uint64_t index, uint64_t number)
         return;
     }
     struct kv_job *job = l->jobs[0];
-    const int fail = job->writes && m->disk_full > 0 ? ENOSPC : 0;
+    const int fail = job_fails(m, job);
     const int error = kv_memory_run(m->kv, job, fail);
     if (error == 0 && job->writes) w->report.marks[MARK_checkpoints]++;
     world_trace(w, number * 16 + 9, job->id);
@@ -529,10 +548,11 @@ static void perform_exit(struct machine *m, int code, const char *why)
     world_say(w, "%s exits with %d: %s", m->name, code, why);
     if (code == 0 && !m->life->stopping)
         world_fail(w, "%s ended without being asked", m->name);
-    if (code != 0 && m->may_exit == 0)
+    const bool excused = m->may_exit > 0 || m->life->saw_read_error;
+    if (code != 0 && !excused)
         world_fail(w, "%s gave up with %d, for no reason that was given it: %s", m->name,
                    code, why);
-    if (code != 0) m->may_exit--;
+    if (code != 0 && m->may_exit > 0) m->may_exit--;
     world_kill(w, m->index, false);
 }
 
@@ -677,6 +697,12 @@ static void mac(struct bytes secret, struct bytes message, uint8_t out[32])
         store_u64le(out + i * 8, hash64_pair(secret, message, i + 1));
 }
 
+static struct bytes secret_of(const struct machine *m)
+{
+    if ((m->world->plan->traits & PLAN_SECRET) == 0) return (struct bytes){0};
+    return m->wrong_secret ? BYTES_OF("another") : BYTES_OF("the cluster's");
+}
+
 static struct life *life_new(struct machine *m)
 {
     struct world *w = m->world;
@@ -713,6 +739,7 @@ void world_start(struct world *w, uint32_t index)
         .advertise_peer = bytes_of_str(m->peer_address),
         .join = index == 0 ? (struct bytes){0}
                            : bytes_of_str(w->machines[0].peer_address),
+        .secret = secret_of(m),
         .version = "0.1.0",
         .process_id = (uint32_t)(1000 + l->number),
         .client_port = 6379,

@@ -65,6 +65,8 @@ struct life {
     struct server *server;
     struct mem mem;
     bool ready, stopping;
+    bool saw_read_error; /* which it may end for */
+    bool engine_failed;  /* which it must end for */
     struct input *inputs;
     uint32_t n_inputs, inputs_cap;
     bool turn_planned;
@@ -97,7 +99,8 @@ struct machine {
     uint32_t paused, disk_full;
     uint64_t disk_stalled_until_ns;
     uint32_t disk_factor;
-    bool sync_error_next, damaged;
+    bool sync_error_next, engine_error_next, damaged;
+    bool wrong_secret; /* of its next lives */
     uint32_t may_exit; /* how many exits with an error are to be expected */
     uint64_t lives, boots;
 };

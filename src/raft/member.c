@@ -136,20 +136,25 @@ uint64_t raft_member_quorum(const struct raft *raft, enum raft_count what)
 
 /* --- answering early --- */
 
-/* What `ack` followers of the set hold, and this leader too. */
+/* What `ack` followers of the set hold, and this leader too.  A leader that is not of the set leads
+ * only until the change that leaves it out is committed: its own copy counts for nothing. */
 static uint64_t acked_by(const struct raft *raft, const struct raft_config *c,
                          const struct set *set)
 {
     const struct server_id self = raft->settings.self;
     uint64_t sorted[2 * RAFT_PEERS_MAX];
+    uint64_t own = raft->commit.v;
     uint32_t n = 0;
 
     if (!set->rules->early) return raft->commit.v;
-    for (uint32_t i = 0; i < set->n; i++)
-        if (set->ids[i].v != self.v) {
-            sort_in(sorted, n, value_of(raft, RAFT_COUNT_MATCH, set->ids[i]));
-            n++;
+    for (uint32_t i = 0; i < set->n; i++) {
+        if (set->ids[i].v == self.v) {
+            own = raft->durable.v;
+            continue;
         }
+        sort_in(sorted, n, value_of(raft, RAFT_COUNT_MATCH, set->ids[i]));
+        n++;
+    }
     for (uint8_t i = 0; set->n == 1 && i < c->n_learners; i++)
         if (c->learners[i].v != self.v) {
             sort_in(sorted, n, value_of(raft, RAFT_COUNT_MATCH, c->learners[i]));
@@ -159,7 +164,7 @@ static uint64_t acked_by(const struct raft *raft, const struct raft_config *c,
     uint32_t k = set->rules->ack == RAFT_ACK_ALL ? n : set->rules->ack;
     if (raft->settings.bug_ack_counts_self && k > 0) k--;
     if (k > n) return 0;
-    if (k == 0 || raft->durable.v < sorted[k - 1]) return raft->durable.v;
+    if (k == 0 || own < sorted[k - 1]) return own;
     return sorted[k - 1];
 }
 

@@ -168,6 +168,31 @@ static void check_leader(struct world *w, uint32_t machine, struct group_check *
 
 /* ---- after a turn ---- */
 
+static void put_ids(struct buf *out, const struct server_id *ids, uint32_t n)
+{
+    for (uint32_t i = 0; i < n; i++)
+        buf_putf(out, " %" PRIu32, ids[i].v);
+}
+
+static void tell_config(struct world *w, uint32_t machine, const struct group_check *g,
+                        const struct raft_info *info)
+{
+    const struct raft_config *c = &info->config;
+
+    if (!w->verbose) return;
+    struct buf text = buf_new(&w->mem);
+    put_ids(&text, c->voters, c->n_voters);
+    buf_putf(&text, "; old");
+    put_ids(&text, c->old, c->n_old);
+    buf_putf(&text, "; learners");
+    put_ids(&text, c->learners, c->n_learners);
+    buf_putf(&text, "; early %d ack %u", c->rules.early, c->rules.ack);
+    world_say(w, "     s%u: group %" PRIu32 " membership at %" PRIu64 ":%.*s",
+              machine + 1, g->group.v, info->config_index.v, (int)text.len,
+              (const char *)text.at);
+    buf_free(&text);
+}
+
 static void note(struct world *w, uint32_t machine, const struct group_check *g,
                  struct replica_check *r, const struct raft_info *info)
 {
@@ -178,7 +203,10 @@ static void note(struct world *w, uint32_t machine, const struct group_check *g,
         world_say(w, "     s%u took a snapshot of group %" PRIu32 " at %" PRIu64,
                   machine + 1, g->group.v, info->base.v);
     }
-    if (r->seen && info->config_index.v > r->config_index.v) marks[MARK_config_changes]++;
+    if (r->seen && info->config_index.v > r->config_index.v) {
+        marks[MARK_config_changes]++;
+        tell_config(w, machine, g, info);
+    }
     if (info->doubtful != r->doubtful) {
         marks[info->rebooted   ? MARK_rebooted
               : info->doubtful ? MARK_doubtful

@@ -143,6 +143,27 @@ static void P33_the_stricter_rules_hold_while_they_change(void **state)
     }
 }
 
+/* It may be elected out at any time by a voter that has none of this. */
+static void a_leader_that_is_left_out_does_not_answer_early(void **state)
+{
+    struct rig rig;
+    (void)state;
+    open_leader(&rig, 3, async);
+    struct raft_config next = ruled(3, async);
+    next.n_voters = 1;
+    next.voters[0].v = 2;
+    next.learners[next.n_learners++].v = 1;
+    next.learners[next.n_learners++].v = 3;
+    rig_step(&rig, (struct raft_event){.kind = RAFT_CHANGE, .config = &next});
+    const struct log_index at = rig_propose(&rig, "x");
+    rig_turn(&rig);
+    rig_durable(&rig);
+    assert_true(rig.out.acked.v < at.v);
+    rig_ack(&rig, 2, at.v);
+    assert_true(rig.out.acked.v >= at.v);
+    rig_close(&rig);
+}
+
 static void followers_hear_of_a_commit_at_once(void **state)
 {
     struct rig rig;
@@ -529,6 +550,7 @@ int main(void)
         cmocka_unit_test(learners_count_beside_a_single_voter_only),
         cmocka_unit_test(P22_what_nobody_could_confirm_is_refused_before_it_is_taken),
         cmocka_unit_test(P33_the_stricter_rules_hold_while_they_change),
+        cmocka_unit_test(a_leader_that_is_left_out_does_not_answer_early),
         cmocka_unit_test(followers_hear_of_a_commit_at_once),
         cmocka_unit_test(P2_elections_meet_a_minority_of_copies),
         cmocka_unit_test(a_smaller_number_of_copies_comes_through_a_joint_phase),

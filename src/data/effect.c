@@ -2,19 +2,28 @@
 #include "data/effect.h"
 
 #include "base/check.h"
+#include "data/item.h"
 
 static bool flags_fit(enum effect_kind kind, uint8_t flags)
 {
     switch (kind) {
-    case EFFECT_PUT:
+    case EFFECT_PUT: return (flags & ~(EFFECT_CREATED | EFFECT_SYSTEM)) == 0;
     case EFFECT_ADD: return (flags & ~EFFECT_CREATED) == 0;
-    case EFFECT_CLEAR: return (flags & ~EFFECT_EXPIRED) == 0;
+    case EFFECT_CLEAR: return (flags & ~(EFFECT_EXPIRED | EFFECT_SYSTEM)) == 0;
     case EFFECT_REMOVE:
     case EFFECT_DEADLINE:
     case EFFECT_WIPE: return flags == 0;
     case EFFECT_KIND_END: break;
     }
     return false;
+}
+
+static bool system_sound(const struct effect *e)
+{
+    if ((e->flags & EFFECT_SYSTEM) == 0) return true;
+    return e->key.len > 0 && e->key.len <= SYSTEM_KEY_MAX && e->field.len == 0 &&
+           e->value.len <= SYSTEM_VALUE_MAX && e->deadline_ms == 0 &&
+           (e->flags & EFFECT_EXPIRED) == 0;
 }
 
 /* What both sides hold true of an effect; the encoder checks it, the decoder refuses. */
@@ -25,7 +34,7 @@ static bool effect_sound(const struct effect *e)
     if (!flags_fit(e->kind, e->flags)) return false;
     if (e->key.len > KEY_MAX || e->field.len > KEY_MAX) return false;
     if (e->value.len > VALUE_MAX) return false;
-    if (e->deadline_ms < 0) return false;
+    if (e->deadline_ms < 0 || !system_sound(e)) return false;
     if (typed && (e->type <= ITEM_NONE || e->type >= ITEM_TYPE_END)) return false;
     return e->kind != EFFECT_WIPE || e->key.len == 0;
 }

@@ -18,6 +18,7 @@
  *     REMOVE    blob field
  *     DEADLINE  i64 deadline_ms
  *     CLEAR, WIPE  nothing (WIPE: an empty key)
+ *   With flag SYSTEM the key is a system item's, whose first byte is its kind.
  *   blob: varint length, bytes.  Integers little-endian.
  *
  * Limits   keys and fields to KEY_MAX, values to VALUE_MAX
@@ -44,7 +45,8 @@ enum effect_flag {
     EFFECT_CREATED =
         1, /* PUT, ADD: the key did not exist before; its shard counts one more */
     EFFECT_EXPIRED = 2, /* CLEAR: because its deadline passed */
-    EFFECT_FLAG_ALL = 3,
+    EFFECT_SYSTEM = 4,  /* PUT, CLEAR: of a system item (item.h), not of a user's key */
+    EFFECT_FLAG_ALL = 7,
 };
 
 enum item_type {

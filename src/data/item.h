@@ -27,6 +27,20 @@ struct key_place {
 };
 struct key_place key_place_of(struct bytes key);
 
+/* System items: what a shard must know of itself, logged, replicated, checkpointed and hashed
+ * as keys are, but no user's.  They lie behind all keys, in places of their own, so that no
+ * command sees or counts them and a wipe leaves them; they have no deadline.  The first byte
+ * of an item's key is its kind; a walk over one kind goes from its first place to the next
+ * kind's. */
+enum system_kind { SYSTEM_NONE = 0, SYSTEM_KIND_END };
+enum { SYSTEM_KEY_MAX = 256, SYSTEM_VALUE_MAX = 8 * 1024 };
+struct key_place system_place_of(struct bytes key); /* key.len > 0 */
+struct key_place system_kind_place(uint8_t kind);   /* the first of that kind */
+static inline bool key_place_is_system(struct key_place place)
+{
+    return place.v >> 62 != 0;
+}
+
 struct view {
     void *ctx;
     /* False: there is no such key.  A key past its deadline is still found here. */

@@ -240,7 +240,8 @@ static void apply_payload(struct shard *s, const struct raft_entry *entry, bool 
     enum effect_result got;
     while ((got = effect_decode(&in, &e)) == EFFECT_OK) {
         if (!staged) store_apply(s->store, entry->index, &e);
-        if (s->config.on_effect != NULL) s->config.on_effect(s->config.ctx, &e);
+        if (s->config.on_effect != NULL && (e.flags & EFFECT_SYSTEM) == 0)
+            s->config.on_effect(s->config.ctx, &e);
     }
     /* The log checks by sum and by term; an entry that does not decode was written by a
      * build that this one can't follow, and guessing would make the replicas differ. */

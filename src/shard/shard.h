@@ -52,7 +52,8 @@ struct shard_config {
     uint64_t log_keep_bytes; /* of entries below a checkpoint, for followers behind */
     uint64_t snapshot_piece_bytes;
     uint32_t snapshot_pieces_max; /* on their way to one follower */
-    /* Every effect that commits, in order (the meta shard's view); NULL: nobody asks. */
+    /* Every effect on a key that commits, in order (the meta shard's view); NULL: nobody
+     * asks. */
     void (*on_effect)(void *ctx, const struct effect *e);
     /* The state was replaced whole by a snapshot. */
     void (*on_reset)(void *ctx);

@@ -127,6 +127,32 @@ int batch_write_node(const struct batch *b, const struct node *n)
     return rc;
 }
 
+/* A wiped shard's system items go on with it.  Their number is bounded where they are made. */
+int batch_copy_system(const struct batch *b, uint32_t gen_from)
+{
+    struct ekey from, to;
+    struct bytes key, value;
+    uint8_t record[RECORD_HEAD + SYSTEM_VALUE_MAX];
+    int rc = 0;
+
+    ekey_data(&from, gen_from, system_kind_place(0).v, (struct bytes){NULL, 0});
+    while (rc == 0 && b->ops->txn_seek(b->txn, ekey_bytes(&from), &key, &value) &&
+           ekey_is_of(key, 'D', gen_from)) {
+        struct data_key at;
+
+        /* Out of the engine's pages first: a put may move them. */
+        check(key.len < KV_KEY_MAX && data_key_decode(key, &at));
+        check(value.len <= sizeof record);
+        memcpy(record, value.at, value.len);
+        ekey_data(&to, b->gen, at.place, at.suffix);
+        memcpy(from.at, key.at, key.len);
+        from.at[key.len] = 0; /* the least key above this one */
+        from.len = (uint32_t)key.len + 1;
+        rc = b->ops->put(b->txn, ekey_bytes(&to), (struct bytes){record, value.len});
+    }
+    return rc;
+}
+
 /* What arrives goes into a generation of its own, where nothing can be yet. */
 int batch_put_item(const struct batch *b, const struct stream_spot *item)
 {

@@ -43,7 +43,8 @@ static int checkpoint_gen(struct job *job, struct batch *b)
     int rc = batch_gen_new(b, &job->gen_new);
     if (rc == 0 && job->gen != 0) rc = batch_gen_mark(b, job->gen, GEN_DEAD, job->group);
     b->gen = job->gen_new;
-    b->fresh = true;
+    if (rc == 0 && job->gen != 0) return batch_copy_system(b, job->gen);
+    b->fresh = job->gen == 0;
     return rc;
 }
 
@@ -73,7 +74,8 @@ static void freeze(struct store *s, const struct store_base *base)
     /* With nothing staged the tail chunk too can go when the frozen table goes. */
     arena_seal(&s->nodes);
     root_set_base(&s->frozen_root, base);
-    s->frozen_root.keys = s->count;
+    s->frozen_root.keys = s->count.keys;
+    s->frozen_root.system = s->count.system;
 }
 
 struct kv_job *store_checkpoint(struct store *s, const struct store_base *base)

@@ -63,9 +63,20 @@ static bool take_head(struct install *in, struct cursor c)
 
 static bool is_after_last(const struct install *in, const struct stream_spot *at)
 {
-    if (in->keys == 0 || at->place > in->place) return true;
+    if (!in->any || at->place > in->place) return true;
     const struct bytes last = {in->suffix, in->suffix_len};
     return at->place == in->place && bytes_compare(at->suffix, last) > 0;
+}
+
+/* Whether the record may lie at that place: by its key, and, for a system item, by what
+ * these may be. */
+static bool is_placed(uint64_t place, struct bytes key, const struct record *r)
+{
+    if (!key_place_is_system((struct key_place){place}))
+        return place == key_place_of(key).v;
+    if (key.len == 0 || key.len > SYSTEM_KEY_MAX || r->flags != 0) return false;
+    if (r->length > SYSTEM_VALUE_MAX || r->deadline_ms != 0) return false;
+    return place == system_place_of(key).v;
 }
 
 static bool take_item(struct install *in, struct bytes body)
@@ -81,9 +92,13 @@ static bool take_item(struct install *in, struct bytes body)
     const struct bytes key = is_long ? r.key : at.suffix;
     if (!is_long && key.len > STORE_KEY_INLINE) return false;
     if (!bytes_equal(at.suffix, suffix_of(key, room))) return false;
-    if (at.place != key_place_of(key).v || !is_after_last(in, &at)) return false;
+    if (!is_placed(at.place, key, &r) || !is_after_last(in, &at)) return false;
 
-    in->keys++;
+    in->any = true;
+    if (key_place_is_system((struct key_place){at.place}))
+        in->counts.system++;
+    else
+        in->counts.keys++;
     in->place = at.place;
     in->suffix_len = (uint32_t)at.suffix.len;
     if (at.suffix.len > 0) memcpy(in->suffix, at.suffix.at, at.suffix.len);
@@ -108,13 +123,15 @@ static bool take_piece(struct install *in, struct bytes body)
 
 static bool take_end(struct install *in, struct cursor c)
 {
-    uint64_t keys;
+    struct counts end;
 
     if (!in->headed || in->pieces_seen != in->pieces) return false;
-    if (!get_u64(&c, &keys) || cursor_left(&c) != 0) return false;
+    if (!get_u64(&c, &end.keys) || !get_u64(&c, &end.system)) return false;
+    if (cursor_left(&c) != 0) return false;
     in->ended = true;
-    in->root.keys = keys;
-    return keys == in->keys;
+    in->root.keys = end.keys;
+    in->root.system = end.system;
+    return end.keys == in->counts.keys && end.system == in->counts.system;
 }
 
 static bool take_record(struct install *in, struct bytes body)

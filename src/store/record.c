@@ -168,8 +168,9 @@ size_t root_encode(const struct root *root, uint8_t out[ROOT_MAX])
     store_u64le(out + 9, root->term.v);
     store_u32le(out + 17, root->gen);
     store_u64le(out + 21, root->keys);
+    store_u64le(out + 29, root->system);
 
-    size_t len = 29;
+    size_t len = 37;
     if (root->extra_len < 0x80) {
         out[len++] = (uint8_t)root->extra_len;
     } else {
@@ -184,18 +185,19 @@ bool root_decode(struct bytes in, struct root *out)
 {
     struct cursor c = cursor_of(in);
     uint8_t format;
-    uint64_t index, term, keys;
+    uint64_t index, term, keys, system;
     uint32_t gen;
     struct bytes extra;
 
     if (!get_u8(&c, &format) || format != ROOT_FORMAT) return false;
     if (!get_u64(&c, &index) || !get_u64(&c, &term)) return false;
-    if (!get_u32(&c, &gen) || !get_u64(&c, &keys)) return false;
+    if (!get_u32(&c, &gen) || !get_u64(&c, &keys) || !get_u64(&c, &system)) return false;
     if (!get_blob(&c, &extra) || cursor_left(&c) != 0) return false;
     if (gen == 0 || extra.len > EXTRA_MAX) return false;
 
     out->gen = gen;
     out->keys = keys;
+    out->system = system;
     const struct store_base base = {{index}, {term}, extra};
     root_set_base(out, &base);
     return true;

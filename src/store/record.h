@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* record - the engine's keys and values as store.h lays them out, to the byte.
  *
- *   root    u8 format 1, u64 index, u64 term, u32 generation, u64 keys, blob extra
+ *   root    u8 format 1, u64 index, u64 term, u32 generation, u64 keys, u64 system items,
+ *           blob extra
  *   record  u8 type, u8 flags, i64 deadline, u64 change,
  *           with LONG_KEY: blob key,   with PIECES: u64 length, else the value's bytes
  *   'G'           u32 the generation to be given next
@@ -19,7 +20,7 @@
 enum {
     SUFFIX_MAX = STORE_KEY_INLINE + 16, /* a long key: cut, then its hash */
     EXTRA_MAX = 1024,
-    ROOT_MAX = 1 + 8 + 8 + 4 + 8 + 2 + EXTRA_MAX,
+    ROOT_MAX = 1 + 8 + 8 + 4 + 8 + 8 + 2 + EXTRA_MAX,
     RECORD_HEAD = 18,
     DATA_HEAD = 1 + 4 + 8,
     DUE_HEAD = 1 + 4 + 8 + 8,
@@ -88,8 +89,8 @@ static inline size_t piece_len(uint64_t length, uint32_t n)
 struct root {
     struct log_index index;
     struct term term;
-    uint32_t gen; /* 0: the shard has nothing in the engine */
-    uint64_t keys;
+    uint32_t gen;          /* 0: the shard has nothing in the engine */
+    uint64_t keys, system; /* how many */
     uint32_t extra_len;
     uint8_t extra[EXTRA_MAX];
 };

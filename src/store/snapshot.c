@@ -15,7 +15,7 @@ struct store_snapshot {
     struct buf window; /* of the stream, from window_at on */
     uint64_t window_at;
     uint64_t chain;
-    uint64_t keys;
+    struct counts counts;
     enum { AT_HEAD = 0, AT_ITEM, AT_PIECE, AT_END } at;
     struct ekey item; /* the data key of the next item, or of the one in pieces */
     uint64_t length;  /* AT_PIECE: of the value */
@@ -100,7 +100,12 @@ static void put_item(struct store_snapshot *snap, struct bytes key, struct bytes
     put_spot(snap);
     buf_put(&snap->window, value.at, value.len);
     end_record(snap, at);
-    snap->keys++;
+    struct data_key at_key;
+    check(data_key_decode(key, &at_key));
+    if (key_place_is_system((struct key_place){at_key.place}))
+        snap->counts.system++;
+    else
+        snap->counts.keys++;
     snap->at = (r.flags & RECORD_PIECES) != 0 ? AT_PIECE : AT_ITEM;
     snap->length = r.length;
     snap->piece = 0;
@@ -141,7 +146,8 @@ static void put_next_item(struct store_snapshot *snap)
         return;
     }
     const size_t at = begin_record(snap, STREAM_END);
-    buf_put_u64(&snap->window, snap->keys);
+    buf_put_u64(&snap->window, snap->counts.keys);
+    buf_put_u64(&snap->window, snap->counts.system);
     end_record(snap, at);
     snap->at = AT_END;
 }

@@ -40,7 +40,7 @@ struct store *store_open(const struct store_config *config, bool *found)
     s->install.in = buf_new(mem);
     s->taken.records = buf_new(mem);
     read_root(s);
-    s->count = s->root.keys;
+    s->count = (struct counts){s->root.keys, s->root.system};
     s->count_newest = s->count;
     due_reset(s);
     *found = s->root.gen != 0;
@@ -71,7 +71,12 @@ struct store_base store_base(const struct store *s)
 
 uint64_t store_count(const struct store *s)
 {
-    return s->count_newest;
+    return s->count_newest.keys;
+}
+
+uint64_t store_count_system(const struct store *s)
+{
+    return s->count_newest.system;
 }
 
 bool store_has_staged(const struct store *s)
@@ -102,13 +107,19 @@ static void tidy(struct store *s)
 
 /* ---- finding ---- */
 
+/* A wipe hides keys, never system items. */
+static bool is_key(uint64_t place)
+{
+    return !key_place_is_system((struct key_place){place});
+}
+
 struct node *staged_find(const struct store *s, uint64_t place, struct bytes key,
                          bool *hidden)
 {
     struct node *n = s->first_staged != NULL
                          ? chain_find(omap_find(s->overlay, place), key)
                          : NULL;
-    *hidden = n != NULL || s->wipes > 0;
+    *hidden = n != NULL || (s->wipes > 0 && is_key(place));
     return n;
 }
 
@@ -117,10 +128,10 @@ struct node *committed_find(const struct store *s, uint64_t place, struct bytes 
 {
     struct node *n = table_find(s->table, place, key);
 
-    *hidden = n != NULL || s->table->wiped;
+    *hidden = n != NULL || (s->table->wiped && is_key(place));
     if (*hidden || s->frozen == NULL) return n;
     n = table_find(s->frozen, place, key);
-    *hidden = n != NULL || s->frozen->wiped;
+    *hidden = n != NULL || (s->frozen->wiped && is_key(place));
     return n;
 }
 
@@ -189,6 +200,11 @@ bool store_find(struct store *s, struct bytes key, struct item *out)
     return find_at(s, key_place_of(key).v, key, out);
 }
 
+bool store_find_system(struct store *s, struct bytes key, struct item *out)
+{
+    return find_at(s, system_place_of(key).v, key, out);
+}
+
 /* ---- staging ---- */
 
 static struct node *make_node(struct store *s, struct log_index index,
@@ -232,16 +248,24 @@ static struct node *make_node(struct store *s, struct log_index index,
     return node_new(&s->nodes, s->staged + 1, &of);
 }
 
+static void table_wipe(struct store *s)
+{
+    struct table *old = s->table;
+
+    s->table = table_new(s->config.mem, &s->grave);
+    s->table->wiped = true;
+    chains_take_system(s->table->nodes, old->nodes); /* without deadlines, so no hints */
+    table_free(old, s->config.mem);
+    s->next_known = false;
+}
+
 /* A node that is committed takes its place in the table. */
 static void take_down(struct store *s, struct node *n)
 {
     s->committed++;
-    s->count = node_count_after(n, s->count);
+    counts_add(&s->count, n);
     if (n->what == NODE_WIPE) {
-        table_free(s->table, s->config.mem);
-        s->table = table_new(s->config.mem, &s->grave);
-        s->table->wiped = true;
-        s->next_known = false;
+        table_wipe(s);
         return;
     }
     table_put(s->table, n);
@@ -250,7 +274,19 @@ static void take_down(struct store *s, struct node *n)
 
 static uint64_t place_of(const struct effect *e)
 {
-    return e->kind == EFFECT_WIPE ? 0 : key_place_of(e->key).v;
+    if (e->kind == EFFECT_WIPE) return 0;
+    if (e->flags & EFFECT_SYSTEM) return system_place_of(e->key).v;
+    return key_place_of(e->key).v;
+}
+
+static void overlay_wipe(struct store *s)
+{
+    struct omap *old = s->overlay;
+
+    s->overlay = omap_new(s->config.mem);
+    chains_take_system(s->overlay, old);
+    omap_free(old);
+    s->wipes++;
 }
 
 void store_stage(struct store *s, struct log_index index, const struct effect *e)
@@ -260,19 +296,16 @@ void store_stage(struct store *s, struct log_index index, const struct effect *e
     struct node *n = make_node(s, index, e, place_of(e));
     if (n != NULL) {
         s->staged++;
-        s->count_newest = node_count_after(n, s->count_newest);
+        counts_add(&s->count_newest, n);
         if (s->last_staged != NULL)
             s->last_staged->later = n;
         else
             s->first_staged = n;
         s->last_staged = n;
-        if (n->what == NODE_WIPE) {
-            omap_free(s->overlay);
-            s->overlay = omap_new(s->config.mem);
-            s->wipes++;
-        } else {
+        if (n->what == NODE_WIPE)
+            overlay_wipe(s);
+        else
             chain_put(omap_slot(s->overlay, n->place), n);
-        }
     }
     tidy(s);
 }
@@ -311,10 +344,11 @@ void store_commit(struct store *s, struct log_index upto)
         take_down(s, n);
     }
     if (s->first_staged == NULL) {
-        check(omap_count(s->overlay) == 0); /* S1 */
-        check(s->wipes == 0);               /* S1 */
-        check(s->committed == s->staged);   /* S2 */
-        check(s->count == s->count_newest); /* S5 */
+        check(omap_count(s->overlay) == 0);               /* S1 */
+        check(s->wipes == 0);                             /* S1 */
+        check(s->committed == s->staged);                 /* S2 */
+        check(s->count.keys == s->count_newest.keys);     /* S5 */
+        check(s->count.system == s->count_newest.system); /* S5 */
     }
     tidy(s);
 }
@@ -368,6 +402,6 @@ void state_replace(struct store *s, const struct root *root)
     s->table = table_new(s->config.mem, &s->grave);
     arena_release_all(&s->nodes);
     s->root = *root;
-    s->count = root->keys;
+    s->count = (struct counts){root->keys, root->system};
     s->count_newest = s->count;
 }

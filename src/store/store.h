@@ -17,15 +17,16 @@
  * there before is swept later by bounded jobs.
  *
  *   'R' u32be group                              root of the shard: struct store_base, generation,
- *                                                number of keys
+ *                                                number of keys, of system items
  *   'G'                                          the next generation, and those to be swept
  *   'D' u32be gen  u64be place  key...           data: one record
  *   'P' u32be gen  u64be place  key... u32be n   a piece (1 MB) of a large value
  *   'T' u32be gen  u64be deadline u64be place key...   deadline index
  *
  *   `place` is struct key_place (slot, 48 bits of hash): walks are in the order of slots, and
- *   equal on all replicas.  A key longer than STORE_KEY_INLINE bytes is cut there and
+ *   equal on all replicas; system items (data/item.h) come behind all keys.  A key longer than STORE_KEY_INLINE bytes is cut there and
  *   followed by its 128-bit hash; the whole key then lies at the head of the record.
+ *   A wipe copies the system items into the new generation.
  *   Record: u8 type, u8 flags, i64 deadline, u64 change, [blob key], value bytes or, with
  *   flag PIECES, u64 length.
  *
@@ -72,6 +73,10 @@ bool store_find(struct store *s, struct bytes key, struct item *out);
 bool store_walk(struct store *s, struct key_place from, uint32_t skip,
                 struct key_place *place, struct bytes *key, struct item *out);
 uint64_t store_count(const struct store *s);
+/* System items (data/item.h).  store_walk() from a place of theirs walks over them, from a
+ * key's place over keys, and ends where the other begins. */
+bool store_find_system(struct store *s, struct bytes key, struct item *out);
+uint64_t store_count_system(const struct store *s);
 
 void store_stage(struct store *s, struct log_index index, const struct effect *e);
 void store_commit(struct store *s, struct log_index upto);

@@ -2,15 +2,16 @@
 /* The state of a store, and what is always true of it between calls.
  *
  * S1  a node is in the queue from its staging until its commit or drop; the overlay holds
- *     of each key the node that was staged last, none that was staged before a staged
- *     wipe (`wipes` counts those), and nothing when the queue is empty
+ *     of each key the node that was staged last, none of a user's key that was staged
+ *     before a staged wipe (`wipes` counts those), and nothing when the queue is empty
  * S2  committed <= staged; the arena's pieces are numbered by `staged`; every node in the
  *     frozen table has a number <= frozen->last <= every number in the table
  * S3  one job at a time: job.kind is not 0 while one is out, and then nothing of `job`,
  *     `frozen->nodes` or `taken` changes
  * S4  `reader` shows the engine at root or at a later commit that changed nothing of this
  *     shard; root.gen 0: nothing of this shard is in the engine
- * S5  count is of what is committed, count_newest of what find and walk show
+ * S5  count is of what is committed, count_newest of what find and walk show; of keys and
+ *     of system items each
  * S6  every committed record with a deadline has a hint in its table or, when it is in
  *     the engine, a T entry at or after due_at; or it has been passed because something
  *     staged hides it
@@ -56,7 +57,8 @@ struct install {
     struct buf in;
     size_t checked; /* of `in`: whole records, checked */
     uint64_t chain; /* each record's checksum is seeded by the one before */
-    uint64_t keys;
+    struct counts counts;
+    bool any;       /* a record has been taken */
     uint32_t gen;   /* 0: no batch was written yet */
     uint64_t place; /* of the last record ... */
     uint32_t suffix_len;
@@ -87,7 +89,7 @@ struct store {
     struct node *first_staged, *last_staged;
     uint32_t wipes;
     uint64_t staged, committed;
-    uint64_t count, count_newest;
+    struct counts count, count_newest;
 
     struct table *table;
     struct table *frozen; /* NULL: none */
@@ -150,7 +152,7 @@ void digest_done(struct store *s, int error);
  *     HEAD    u8 format 1, u64 index, u64 term
  *     ITEM    u64 place, u16 length, suffix, the engine's record
  *     PIECE   u64 place, u16 length, suffix, u32 n, bytes: of the item before it
- *     END     u64 keys
+ *     END     u64 keys, u64 system items
  *   Items in the order of (place, suffix), pieces in their order.  Integers
  *   little-endian. */
 enum stream_kind { STREAM_HEAD = 1, STREAM_ITEM, STREAM_PIECE, STREAM_END };
@@ -181,3 +183,4 @@ int batch_put_root(const struct batch *b, struct group_id group, const struct ro
 int batch_write_node(const struct batch *b, const struct node *n);
 int batch_put_item(const struct batch *b, const struct stream_spot *item);
 int batch_put_piece(const struct batch *b, const struct stream_spot *piece);
+int batch_copy_system(const struct batch *b, uint32_t gen_from);

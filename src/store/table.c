@@ -129,12 +129,18 @@ void node_item(const struct node *n, struct item *out)
     };
 }
 
-uint64_t node_count_after(const struct node *n, uint64_t keys)
+void counts_add(struct counts *c, const struct node *n)
 {
-    if (n->what == NODE_WIPE) return 0;
-    if (n->what == NODE_RECORD) return keys + n->created;
-    check(keys > 0);
-    return keys - 1;
+    uint64_t *count = node_is_system(n) ? &c->system : &c->keys;
+
+    switch ((enum node_what)n->what) {
+    case NODE_WIPE: c->keys = 0; return;
+    case NODE_RECORD: *count += n->created; return;
+    case NODE_GONE:
+        check(*count > 0);
+        --*count;
+        return;
+    }
 }
 
 /* ---- chains ---- */
@@ -170,6 +176,16 @@ struct node *chain_find(void *chain, struct bytes key)
     for (struct node *n = chain; n != NULL; n = n->next)
         if (bytes_equal(node_key(n), key)) return n;
     return NULL;
+}
+
+void chains_take_system(struct omap *to, const struct omap *from)
+{
+    struct omap_walk walk = omap_walk_from(from, system_kind_place(0).v);
+    uint64_t place;
+    void *chain;
+
+    while (omap_walk_next(&walk, &place, &chain))
+        *omap_slot(to, place) = chain;
 }
 
 /* ---- tables ---- */

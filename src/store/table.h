@@ -47,7 +47,15 @@ struct bytes node_value(const struct node *n);
 int64_t node_deadline_ms(const struct node *n);
 struct log_index node_change(const struct node *n);
 void node_item(const struct node *n, struct item *out);
-uint64_t node_count_after(const struct node *n, uint64_t keys); /* of the shard */
+static inline bool node_is_system(const struct node *n)
+{
+    return key_place_is_system((struct key_place){n->place});
+}
+
+struct counts { /* of a shard */
+    uint64_t keys, system;
+};
+void counts_add(struct counts *c, const struct node *n); /* what n makes of them */
 
 /* ---- chains: the nodes of one place, behind its pointer in a map ---- */
 void chain_put(void **slot, struct node *n); /* replaces the one of the same key */
@@ -76,3 +84,5 @@ struct node *table_find(const struct table *t, uint64_t place, struct bytes key)
 struct hint *table_first_due(const struct table *t, int64_t *deadline_ms); /* or NULL */
 void table_drop_due(struct table *t, bool park); /* takes out the first hint */
 void table_unpark(struct table *t);
+/* The system items of one map of chains, put into another. */
+void chains_take_system(struct omap *to, const struct omap *from);

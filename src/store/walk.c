@@ -90,15 +90,17 @@ static void add_engine(struct merge *m, uint64_t from)
 
 static void merge_from(struct merge *m, struct store *s, uint64_t from)
 {
+    const bool system = key_place_is_system((struct key_place){from}); /* not wiped */
+
     m->s = s;
     m->layers = 0;
     add_map(m, s->overlay, from);
-    if (s->wipes > 0) return;
+    if (s->wipes > 0 && !system) return;
     add_map(m, s->table->nodes, from);
-    if (s->table->wiped) return;
+    if (s->table->wiped && !system) return;
     if (s->frozen != NULL) {
         add_map(m, s->frozen->nodes, from);
-        if (s->frozen->wiped) return;
+        if (s->frozen->wiped && !system) return;
     }
     add_engine(m, from);
 }
@@ -160,6 +162,9 @@ bool store_walk(struct store *s, struct key_place from, uint32_t skip,
     merge_from(&m, s, from.v);
     for (struct layer *l; (l = least(&m)) != NULL; pass(&m, l)) {
         if (l->node != NULL && l->node->what != NODE_RECORD) continue;
+        if (key_place_is_system((struct key_place){l->place}) !=
+            key_place_is_system(from))
+            return false; /* behind the last key */
         if (!begun) first = l->place;
         begun = true;
         if (l->place == first && skip > 0) {

@@ -29,6 +29,12 @@ static const struct effect samples[] = {
     {.kind = EFFECT_DEADLINE, .key = {(const uint8_t *)"k", 1}, .deadline_ms = 17},
     {.kind = EFFECT_CLEAR, .flags = EFFECT_EXPIRED, .key = {(const uint8_t *)"", 0}},
     {.kind = EFFECT_WIPE},
+    {.kind = EFFECT_PUT,
+     .flags = EFFECT_SYSTEM | EFFECT_CREATED,
+     .type = ITEM_STRING,
+     .key = {(const uint8_t *)"\1id", 3},
+     .value = {(const uint8_t *)"v", 1}},
+    {.kind = EFFECT_CLEAR, .flags = EFFECT_SYSTEM, .key = {(const uint8_t *)"\1id", 3}},
 };
 enum { SAMPLES = sizeof samples / sizeof *samples };
 
@@ -112,7 +118,10 @@ static void what_cannot_be_is_refused(void **state)
     malformed("\0\0\0", 3);                          /* no kind */
     malformed("\7\0\0", 3);                          /* a kind to come */
     malformed("\5\1\0", 3);                          /* CLEAR, created */
-    malformed("\5\4\0", 3);                          /* a flag to come */
+    malformed("\5\10\0", 3);                         /* a flag to come */
+    malformed("\5\4\0", 3);                          /* a system item without a kind */
+    malformed("\5\6\1k", 4);                         /* a system item, expired */
+    malformed("\4\4\1k\0\0\0\0\0\0\0\0", 12);        /* a system item's deadline */
     malformed("\1\2\0\1\0\0\0\0\0\0\0\0\0\0", 14);   /* PUT, expired */
     malformed("\1\0\0\0\0\0\0\0\0\0\0\0\0\0", 14);   /* no type */
     malformed("\1\0\0\2\0\0\0\0\0\0\0\0\0\0", 14);   /* a type to come */

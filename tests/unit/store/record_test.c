@@ -89,7 +89,7 @@ static void a_root_comes_back_as_it_was(void **state)
     static const size_t lens[] = {0, 1, 127, 128, EXTRA_MAX};
 
     for (size_t i = 0; i < sizeof lens / sizeof lens[0]; i++) {
-        struct root root = {.gen = 3, .keys = 4}, back;
+        struct root root = {.gen = 3, .keys = 4, .system = 5}, back;
         const struct store_base base = {{1}, {2}, key_of(lens[i])};
         uint8_t at[ROOT_MAX];
 
@@ -98,6 +98,7 @@ static void a_root_comes_back_as_it_was(void **state)
         assert_true(root_decode((struct bytes){at, len}, &back));
         assert_int_equal(back.gen, 3);
         assert_int_equal(back.keys, 4);
+        assert_int_equal(back.system, 5);
         assert_int_equal(root_base(&back).index.v, 1);
         assert_int_equal(root_base(&back).term.v, 2);
         assert_true(bytes_equal(root_base(&back).extra, base.extra));

@@ -11,7 +11,8 @@
 #include "store/store_state.h"
 #include "store_suite.h"
 
-enum { KEYS = 160, QUEUE_MAX = 4096, VALUE_LARGEST = 3 << 20, LONG_KEYS_FROM = 130 };
+enum { USER_KEYS = 160, KEYS = USER_KEYS + 16, LONG_KEYS_FROM = 130 };
+enum { QUEUE_MAX = 4096, VALUE_LARGEST = 3 << 20 };
 
 /* ---- the keys there can be ---- */
 
@@ -21,7 +22,12 @@ struct key {
     uint64_t place;
 };
 
-static struct key keys[KEYS];
+static struct key keys[KEYS]; /* in the order of places: system items are the last */
+
+static bool is_system(uint32_t k)
+{
+    return k >= USER_KEYS;
+}
 
 static int by_place(const void *a, const void *b)
 {
@@ -46,7 +52,8 @@ static void make_keys(void)
         size_t len = i == N_TWINS ? 0 : prng_range(&rng, 1, 40);
         if (i < N_TWINS) len = strlen(twins[i]);
         if (i >= LONG_KEYS_FROM) len = prng_range(&rng, 399, i % 4 == 0 ? KEY_MAX : 1200);
-        if (i == KEYS - 1) len = KEY_MAX;
+        if (i == USER_KEYS - 1) len = KEY_MAX;
+        if (is_system(i)) len = i == KEYS - 1 ? SYSTEM_KEY_MAX : prng_range(&rng, 2, 60);
         keys[i].len = len;
         keys[i].at = malloc(len + 1);
         if (i < N_TWINS)
@@ -56,8 +63,11 @@ static void make_keys(void)
                 keys[i].at[j] = (uint8_t)prng_next(&rng); /* zeros and all */
         if (i >= N_TWINS && len > 1) keys[i].at[len - 1] = (uint8_t)i;
         /* Long keys that differ only beyond where they are cut. */
-        if (i > LONG_KEYS_FROM && i % 2 == 0) memcpy(keys[i].at, keys[i - 1].at, 399);
-        keys[i].place = key_place_of((struct bytes){keys[i].at, len}).v;
+        if (i > LONG_KEYS_FROM && i % 2 == 0 && !is_system(i))
+            memcpy(keys[i].at, keys[i - 1].at, 399);
+        if (is_system(i)) keys[i].at[0] = (uint8_t)(1 + i % 3); /* its kind */
+        const struct bytes key = {keys[i].at, len};
+        keys[i].place = is_system(i) ? system_place_of(key).v : key_place_of(key).v;
     }
     qsort(keys, KEYS, sizeof keys[0], by_place);
 }
@@ -86,7 +96,7 @@ struct cell {
 
 struct model {
     struct cell cells[KEYS];
-    uint64_t index, count;
+    uint64_t index, count, system;
 };
 
 struct staged {
@@ -119,7 +129,10 @@ static void model_do(struct model *m, const struct staged *op)
     switch (op->kind) {
     case EFFECT_PUT:
     case EFFECT_ADD:
-        m->count += op->created;
+        if (is_system(op->key))
+            m->system += op->created;
+        else
+            m->count += op->created;
         *c = (struct cell){true, false, op->deadline_ms, op->index, op->seed, op->len};
         break;
     case EFFECT_DEADLINE:
@@ -128,12 +141,15 @@ static void model_do(struct model *m, const struct staged *op)
         c->change = op->index;
         break;
     case EFFECT_CLEAR:
-        m->count--;
+        if (is_system(op->key))
+            m->system--;
+        else
+            m->count--;
         c->there = false;
         break;
     case EFFECT_WIPE:
         m->count = 0;
-        memset(m->cells, 0, sizeof m->cells);
+        memset(m->cells, 0, USER_KEYS * sizeof m->cells[0]);
         break;
     case EFFECT_REMOVE:
     case EFFECT_KIND_END: abort();
@@ -254,7 +270,11 @@ static struct staged random_op(struct world *w, uint64_t index)
                             prng_chance(rng, 500) ? 1 << 20 : VALUE_LARGEST);
     if (prng_chance(rng, 400)) op.deadline_ms = w->now_ms + (int64_t)prng_below(rng, 50);
     op.created = !c->there;
-    if (dice < 4)
+    if (is_system(op.key)) {
+        op.len = prng_below(rng, dice % 10 == 0 ? SYSTEM_VALUE_MAX + 1 : 100);
+        op.deadline_ms = 0;
+        op.kind = dice < 350 && c->there ? EFFECT_CLEAR : EFFECT_PUT;
+    } else if (dice < 4)
         op.kind = EFFECT_WIPE;
     else if (dice < 250 && c->there)
         op.kind = EFFECT_CLEAR;
@@ -268,12 +288,14 @@ static struct staged random_op(struct world *w, uint64_t index)
 static struct effect effect_of(const struct staged *op)
 {
     const bool has_value = op->kind == EFFECT_PUT || op->kind == EFFECT_ADD;
+    const bool wipes = op->kind == EFFECT_WIPE;
+    const int system = is_system(op->key) && !wipes ? EFFECT_SYSTEM : 0;
 
     return (struct effect){
         .kind = op->kind,
-        .flags = has_value && op->created ? EFFECT_CREATED : 0,
+        .flags = (uint8_t)((has_value && op->created ? EFFECT_CREATED : 0) | system),
         .type = has_value ? ITEM_STRING : ITEM_NONE,
-        .key = op->kind == EFFECT_WIPE ? (struct bytes){NULL, 0} : key_bytes(op->key),
+        .key = wipes ? (struct bytes){NULL, 0} : key_bytes(op->key),
         .deadline_ms = op->deadline_ms,
         .value = has_value ? value_of(op->seed, op->len) : (struct bytes){NULL, 0},
     };
@@ -401,18 +423,21 @@ static void compare_finds(struct store *s, const struct model *m)
 {
     for (uint32_t k = 0; k < KEYS; k++) {
         struct item item;
-        assert_int_equal(store_find(s, key_bytes(k), &item), m->cells[k].there);
+        assert_int_equal(is_system(k) ? store_find_system(s, key_bytes(k), &item)
+                                      : store_find(s, key_bytes(k), &item),
+                         m->cells[k].there);
         if (m->cells[k].there) same_item(&m->cells[k], &item);
     }
     assert_int_equal(store_count(s), m->count);
+    assert_int_equal(store_count_system(s), m->system);
 }
 
-static void compare_walk(struct store *s, const struct model *m)
+static void compare_walk_over(struct store *s, const struct model *m, uint32_t first,
+                              uint32_t end, struct key_place from)
 {
-    struct key_place from = {0};
     uint32_t skip = 0;
 
-    for (uint32_t k = 0; k < KEYS; k++) {
+    for (uint32_t k = first; k < end; k++) {
         struct key_place place;
         struct bytes key;
         struct item item;
@@ -429,6 +454,12 @@ static void compare_walk(struct store *s, const struct model *m)
     struct bytes key;
     struct item item;
     assert_false(store_walk(s, from, skip, &place, &key, &item));
+}
+
+static void compare_walk(struct store *s, const struct model *m)
+{
+    compare_walk_over(s, m, 0, USER_KEYS, (struct key_place){0});
+    compare_walk_over(s, m, USER_KEYS, KEYS, system_kind_place(0));
 }
 
 /* The engine holds what the checkpoint should, and nothing that nobody would sweep. */
@@ -449,7 +480,7 @@ static void compare_engine(struct world *w)
         kinds[key.at[0]]++;
     assert_int_equal(kinds['R'], 1);
     assert_int_equal(kinds['G'], 1); /* the next generation, none that is dead */
-    assert_int_equal(kinds['D'], w->base.count);
+    assert_int_equal(kinds['D'], w->base.count + w->base.system);
     assert_int_equal(kinds['P'], pieces);
     assert_int_equal(kinds['T'], deadlines);
     kv.ops->reader_close(kv.engine, r);
@@ -647,12 +678,18 @@ static void a_wipe_is_one_write_and_what_it_leaves_is_swept(void **state)
     (void)state;
     struct world *w = world_new(suite, 1);
 
-    for (uint32_t k = 0; k < KEYS; k++)
+    for (uint32_t k = 0; k < USER_KEYS; k++)
         put(w, k, k % 20 == 0 ? 2 << 20 : 50, k % 3 == 0 ? 5000 + k : 0);
+    for (uint32_t k = USER_KEYS; k < KEYS - 2; k++)
+        put(w, k, k == USER_KEYS ? SYSTEM_VALUE_MAX : 50, 0);
     checkpoint(w);
     assert_null(store_sweep(w->store));
+    put(w, KEYS - 2, 50, 0);
     apply(w, (struct staged){.index = top(w) + 1, .kind = EFFECT_WIPE});
     put(w, 5, 50, 0);
+    put(w, KEYS - 1, 50, 0);
+    assert_int_equal(store_count(w->store), 1); /* system items stay */
+    assert_int_equal(store_count_system(w->store), KEYS - USER_KEYS);
     compare(w);
     checkpoint(w);
     compare(w);
@@ -673,7 +710,7 @@ static void what_is_due_is_named_until_it_is_dealt_with(void **state)
     struct wall at;
 
     assert_false(store_next_deadline(w->store, &at));
-    for (uint32_t k = 0; k < KEYS; k++)
+    for (uint32_t k = 0; k < USER_KEYS; k++)
         put(w, k, 10, 2000 + k % 7);
     assert_true(store_next_deadline(w->store, &at));
     assert_int_equal(at.ms, 2000);
@@ -790,7 +827,7 @@ static void fill(struct world *w)
         if (op.kind != EFFECT_WIPE) apply(w, op);
         if (i % 200 == 100) checkpoint(w);
     }
-    put(w, KEYS - 1, VALUE_LARGEST, 0);
+    put(w, USER_KEYS - 1, VALUE_LARGEST, 0);
     checkpoint(w);
 }
 
@@ -930,7 +967,8 @@ static void a_damaged_stream_is_refused(void **state)
     (void)state;
     struct world *w = world_new(suite, 10);
     for (uint32_t k = 0; k < KEYS; k++)
-        if (k % 6 == 0 && keys[k].len < 1000) put(w, k, 30, k % 4 == 0 ? 100 : 0);
+        if (k % 6 == 0 && keys[k].len < 1000)
+            put(w, k, 30, k % 4 == 0 && !is_system(k) ? 100 : 0);
     checkpoint(w);
     struct store *copy = open_copy(w, false);
     struct store_snapshot *from = store_snapshot_open(w->store);
@@ -981,7 +1019,8 @@ static void a_stream_that_lies_does_no_harm(void **state)
     (void)state;
     struct world *w = world_new(suite, 12);
     for (uint32_t k = 0; k < KEYS; k++)
-        if (k % 5 == 0 && keys[k].len < 1000) put(w, k, 12, k % 4 == 0 ? 100 : 0);
+        if (k % 5 == 0 && keys[k].len < 1000)
+            put(w, k, 12, k % 4 == 0 && !is_system(k) ? 100 : 0);
     checkpoint(w);
     struct store *copy = open_copy(w, false);
     struct store_snapshot *from = store_snapshot_open(w->store);

@@ -4,7 +4,6 @@
 
 #include "base/hash.h"
 #include "meta/meta.h"
-#include "meta/place.h"
 #include "meta/record.h"
 
 enum { KEYSPACES_MAX = 1024, GROUPS_MAX = 8192 };
@@ -213,46 +212,39 @@ static bool may_create(const struct meta *m, struct bytes name, struct reply *re
                            "A-Z a-z 0-9 _ . -");
         return false;
     }
-    if (meta_keyspace_named(m, name) != NULL) {
-        reply_errorf(reply, "ERR keyspace '%.*s' exists already", shown(name),
-                     (const char *)name.at);
+    const struct meta_keyspace *old = meta_keyspace_named(m, name);
+    if (old != NULL) {
+        reply_errorf(reply, "ERR keyspace '%.*s' %s", shown(name), (const char *)name.at,
+                     old->state == KEYSPACE_DROPPING ? "is still being dropped; try again"
+                                                     : "exists already");
         return false;
     }
     return true;
 }
 
-/* Slots in runs of equal length, as far as they divide. */
-static void create_shards(const struct meta *m, const struct meta_keyspace *k,
-                          struct meta_change *out)
+/* Those that there will be count, too: each keyspace that is being created gets its own. */
+static uint32_t shards_to_be(const struct meta *m)
 {
-    const struct place_wish wish = place_wish_of(&k->policy);
-    const uint32_t n = k->policy.shards;
-    struct place place = place_new(m, NULL, NULL);
+    uint32_t n = m->n_shards;
 
-    for (uint32_t i = 0; i < n; i++) {
-        struct meta_shard s = {
-            .group = {m->cluster.next_group + i},
-            .keyspace = k->id,
-            .slot_first = (uint16_t)(i * SLOTS / n),
-            .slot_last = (uint16_t)((i + 1) * SLOTS / n - 1),
-        };
-        check(place_shard(&place, &wish, &s));
-        record_put_shard(out->effects, &s, true);
-    }
-    place_free(&place);
+    for (uint32_t i = 0; i < m->n_keyspaces; i++)
+        if (m->keyspaces[i]->state == KEYSPACE_CREATING)
+            n += m->keyspaces[i]->policy.shards;
+    return n;
 }
 
 static void on_create(const struct meta *m, const struct bytes *args, uint32_t n_args,
                       struct meta_change *out, struct reply *reply)
 {
     struct meta_keyspace k = {
-        .state = KEYSPACE_ACTIVE,
+        .state = KEYSPACE_CREATING,
         .policy = policy_default(MODE_RAFT),
     };
 
     if (!may_create(m, args[2], reply)) return;
     if (!take_options(&k.policy, true, args + 3, n_args - 3, m->mem, reply)) return;
-    if (m->n_keyspaces >= KEYSPACES_MAX || m->n_shards + k.policy.shards > GROUPS_MAX) {
+    if (m->n_keyspaces >= KEYSPACES_MAX ||
+        shards_to_be(m) + k.policy.shards > GROUPS_MAX) {
         reply_errorf(reply, "FULL a cluster holds %d keyspaces and %d shards at most",
                      KEYSPACES_MAX, GROUPS_MAX);
         return;
@@ -260,15 +252,12 @@ static void on_create(const struct meta *m, const struct bytes *args, uint32_t n
 
     struct meta_cluster cluster = m->cluster;
     check(cluster.next_keyspace < UINT32_MAX);
-    check(cluster.next_group < UINT32_MAX - k.policy.shards);
     k.id = cluster.next_keyspace++;
-    cluster.next_group += k.policy.shards;
     meta_text_set(&k.name, args[2]);
 
     record_put_cluster(out->effects, &cluster, false);
     record_put_keyspace(out->effects, &k, true);
-    create_shards(m, &k, out);
-    reply_ok(reply);
+    reply_int(reply, k.id);
 }
 
 /* The keyspace that a command names; NULL: the reply says that there is none. */
@@ -291,6 +280,11 @@ static void on_alter(const struct meta *m, const struct bytes *args, uint32_t n_
     const struct meta_keyspace *old = named(m, args[2], reply);
     if (old == NULL) return;
 
+    if (old->state == KEYSPACE_DROPPING) {
+        reply_errorf(reply, "ERR keyspace '%.*s' is being dropped", shown(args[2]),
+                     (const char *)args[2].at);
+        return;
+    }
     struct meta_keyspace k = *old;
     if (!take_options(&k.policy, false, args + 3, n_args - 3, m->mem, reply)) return;
     record_put_keyspace(out->effects, &k, false);
@@ -308,11 +302,14 @@ static void on_drop(const struct meta *m, const struct bytes *args, uint32_t n_a
         return;
     }
 
-    const struct meta_shard *s;
-    record_clear_keyspace(out->effects, k);
-    for (uint32_t i = 0; (s = meta_shard_of(m, k->id, i)) != NULL; i++)
-        record_clear_shard(out->effects, s);
-    reply_ok(reply);
+    /* One that is still being created has nothing yet that could be lost. */
+    struct meta_keyspace dropped = *k;
+    dropped.state = KEYSPACE_DROPPING;
+    if (k->state == KEYSPACE_CREATING)
+        record_clear_keyspace(out->effects, k);
+    else if (k->state != KEYSPACE_DROPPING)
+        record_put_keyspace(out->effects, &dropped, false);
+    reply_int(reply, k->id);
 }
 
 static void on_list(const struct meta *m, const struct bytes *args, uint32_t n_args,
@@ -338,6 +335,19 @@ static void field_int(struct reply *reply, const char *name, uint64_t value)
     reply_int(reply, value < INT64_MAX ? (int64_t)value : INT64_MAX);
 }
 
+static const char *state_name(enum meta_keyspace_state state)
+{
+    switch (state) {
+    case KEYSPACE_CREATING: return "creating";
+    case KEYSPACE_ACTIVE: return "active";
+    case KEYSPACE_REFUSED: return "refused";
+    case KEYSPACE_DROPPING: return "dropping";
+    case KEYSPACE_STATE_END: break;
+    }
+    check(false);
+    return "";
+}
+
 static void on_info(const struct meta *m, const struct bytes *args, uint32_t n_args,
                     struct meta_change *out, struct reply *reply)
 {
@@ -351,7 +361,7 @@ static void on_info(const struct meta *m, const struct bytes *args, uint32_t n_a
     reply_bulk_str(reply, "name");
     reply_bulk(reply, meta_text_bytes(&k->name));
     field_text(reply, "mode", policy_mode_name(p->mode));
-    field_text(reply, "state", k->state == KEYSPACE_ACTIVE ? "active" : "creating");
+    field_text(reply, "state", state_name(k->state));
     field_int(reply, "replicas", p->replicas);
     field_int(reply, "learners", p->learners);
     field_int(reply, "shards", p->shards);

@@ -359,21 +359,33 @@ static const struct meta_keyspace *keyspace_default(const struct meta *m)
     return m->keyspaces[0];
 }
 
-const struct meta_keyspace *meta_keyspace_of(const struct meta *m, struct bytes key)
+bool meta_key_prefix(struct bytes key, struct bytes *name)
 {
-    if (m->n_keyspaces <= 1 || key.len == 0) return keyspace_default(m);
+    if (key.len == 0) return false;
 
     const bool tagged = key.at[0] == '{';
     const uint8_t *start = key.at + tagged;
     size_t len = key.len - tagged;
     if (len > META_NAME_MAX + 1) len = META_NAME_MAX + 1;
-    if (len == 0) return keyspace_default(m);
+    if (len == 0) return false;
     const uint8_t *colon = memchr(start, ':', len);
-    if (colon == NULL) return keyspace_default(m);
+    if (colon == NULL) return false;
+    *name = (struct bytes){start, (size_t)(colon - start)};
+    return true;
+}
 
-    const struct bytes name = {start, (size_t)(colon - start)};
+static bool has_shards(const struct meta_keyspace *k)
+{
+    return k->state == KEYSPACE_ACTIVE || k->state == KEYSPACE_DROPPING;
+}
+
+const struct meta_keyspace *meta_keyspace_of(const struct meta *m, struct bytes key)
+{
+    struct bytes name;
+
+    if (m->n_keyspaces <= 1 || !meta_key_prefix(key, &name)) return keyspace_default(m);
     const struct meta_keyspace *k = meta_keyspace_named(m, name);
-    return k != NULL && k->state == KEYSPACE_ACTIVE ? k : keyspace_default(m);
+    return k != NULL && has_shards(k) ? k : keyspace_default(m);
 }
 
 const struct meta_shard *meta_route(const struct meta *m, struct bytes key)

@@ -48,11 +48,18 @@ struct meta_server {
     struct incarnation joined; /* the life in which it asked for its id */
 };
 
-enum meta_keyspace_state { KEYSPACE_CREATING = 1, KEYSPACE_ACTIVE, KEYSPACE_STATE_END };
+enum meta_keyspace_state { /* settle.c tells how one comes of the other */
+    KEYSPACE_CREATING = 1, /* no shards yet; its keys are default's, which refuses writes */
+    KEYSPACE_ACTIVE,
+    KEYSPACE_REFUSED,  /* it would have hidden keys; its removal follows in the same entry */
+    KEYSPACE_DROPPING, /* its keys are still routed to its shards, which refuse them */
+    KEYSPACE_STATE_END
+};
 
 struct meta_keyspace {
     uint32_t id;
     enum meta_keyspace_state state;
+    uint64_t hidden; /* REFUSED: how many keys of default it would have hidden */
     struct meta_text name;
     struct policy policy;
 };
@@ -94,8 +101,11 @@ const struct meta_server *meta_server_named(const struct meta *m, struct bytes n
 const struct meta_keyspace *meta_keyspace_named(const struct meta *m, struct bytes name);
 const struct meta_keyspace *meta_keyspace(const struct meta *m, uint32_t id);
 const struct meta_shard *meta_shard(const struct meta *m, struct group_id group);
-/* The keyspace of a key: the text before its first ':' (a leading '{' skipped) if an active
- * keyspace has that name, else default.  Hot path. */
+/* The text of a key before its first ':', a leading '{' skipped: what names its keyspace.
+ * False: there is none, or it is longer than a name can be. */
+bool meta_key_prefix(struct bytes key, struct bytes *name);
+/* The keyspace of a key: the one that its prefix names, if there is one that has its shards,
+ * else default.  Hot path. */
 const struct meta_keyspace *meta_keyspace_of(const struct meta *m, struct bytes key);
 const struct meta_shard *meta_route(const struct meta *m, struct bytes key);
 /* The i-th shard of a keyspace in order of slots, NULL past the last. */
@@ -117,10 +127,22 @@ struct meta_change {
 /* The first entry of a new cluster: cluster, server 1, meta shard, keyspace default. */
 void meta_found(struct meta_change *out, struct cluster_id id,
                 const struct meta_server *founder);
-/* KEYSPACE CREATE|ALTER|DROP: writes effects and the reply that is right once they are
- * committed, or only an error reply.  LIST and INFO: only a reply, from the view. */
+/* KEYSPACE ALTER: writes effects and the reply that is right once they are committed, or only
+ * an error reply.  CREATE and DROP likewise, but they are only begun then: the reply is the
+ * keyspace's id, by which the end can be told in the view.  LIST and INFO: only a reply, from
+ * the view. */
 void meta_command(const struct meta *m, const struct bytes *args, uint32_t n_args,
                   struct meta_change *out, struct reply *reply);
+/* The keyspace (id) whose shards must close themselves for `k` to go on; 0: none. */
+uint32_t meta_closes(const struct meta_keyspace *k);
+/* Whether shard `s` is known to be closed for the sake of `k`, and how many keys of k's name
+ * it has. */
+typedef bool meta_closed_fn(void *ctx, const struct meta_keyspace *k,
+                            const struct meta_shard *s, uint64_t *keys);
+/* The next keyspace that is being created or dropped and whose shards are all closed: made
+ * active, refused, or gone.  One call settles one.  True when effects were written. */
+bool meta_settle(const struct meta *m, meta_closed_fn *closed, void *ctx,
+                 struct meta_change *out);
 /* A join: effects and the id given, or false and why (name in use with another address...).
  * The same life that asks again, since the answer was lost, gets the same id.  Another life
  * without a memory of its own (its disk was lost) never gets the old id back, for it has

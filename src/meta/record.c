@@ -133,6 +133,7 @@ void record_put_keyspace(struct buf *effects, const struct meta_keyspace *k, boo
 
     buf_put_u32(&v, k->id);
     buf_put_u8(&v, (uint8_t)k->state);
+    buf_put_u64(&v, k->hidden);
     buf_put_blob(&v, meta_text_bytes(&k->name));
     policy_encode(&v, &k->policy);
     put(effects, key_of_name(key, &k->name), &v, fresh);
@@ -248,6 +249,7 @@ bool record_keyspace_decode(struct bytes in, struct meta_keyspace *out)
     if (!get_version(&c)) return false;
     if (!get_u32(&c, &v.id) || v.id == 0) return false;
     if (!get_u8(&c, &state) || state == 0 || state >= KEYSPACE_STATE_END) return false;
+    if (!get_u64(&c, &v.hidden)) return false;
     if (!get_text(&c, &v.name)) return false;
     if (!meta_name_good(meta_text_bytes(&v.name))) return false;
     if (!policy_decode(&c, &v.policy)) return false;

@@ -137,6 +137,7 @@ void clients_free(struct server *s)
     void *value;
 
     fanouts_free(s);
+    keyspaces_free(s);
     gathers_free(s);
     for (uint32_t i = 0; i < s->n_slots; i++)
         gated_free(s, s->all_slots[i]);
@@ -601,6 +602,7 @@ bool clients_turn_end(struct server *s)
 
     clients_go_on(s);
     fanouts_turn(s);
+    keyspaces_turn(s);
     gathers_turn(s);
     while (s->dirty_clients != NULL) {
         struct client *c = s->dirty_clients;

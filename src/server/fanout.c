@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* fanout - commands that every shard answers a part of: SCAN, KEYS, DBSIZE, RANDOMKEY,
- * FLUSHALL, and the count of keys that a new keyspace would hide.
+ * FLUSHALL.
  *
  * One part at a time: a request to one shard, whose reply decides on the next.  A reply
  * only puts the fan-out on server->fanouts; fanouts_turn() takes it further, a bounded
@@ -35,8 +35,7 @@ enum fanout_kind {
     FAN_KEYS,
     FAN_DBSIZE,
     FAN_RANDOMKEY,
-    FAN_FLUSH,
-    FAN_CREATE
+    FAN_FLUSH
 };
 
 struct fanout_shard {
@@ -56,7 +55,6 @@ struct fanout {
     uint32_t n_shards, at, first; /* first: RANDOMKEY begins there */
     uint32_t parts;
     uint64_t place, count;
-    bool second_pattern; /* CREATE: "{name:*" follows "name:*" */
     /* The part that came back. */
     struct buf part;
     enum outcome outcome;
@@ -138,9 +136,9 @@ static uint32_t ordinal_of(const struct meta *m, uint32_t i)
     return m->cluster.next_keyspace <= CURSOR_KEYSPACES ? m->keyspaces[i]->id : i;
 }
 
-/* All shards of the keyspaces that have `from` or a later ordinal; `only` 0: all
- * keyspaces. A connection sees its own writes, wherever reads are answered. */
-static void shards_list(struct server *s, struct fanout *f, uint32_t from, uint32_t only)
+/* All shards of the keyspaces that have `from` or a later ordinal.  A connection sees its own
+ * writes, wherever reads are answered. */
+static void shards_list(struct server *s, struct fanout *f, uint32_t from)
 {
     const struct meta *m = &s->meta;
 
@@ -149,7 +147,6 @@ static void shards_list(struct server *s, struct fanout *f, uint32_t from, uint3
     for (uint32_t k = 0; k < m->n_keyspaces; k++) {
         const struct meta_keyspace *keyspace = m->keyspaces[k];
         if (keyspace->state != KEYSPACE_ACTIVE || ordinal_of(m, k) < from) continue;
-        if (only != 0 && keyspace->id != only) continue;
         for (uint32_t i = 0; n < m->n_shards; i++) {
             const struct meta_shard *shard = meta_shard_of(m, keyspace->id, i);
             if (shard == NULL) break;
@@ -210,17 +207,6 @@ static void scan_submit(struct server *s, struct fanout *f)
     f->args[1] = cursor;
 }
 
-static void create_submit(struct server *s, struct fanout *f)
-{
-    char pattern[META_NAME_MAX + 8];
-    const int len = snprintf(pattern, sizeof pattern, "%s%.*s:*",
-                             f->second_pattern ? "{" : "", (int)f->args[2].len,
-                             (const char *)f->args[2].at);
-
-    check(len > 0 && (size_t)len < sizeof pattern);
-    walk_submit(s, f, (struct bytes){(const uint8_t *)pattern, (size_t)len});
-}
-
 static void part_begin(struct server *s, struct fanout *f)
 {
     static const struct bytes dbsize = {(const uint8_t *)"DBSIZE", 6};
@@ -232,7 +218,6 @@ static void part_begin(struct server *s, struct fanout *f)
     case FAN_DBSIZE: part_submit(s, f, &dbsize, 1); return;
     case FAN_RANDOMKEY: part_submit(s, f, &randomkey, 1); return;
     case FAN_FLUSH: part_submit(s, f, f->args, f->n_args); return;
-    case FAN_CREATE: create_submit(s, f); return;
     }
 }
 
@@ -354,45 +339,6 @@ static void keys_step(struct server *s, struct fanout *f, const struct walk_part
     }
 }
 
-static void create_end(struct server *s, struct fanout *f)
-{
-    struct reply r = {&f->answer->bytes, f->resp};
-
-    if (f->n_keys > 0) {
-        char text[160];
-        snprintf(text, sizeof text,
-                 "KEYSEXIST %llu keys of default begin with this name; "
-                 "delete or move them first",
-                 (unsigned long long)f->n_keys);
-        reply_error(&r, text);
-        end_bytes(s, f, (struct bytes){NULL, 0});
-        return;
-    }
-    struct buf command = buf_new(s->mem);
-    const uint8_t resp = f->resp;
-    forward_put_command(&command, f->args, f->n_args);
-    session_meta(s, fanout_end(s, f), buf_bytes(&command), resp);
-    buf_free(&command);
-}
-
-static void create_step(struct server *s, struct fanout *f, const struct walk_part *part)
-{
-    f->keys.len = 0; /* only their number counts */
-    if (!part->end) {
-        f->place = part->place;
-        part_begin(s, f);
-    } else if (!f->second_pattern) {
-        f->second_pattern = true;
-        f->place = 0;
-        part_begin(s, f);
-    } else if (f->at + 1 < f->n_shards) {
-        f->second_pattern = false;
-        shard_next(s, f);
-    } else {
-        create_end(s, f);
-    }
-}
-
 static void walk_step(struct server *s, struct fanout *f)
 {
     struct walk_part part;
@@ -405,10 +351,8 @@ static void walk_step(struct server *s, struct fanout *f)
     f->n_keys += part.n_keys;
     if (f->kind == FAN_SCAN)
         scan_step(s, f, &part);
-    else if (f->kind == FAN_KEYS)
-        keys_step(s, f, &part);
     else
-        create_step(s, f, &part);
+        keys_step(s, f, &part);
 }
 
 static void dbsize_step(struct server *s, struct fanout *f)
@@ -477,8 +421,7 @@ static void fanout_step(struct server *s, struct fanout *f)
     if (failed(s, f)) return;
     switch (f->kind) {
     case FAN_SCAN:
-    case FAN_KEYS:
-    case FAN_CREATE: walk_step(s, f); return;
+    case FAN_KEYS: walk_step(s, f); return;
     case FAN_DBSIZE: dbsize_step(s, f); return;
     case FAN_RANDOMKEY: randomkey_step(s, f); return;
     case FAN_FLUSH: flush_step(s, f); return;
@@ -547,7 +490,7 @@ static bool scan_begin(struct server *s, struct fanout *f)
     const uint32_t ordinal = (uint32_t)(cursor >> CURSOR_PLACE_BITS);
     const uint64_t mask = (UINT64_C(1) << CURSOR_PLACE_BITS) - 1;
     f->count = scan_count(f->args, f->n_args);
-    shards_list(s, f, ordinal, 0);
+    shards_list(s, f, ordinal);
     scan_skip(s, f, ordinal, (cursor & mask) << CURSOR_PLACE_CUT);
     if (f->at < f->n_shards) return true;
     if (cursor == 0)
@@ -567,38 +510,11 @@ static bool flush_begin(struct server *s, struct fanout *f)
     return true;
 }
 
-/* A name that can't be one is refused by the meta shard's own rules. */
-static bool is_name(struct bytes name)
-{
-    if (name.len == 0 || name.len > META_NAME_MAX) return false;
-    for (size_t i = 0; i < name.len; i++) {
-        const uint8_t c = name.at[i];
-        const bool letter = (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z');
-        if (!letter && !(c >= '0' && c <= '9') && c != '_' && c != '.' && c != '-')
-            return false;
-    }
-    return true;
-}
-
-static bool create_begin(struct server *s, struct fanout *f)
-{
-    const struct meta_keyspace *whole = meta_keyspace_named(&s->meta,
-                                                            BYTES_OF("default"));
-
-    if (whole != NULL) shards_list(s, f, 0, whole->id);
-    if (is_name(f->args[2]) && meta_keyspace_named(&s->meta, f->args[2]) == NULL &&
-        f->n_shards > 0)
-        return true;
-    create_end(s, f);
-    return false;
-}
-
 static bool fanout_prepare(struct server *s, struct fanout *f)
 {
     if (f->kind == FAN_SCAN) return scan_begin(s, f);
-    if (f->kind == FAN_CREATE) return create_begin(s, f);
     if (f->kind == FAN_FLUSH && !flush_begin(s, f)) return false;
-    shards_list(s, f, 0, 0);
+    shards_list(s, f, 0);
     if (f->n_shards == 0) {
         end_outcome(s, f, OUTCOME_NOLEADER);
         return false;
@@ -615,7 +531,6 @@ static enum fanout_kind kind_of(const struct command *command)
     case COMMAND_KEYS: return FAN_KEYS;
     case COMMAND_DBSIZE: return FAN_DBSIZE;
     case COMMAND_RANDOMKEY: return FAN_RANDOMKEY;
-    case COMMAND_KEYSPACE_CREATE: return FAN_CREATE;
     }
     check(command->id == COMMAND_FLUSHALL || command->id == COMMAND_FLUSHDB);
     return FAN_FLUSH;

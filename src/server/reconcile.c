@@ -19,6 +19,7 @@ void reconcile_effect(void *ctx, const struct effect *e)
         server_exit(s, 1,
                     "the cluster's state was written by a newer version of sennit; start "
                     "that version");
+    keyspaces_note(s, e);
 }
 
 void reconcile_reset(void *ctx)
@@ -69,6 +70,7 @@ struct shard_config reconcile_shard_config(struct server *s, struct group_id gro
         .on_effect = meta ? reconcile_effect : NULL,
         .on_reset = meta ? reconcile_reset : NULL,
         .ctx = s,
+        .bug_never_closed = s->config.mutant.server == 1,
         .raft =
             {
                 .self = s->identity.server,
@@ -193,6 +195,9 @@ static void follow_view(struct server *s)
             make_replica(s, target->group, target);
         slot_touch(s, slot);
     }
+    /* Keys may be another shard's now, or this one's again. */
+    for (uint32_t i = 0; i < s->n_slots; i++)
+        if (s->all_slots[i]->waiting != NULL) requests_slot_turn(s, s->all_slots[i]);
     if (s->phase == PHASE_OPENING && s->meta.founded) {
         s->phase = PHASE_RUNNING;
         server_act(s, SERVER_READY);
@@ -237,12 +242,16 @@ void reconcile_begin(struct server *s)
 
 /* ---- the meta leader ---- */
 
-static bool alive(void *ctx, struct server_id id)
+bool reconcile_alive(const struct server *s, struct server_id id)
 {
-    const struct server *s = ctx;
     if (id.v == s->identity.server.v) return true;
     const struct peer *p = peer_find(s, id);
     return p != NULL && p->way != NULL && s->now.ns < p->heard.ns + ALIVE_MS * MS_NS;
+}
+
+static bool alive(void *ctx, struct server_id id)
+{
+    return reconcile_alive(ctx, id);
 }
 
 static void text_set(struct meta_text *t, struct bytes from)
@@ -272,7 +281,7 @@ static void plan(struct server *s)
     struct meta_change change = {&effects};
     if (!s->meta.founded)
         found_cluster(s, &change);
-    else
+    else if (!closings_settle(s, &change))
         (void)meta_plan(&s->meta, alive, s, &change);
     if (effects.len > 0) {
         struct shard_gate gate;
@@ -323,6 +332,11 @@ static void tell_moved(struct server *s)
 void reconcile_evaluate(struct server *s, const struct bytes *args, uint32_t n_args,
                         struct meta_change *change, struct reply *reply)
 {
+    if (closings_report(s, args, n_args)) {
+        (void)closings_settle(s, change);
+        reply_ok(reply);
+        return;
+    }
     if (n_args == 5 && args[1].len == 4 && bytes_equal(args[0], BYTES_OF("MOVED"))) {
         const struct server_id id = {load_u32le(args[1].at)};
         (void)meta_update_self(&s->meta, id, args[2], args[3], args[4], change);

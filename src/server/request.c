@@ -92,6 +92,7 @@ struct request *request_new(struct server *s, enum forward_kind kind,
     r->group = group;
     r->resp = resp;
     r->body = buf_new(s->mem);
+    r->routed = s->meta.version;
     r->deadline.ns = s->now.ns + s->config.limits.request_timeout_ns;
     return r;
 }
@@ -212,10 +213,11 @@ static void finish(struct server *s, struct request *r, const struct forward_rep
     request_free(s, r);
 }
 
-static void refuse_to_peer(struct server *s, struct slot *slot, struct request *r)
+static void refuse_to_peer(struct server *s, struct slot *slot, struct request *r,
+                           enum forward_status status)
 {
     struct forward_reply out = {
-        .status = FORWARD_REFUSED, .term = slot->hint_term, .leader = slot->hint};
+        .status = status, .term = slot->hint_term, .leader = slot->hint};
     if (slot->shard != NULL) {
         out.term = shard_term(slot->shard);
         out.leader = shard_leader(slot->shard);
@@ -280,6 +282,7 @@ static enum outcome outcome_of(const struct server *s, enum shard_refusal refusa
     case SHARD_TAKEN:
     case SHARD_NOT_LEADER:
     case SHARD_NOT_READY:
+    case SHARD_CLOSED:
     case SHARD_BUSY: break;
     }
     return OUTCOME_NONE;
@@ -396,7 +399,8 @@ static bool is_leaders_to_say(struct server *s, struct slot *slot,
     return yes;
 }
 
-static void read_now(struct server *s, struct slot *slot, struct request *r)
+/* False: this replica is closed to it; the leader may know more. */
+static bool read_now(struct server *s, struct slot *slot, struct request *r)
 {
     struct forward f;
     const bool ok = forward_decode(buf_bytes(&r->body), &f);
@@ -404,9 +408,10 @@ static void read_now(struct server *s, struct slot *slot, struct request *r)
     struct decoded d;
     struct buf bytes = buf_new(s->mem);
     struct reply reply = {&bytes, r->resp};
+    bool open = true;
     if (decode(s, f, &d)) {
         const struct shard_request q = shard_request_of(s, &d, r);
-        shard_read_here(slot->shard, &q, &reply);
+        open = shard_read_here(slot->shard, &q, &reply);
     } else {
         reply_error(&reply, "ERR the command can't be evaluated");
     }
@@ -414,8 +419,9 @@ static void read_now(struct server *s, struct slot *slot, struct request *r)
     const struct forward_reply done = {.status = FORWARD_DONE,
                                        .bytes = buf_bytes(&bytes),
                                        .index = shard_applied(slot->shard)};
-    finish(s, r, &done, OUTCOME_NONE);
+    if (open) finish(s, r, &done, OUTCOME_NONE);
     buf_free(&bytes);
+    return open;
 }
 
 /* Reads that this server's own replica may answer. */
@@ -434,8 +440,9 @@ static bool read_at_replica(struct server *s, struct slot *slot, struct request 
         r->stale = r->maxlag_ms > 0 &&
                    !shard_is_fresh(slot->shard, s->now, r->maxlag_ms * MS_NS);
         if (r->stale) return false;
-        read_now(s, slot, r);
-        return true;
+        if (read_now(s, slot, r)) return true;
+        r->at_leader = true;
+        return false;
     }
     if (r->read != READ_LINEARIZABLE || !replica_can_read(slot)) return false;
     /* A leader that is not ready yet numbers its rounds otherwise: wait until it is. */
@@ -464,9 +471,58 @@ static bool seems_alone(const struct server *s)
     return s->peers.count == 0 && s->now.ns > s->started.ns + ALONE_AFTER_MS * MS_NS;
 }
 
+static void null_reply(struct server *s, struct request *r)
+{
+    struct buf bytes = buf_new(s->mem);
+    struct reply reply = {&bytes, r->resp};
+    reply_null_array(&reply);
+    const struct forward_reply done = {.status = FORWARD_DONE,
+                                       .bytes = buf_bytes(&bytes)};
+    finish(s, r, &done, OUTCOME_NONE);
+    buf_free(&bytes);
+}
+
+static bool is_routed_by_keys(const struct request *r)
+{
+    if (r->origin == FROM_CLIENT)
+        return r->kind == FORWARD_COMMANDS || r->kind == FORWARD_EXEC;
+    return r->origin == FROM_SERVER && r->kind == FORWARD_WATCH;
+}
+
+/* The map may have changed since it was routed, and nothing of it was applied: the keys may
+ * be another shard's now.  True: it has gone there, or is answered. */
+static bool reroute(struct server *s, struct request *r)
+{
+    struct forward f;
+    struct decoded d;
+    struct group_id group = r->group;
+    if (r->routed == s->meta.version || !is_routed_by_keys(r)) return false;
+    r->routed = s->meta.version;
+    const bool ok = forward_decode(buf_bytes(&r->body), &f);
+    check(ok);
+    const bool together = !decode(s, f, &d) || keys_group(s, &d, &group);
+    decoded_free(s, &d);
+    if (together && group.v == r->group.v) return false;
+    if (r->kind == FORWARD_EXEC && f.n_watches > 0) {
+        null_reply(s, r); /* the positions are those of another shard's log */
+        return true;
+    }
+    if (!together) {
+        finish(s, r, NULL, OUTCOME_CROSSSLOT);
+        return true;
+    }
+    r->group = group;
+    r->read = policy_of_group(s, group)->read;
+    r->maxlag_ms = policy_of_group(s, group)->maxlag_ms;
+    r->closed = r->at_leader = r->stale = false;
+    request_submit(s, r);
+    return true;
+}
+
 /* Not in any list when called.  True: it is on its way, done, or gone. */
 static bool go(struct server *s, struct slot *slot, struct request *r)
 {
+    if (reroute(s, r)) return true;
     if (leads_here(slot)) {
         const struct client *c = client_of(r);
         const struct term term = shard_term(slot->shard);
@@ -475,7 +531,11 @@ static bool go(struct server *s, struct slot *slot, struct request *r)
         const bool ok = forward_decode(buf_bytes(&r->body), &f);
         check(ok);
         enum shard_refusal refusal;
-        return evaluate(s, slot, r, f, &refusal);
+        if (evaluate(s, slot, r, f, &refusal)) return true;
+        r->closed = refusal == SHARD_CLOSED;
+        if (!r->closed || r->origin != FROM_PEER) return false;
+        refuse_to_peer(s, slot, r, FORWARD_CLOSED);
+        return true;
     }
     if (r->origin == FROM_PEER) {
         struct raft_info info;
@@ -483,7 +543,7 @@ static bool go(struct server *s, struct slot *slot, struct request *r)
             raft_info(shard_raft(slot->shard), &info);
             if (info.role == RAFT_LEADER) return false; /* about to be ready: wait */
         }
-        refuse_to_peer(s, slot, r);
+        refuse_to_peer(s, slot, r, FORWARD_REFUSED);
         return true;
     }
     if (slot->shard != NULL) {
@@ -494,10 +554,10 @@ static bool go(struct server *s, struct slot *slot, struct request *r)
         if (info.doubtful && info.config.n_voters == 1 &&
             info.config.voters[0].v == s->identity.server.v &&
             !retire_was_here(s, slot->group) && seems_alone(s)) {
-            if (r->reads_only && r->kind == FORWARD_COMMANDS)
-                read_now(s, slot, r);
-            else
+            if (!r->reads_only || r->kind != FORWARD_COMMANDS)
                 finish(s, r, NULL, OUTCOME_READONLY);
+            else if (!read_now(s, slot, r))
+                finish(s, r, NULL, OUTCOME_CLOSED);
             return true;
         }
     }
@@ -625,18 +685,19 @@ void request_forwarded(struct server *s, struct server_id from, struct group_id 
         struct raft_info info = {0};
         if (slot->shard != NULL) raft_info(shard_raft(slot->shard), &info);
         if (info.role != RAFT_LEADER || (f->term.v != 0 && f->term.v != info.term.v)) {
-            refuse_to_peer(s, slot, r);
+            refuse_to_peer(s, slot, r, FORWARD_REFUSED);
             return;
         }
     } else {
         if (f->term.v != 0 && f->term.v != shard_term(slot->shard).v) {
-            refuse_to_peer(s, slot, r);
+            refuse_to_peer(s, slot, r, FORWARD_REFUSED);
             return;
         }
         enum shard_refusal refusal;
         if (evaluate(s, slot, r, *f, &refusal)) return;
-        if (refusal == SHARD_NOT_LEADER) {
-            refuse_to_peer(s, slot, r);
+        if (refusal == SHARD_NOT_LEADER || refusal == SHARD_CLOSED) {
+            refuse_to_peer(s, slot, r,
+                           refusal == SHARD_CLOSED ? FORWARD_CLOSED : FORWARD_REFUSED);
             return;
         }
     }
@@ -646,29 +707,22 @@ void request_forwarded(struct server *s, struct server_id from, struct group_id 
     slot_touch(s, slot);
 }
 
-/* The map may have changed since it was routed; nothing of it was applied. */
-static bool reroute(struct server *s, struct request *r)
+/* The leader that it was sent to is closed to a key of it.  It waits here, until the view
+ * shows whose the key is now, unless later ones of its client have been sent beside it: those
+ * may have taken effect, and behind them it would be out of order. */
+static void on_closed(struct server *s, struct slot *slot, struct request *r)
 {
-    struct forward f;
-    struct decoded d;
-    struct slot *slot;
-    const struct meta_keyspace *keyspace;
-    enum outcome o;
-    bool moved = false;
-    if (r->origin != FROM_CLIENT || r->kind != FORWARD_COMMANDS) return false;
-    const bool ok = forward_decode(buf_bytes(&r->body), &f);
-    check(ok);
-    if (decode(s, f, &d) &&
-        request_route(s, d.commands[0], d.args[0], d.n_args[0], &slot, &keyspace, &o) &&
-        slot->group.v != r->group.v) {
-        r->group = slot->group;
-        r->read = keyspace->policy.read;
-        r->maxlag_ms = keyspace->policy.maxlag_ms;
-        moved = true;
+    const struct client *c = client_of(r);
+    leave(s, r);
+    if (reroute(s, r)) return;
+    const struct client_route *route = c == NULL ? NULL : route_find(c, r->group);
+    if (route != NULL && route->n_sent > 0) {
+        finish(s, r, NULL, OUTCOME_CLOSED);
+        return;
     }
-    decoded_free(s, &d);
-    if (moved) request_submit(s, r);
-    return moved;
+    r->closed = true;
+    enter(s, r, REQUEST_WAITING);
+    slot_touch(s, slot);
 }
 
 void request_reply(struct server *s, struct server_id from,
@@ -677,6 +731,10 @@ void request_reply(struct server *s, struct server_id from,
     struct request *r = hmap_find(&s->sent, reply->id);
     if (r == NULL || r->target.v != from.v) return; /* timed out meanwhile */
     struct slot *slot = server_slot(s, r->group);
+    if (reply->status == FORWARD_CLOSED) {
+        on_closed(s, slot, r);
+        return;
+    }
     if (reply->status == FORWARD_REFUSED) {
         leave(s, r);
         if (reroute(s, r)) return;
@@ -802,11 +860,9 @@ static void round_turn(struct server *s, struct slot *slot, struct request *r)
     case GATE_WAITS: return;
     case GATE_OPEN:
         leave(s, r);
-        r->at_leader = is_leaders_to_say(s, slot, r);
-        if (r->at_leader)
-            enter(s, r, REQUEST_WAITING);
-        else
-            read_now(s, slot, r);
+        if (!is_leaders_to_say(s, slot, r) && read_now(s, slot, r)) return;
+        r->at_leader = true;
+        enter(s, r, REQUEST_WAITING);
         return;
     case GATE_LOST:
         leave(s, r);
@@ -873,9 +929,12 @@ void request_timeout(struct server *s, struct request *r)
     switch (r->state) {
     case REQUEST_WAITING:
         if (r->origin == FROM_PEER)
-            refuse_to_peer(s, slot, r);
+            refuse_to_peer(s, slot, r, FORWARD_REFUSED);
         else
-            finish(s, r, NULL, r->stale ? OUTCOME_STALE : OUTCOME_NOLEADER);
+            finish(s, r, NULL,
+                   r->closed  ? OUTCOME_CLOSED
+                   : r->stale ? OUTCOME_STALE
+                              : OUTCOME_NOLEADER);
         return;
     case REQUEST_SENT:
         finish(s, r, NULL,

@@ -77,13 +77,48 @@ static bool belongs_here(struct server *s, struct group_id group, const struct d
     return true;
 }
 
-static enum policy_read read_of_group(const struct server *s, struct group_id group)
+/* Of one key more; false: it lies apart from those before. */
+static bool key_joins(const struct server *s, struct bytes key, bool *any,
+                      struct group_id *group)
+{
+    const struct meta_shard *shard = meta_route(&s->meta, key);
+    if (shard == NULL) return true;
+    if (*any && shard->group.v != group->v) return false;
+    *any = true;
+    *group = shard->group;
+    return true;
+}
+
+bool keys_group(const struct server *s, const struct decoded *d, struct group_id *group)
+{
+    bool any = false, together = true;
+    for (uint32_t i = 0; i < d->n_watches && together; i++)
+        together = key_joins(s, d->watches[i].key, &any, group);
+    for (uint32_t i = 0; i < d->n && together; i++) {
+        uint32_t at[64];
+        const uint32_t n = command_keys(d->commands[i], d->n_args[i], at, 64);
+        uint32_t *all = n <= 64 ? at : mem_alloc(s->mem, n * sizeof *all);
+        if (n > 64) command_keys(d->commands[i], d->n_args[i], all, n);
+        for (uint32_t k = 0; k < n && together; k++)
+            together = key_joins(s, d->args[i][all[k]], &any, group);
+        if (all != at) mem_free(s->mem, all, n * sizeof *all);
+    }
+    return together;
+}
+
+const struct policy *policy_of_group(const struct server *s, struct group_id group)
 {
     const struct meta_shard *shard = meta_shard(&s->meta, group);
     const struct meta_keyspace *k = shard == NULL
                                         ? NULL
                                         : meta_keyspace(&s->meta, shard->keyspace);
-    return k == NULL ? READ_LINEARIZABLE : k->policy.read;
+    return k == NULL ? NULL : &k->policy;
+}
+
+static enum policy_read read_of_group(const struct server *s, struct group_id group)
+{
+    const struct policy *policy = policy_of_group(s, group);
+    return policy == NULL ? READ_LINEARIZABLE : policy->read;
 }
 
 struct shard_request shard_request_of(const struct server *s, const struct decoded *d,
@@ -115,7 +150,7 @@ enum shard_refusal run_commands(struct server *s, struct slot *slot, struct requ
     if (decode(s, f, &d)) {
         const struct shard_request q = shard_request_of(s, &d, r);
         refusal = belongs_here(s, r->group, &d) ? shard_run(slot->shard, &q, &reply, gate)
-                                                : SHARD_NOT_LEADER;
+                                                : SHARD_CLOSED;
     } else {
         *gate = (struct shard_gate){0};
         reply_error(&reply,
@@ -137,7 +172,7 @@ enum shard_refusal run_watch(struct server *s, struct slot *slot, struct forward
         struct forward_watch w;
         forward_next_watch(&f, &w);
         keys[i] = w.key;
-        if (!key_is_of(s, slot->group, w.key)) refusal = SHARD_NOT_LEADER;
+        if (!key_is_of(s, slot->group, w.key)) refusal = SHARD_CLOSED;
     }
     if (refusal == SHARD_TAKEN)
         refusal = shard_watch(slot->shard, s->wall, keys, n, changes, gate);

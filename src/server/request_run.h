@@ -18,6 +18,11 @@ struct decoded { /* the commands of a request, for struct shard_request */
  * another version, since every server checks before it forwards.  To be freed either way. */
 bool decode(struct server *s, struct forward f, struct decoded *d);
 void decoded_free(struct server *s, struct decoded *d);
+/* The group that all keys of it lie in by the view of now; it stays as it was where the view
+ * has none.  False: they lie apart. */
+bool keys_group(const struct server *s, const struct decoded *d, struct group_id *group);
+/* NULL: the view has no such group, or it is the meta shard. */
+const struct policy *policy_of_group(const struct server *s, struct group_id group);
 struct shard_request shard_request_of(const struct server *s, const struct decoded *d,
                                       const struct request *r);
 

@@ -231,6 +231,7 @@ static void slots_free(struct server *s)
 void server_free(struct server *s)
 {
     clients_free(s);
+    closings_free(s);
     requests_free(s);
     peers_free(s);
     heap_free(&s->timers); /* before the slots: their nodes lie in them */
@@ -569,6 +570,7 @@ void server_turn_end(struct server *s, struct server_actions *out)
         timers_turn(s);
         reconcile_turn(s);
         more = slots_turn(s);
+        more = closings_turn(s) || s->n_dirty > 0 || more;
         checkpoints_turn(s);
         sweep_turn(s);
         struct wal_out wal;

@@ -8,6 +8,8 @@
  *               admin_info.c INFO, admin_cluster.c CLUSTER, admin_report.c KEYSPACE
  *               DIGEST and SHARD LIST
  *   fanout.c    commands that every shard answers a part of: SCAN, KEYS, DBSIZE, FLUSHALL ...
+ *   keyspace.c  KEYSPACE CREATE, ALTER, DROP, as who asked for them sees them
+ *   closing.c   shards that close themselves for a keyspace that comes or goes
  *   gather.c    what every server says of its own replicas (report.c), asked for together
  *   request.c   where a request goes: evaluated here, forwarded, or waiting for a leader;
  *               request_run.c evaluates it
@@ -46,6 +48,9 @@ struct request;
 struct fanout;
 struct digests;
 struct gather;
+struct closing;
+struct settling;
+struct keyspace_wait;
 
 /* ---- answers ---- */
 
@@ -102,6 +107,8 @@ struct request {
     uint8_t resp;
     bool writes, reads_only;
     bool at_leader; /* a read that this server's replica may not answer */
+    bool closed;    /* WAITING: the shard is closed to a key of it */
+    uint64_t routed; /* version of the meta view that said which group */
     enum policy_read read;
     uint64_t maxlag_ms;    /* READ any: how old the replica's state may be; 0: any age */
     bool stale;            /* it was older than that, so it went to the leader */
@@ -146,6 +153,8 @@ struct slot {
         RETIRE_DROP
     } retiring; /* retire.c */
     struct kv_job *retire_job;
+    uint64_t opened_version; /* closing.c: names of keyspaces that this view lacks are */
+    struct term opened_term; /* open again, by the leadership of this term */
 };
 
 /* ---- clients ---- */
@@ -201,6 +210,7 @@ struct client {
     struct buf queue; /* forward_put_command() form */
     uint32_t n_queued;
     bool queue_writes;
+    uint64_t queue_routed; /* version of the meta view that queue_group comes from */
     struct group_id queue_group; /* valid with n_queued > 0 or n_watches > 0 */
     struct buf watches;          /* forward_put_watch() form */
     uint32_t n_watches;
@@ -315,6 +325,12 @@ struct server_stats {
     uint64_t discarded_entries;
 };
 
+enum { KEYSPACES_REFUSED_KEPT = 16 };
+struct keyspace_refused {
+    uint32_t keyspace; /* id */
+    uint64_t keys;     /* that it would have hidden */
+};
+
 struct server {
     struct server_config config;
     struct mem *mem;
@@ -363,6 +379,13 @@ struct server {
     uint32_t n_free_answers;
     struct fanout *fanouts, **fanouts_end; /* a part came back: to be taken further */
     struct fanout *all_fanouts;
+    struct keyspace_wait *keyspace_waits;
+    struct keyspace_refused refused[KEYSPACES_REFUSED_KEPT]; /* the last ones */
+    uint32_t n_refused;
+    struct closing *closings;
+    struct settling *settlings;
+    uint64_t closings_seen; /* version of the view that they were compared with */
+    struct instant closings_at;
     struct gather *gathers;  /* KEYSPACE DIGEST, SHARD LIST under way, oldest first */
     struct digests *digests; /* that other servers wait for */
 
@@ -458,9 +481,6 @@ void session_outcome(struct server *s, struct client *c, enum outcome o);
 bool session_name_set(struct server *s, struct client *c,
                       struct bytes name); /* or an error */
 void session_simple(struct server *s, struct client *c, const char *text); /* "+OK" */
-/* A KEYSPACE command (forward_put_command() form) to the meta shard's leader: fills `a`, and
- * its client, which is held, goes on. */
-void session_meta(struct server *s, struct answer *a, struct bytes command, uint8_t resp);
 bool session_waits_for_all(const struct client *c, const struct bytes *args,
                            uint32_t n_args);
 void session_client_command(struct server *s, struct client *c,
@@ -507,6 +527,21 @@ void fanout_part(struct server *s, struct fanout *f, const struct forward_reply 
                  enum outcome outcome);
 void fanouts_turn(struct server *s); /* parts that came back: the next one, or the end */
 void fanouts_free(struct server *s);
+
+/* ---- keyspace.c ---- */
+void keyspace_change(struct server *s, struct client *c, const struct command *command,
+                     const struct bytes *args, uint32_t n_args);
+void keyspaces_note(struct server *s, const struct effect *e); /* it is in the view now */
+void keyspaces_turn(struct server *s); /* answers those whose end the view shows */
+void keyspaces_free(struct server *s);
+
+/* ---- closing.c ---- */
+bool closings_turn(struct server *s); /* true: there is more to do at once */
+/* At the meta leader: what a shard reports is taken down; false: these args are no report.
+ * And the next keyspace that is settled, if one can be. */
+bool closings_report(struct server *s, const struct bytes *args, uint32_t n_args);
+bool closings_settle(struct server *s, struct meta_change *change);
+void closings_free(struct server *s);
 
 /* ---- request.c ---- */
 /* The slot of a command's keys.  False: an error was given to `o` (CROSSSLOT, ...). */
@@ -570,6 +605,7 @@ void reconcile_turn(struct server *s);
 void reconcile_evaluate(struct server *s, const struct bytes *args, uint32_t n_args,
                         struct meta_change *change, struct reply *reply);
 struct shard_config reconcile_shard_config(struct server *s, struct group_id group);
+bool reconcile_alive(const struct server *s, struct server_id id); /* heard lately */
 void reconcile_effect(void *ctx, const struct effect *e);
 void reconcile_reset(void *ctx);
 void reconcile_begin(struct server *s); /* the log is open */

@@ -317,6 +317,7 @@ static void queue(struct server *s, struct client *c, const struct command *comm
         session_outcome(s, c, OUTCOME_FULL_MEMORY);
         return;
     }
+    if (c->n_queued == 0 && c->n_watches == 0) c->queue_routed = s->meta.version;
     c->queue_group = slot->group;
     forward_put_command(&c->queue, args, n_args);
     c->n_queued++;
@@ -362,6 +363,7 @@ static void exec_submit(struct server *s, struct client *c)
     r->writes = c->queue_writes;
     r->reads_only = !c->queue_writes;
     r->read = read_of(s, c->queue_group);
+    r->routed = c->queue_routed;
     r->answer = answer_open(c);
     discard(c);
     request_submit(s, r);
@@ -432,6 +434,7 @@ static void watched(struct server *s, struct request *r,
         return;
     } else {
         if (c != NULL) {
+            if (c->n_watches == 0) c->queue_routed = r->routed;
             c->queue_group = r->group;
             watches_keep(c, f, reply->bytes);
         }
@@ -592,45 +595,6 @@ static void wait(struct server *s, struct client *c, const struct bytes *args)
 
 /* ---- KEYSPACE ---- */
 
-static void meta_done(struct server *s, struct request *r,
-                      const struct forward_reply *reply, enum outcome o)
-{
-    struct answer *a = r->answer;
-
-    let_go(s, a->client);
-    if (o != OUTCOME_NONE) {
-        answer_error(s, a, o);
-        return;
-    }
-    buf_put(&a->bytes, reply->bytes.at, reply->bytes.len);
-    answer_ready(s, a);
-}
-
-void session_meta(struct server *s, struct answer *a, struct bytes command, uint8_t resp)
-{
-    struct request *r = request_new(s, FORWARD_META, (struct group_id){META_GROUP}, resp);
-    const struct forward f = {.kind = FORWARD_META, .resp = resp, .n_commands = 1};
-
-    forward_encode(&r->body, &f);
-    buf_put(&r->body, command.at, command.len);
-    r->origin = FROM_SERVER;
-    r->done = meta_done;
-    r->writes = true;
-    r->answer = a;
-    if (a->client != NULL) hold(a->client);
-    request_submit(s, r);
-}
-
-static void keyspace_change(struct server *s, struct client *c, const struct bytes *args,
-                            uint32_t n_args)
-{
-    struct buf command = buf_new(s->mem);
-
-    forward_put_command(&command, args, n_args);
-    session_meta(s, answer_open(c), buf_bytes(&command), c->resp);
-    buf_free(&command);
-}
-
 static void keyspace_look(struct server *s, struct client *c, const struct bytes *args,
                           uint32_t n_args)
 {
@@ -721,9 +685,9 @@ static void other(struct server *s, struct client *c, const struct command *comm
         session_reset(s, c);
         session_simple(s, c, "RESET");
         return;
-    case COMMAND_KEYSPACE_CREATE: fanout_begin(s, c, command, args, n_args); return;
+    case COMMAND_KEYSPACE_CREATE:
     case COMMAND_KEYSPACE_ALTER:
-    case COMMAND_KEYSPACE_DROP: keyspace_change(s, c, args, n_args); return;
+    case COMMAND_KEYSPACE_DROP: keyspace_change(s, c, command, args, n_args); return;
     case COMMAND_KEYSPACE_LIST:
     case COMMAND_KEYSPACE_INFO: keyspace_look(s, c, args, n_args); return;
     case COMMAND_KEYSPACE_DIGEST: admin_digest(s, c, args[2]); return;

@@ -28,6 +28,7 @@ static void view_emit(void *ctx, const struct effect *e)
 {
     struct shard *s = ctx;
     effect_encode(&s->entry, e);
+    close_note(s, e);
     store_stage(s->store, s->next_index, e);
 }
 
@@ -187,6 +188,7 @@ enum shard_refusal shard_run(struct shard *s, const struct shard_request *q,
     if (q->at.ns > s->now.ns) s->now = q->at;
     enum shard_refusal refusal = may_serve(s);
     if (refusal != SHARD_TAKEN) return refusal;
+    if (close_refuses(s, q)) return SHARD_CLOSED;
     bool may_write_now = true;
     refusal = may_write(s, q);
     if (refusal != SHARD_TAKEN) {
@@ -209,6 +211,7 @@ enum shard_refusal shard_watch(struct shard *s, struct wall now, const struct by
 {
     const enum shard_refusal refusal = may_serve(s);
     if (refusal != SHARD_TAKEN) return refusal;
+    if (close_refuses_keys(s, keys, n)) return SHARD_CLOSED;
     evaluation_begin(s);
     for (uint32_t i = 0; i < n; i++)
         changes[i] = change_of(s, keys[i], now);
@@ -264,11 +267,13 @@ enum shard_gate_state shard_gate(const struct shard *s, const struct shard_gate 
 
 /* ---- at a follower ---- */
 
-void shard_read_here(struct shard *s, const struct shard_request *q, struct reply *reply)
+bool shard_read_here(struct shard *s, const struct shard_request *q, struct reply *reply)
 {
+    if (close_refuses(s, q)) return false;
     evaluation_begin(s);
     run_commands(s, q, reply, false);
     check(s->entry.len == 0);
+    return true;
 }
 
 uint64_t shard_read_round(struct shard *s, struct instant now)

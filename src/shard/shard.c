@@ -26,6 +26,8 @@ struct shard *shard_new(const struct shard_config *config, struct instant now)
     const struct store_config sc = {config->group, config->kv, config->mem};
     bool found;
     s->store = store_open(&sc, &found);
+    s->maybe_closed = hmap_new(config->mem);
+    close_rebuild(s);
 
     struct raft_start start = {.now = now};
     if (found) {
@@ -49,6 +51,7 @@ void shard_free(struct shard *s)
     transfer_end_all(s);
     raft_free(s->raft);
     store_free(s->store);
+    hmap_free(&s->maybe_closed);
     buf_free(&s->scratch);
     buf_free(&s->entry);
     buf_free(&s->extra);
@@ -240,6 +243,7 @@ static void apply_payload(struct shard *s, const struct raft_entry *entry, bool 
     enum effect_result got;
     while ((got = effect_decode(&in, &e)) == EFFECT_OK) {
         if (!staged) store_apply(s->store, entry->index, &e);
+        if (!staged) close_note(s, &e);
         if (s->config.on_effect != NULL && (e.flags & EFFECT_SYSTEM) == 0)
             s->config.on_effect(s->config.ctx, &e);
     }

@@ -40,6 +40,7 @@ enum shard_refusal {
     SHARD_LONELY,     /* too few followers answer for ACK: NOQUORUM, nothing applied */
     SHARD_NO_ROOM,    /* memory or disk bound: FULL; only for CF_DENYOOM */
     SHARD_DAMAGED,    /* alone and doubtful: READONLY */
+    SHARD_CLOSED,     /* to a key of the request, for a keyspace that comes or goes: wait */
 };
 
 struct shard_config {
@@ -58,6 +59,7 @@ struct shard_config {
     /* The state was replaced whole by a snapshot. */
     void (*on_reset)(void *ctx);
     void *ctx;
+    bool bug_never_closed; /* a mutant of the simulator; false in the product */
 };
 
 struct shard;
@@ -102,9 +104,9 @@ MUST_USE enum shard_refusal shard_run(struct shard *s,
                                       const struct shard_request *request,
                                       struct reply *reply, struct shard_gate *gate);
 /* Evaluates reads on this replica's committed state, whoever leads; the caller has seen to
- * it that the state is recent enough. */
-void shard_read_here(struct shard *s, const struct shard_request *request,
-                     struct reply *reply);
+ * it that the state is recent enough.  False: it is closed to them, nothing was written. */
+MUST_USE bool shard_read_here(struct shard *s, const struct shard_request *request,
+                              struct reply *reply);
 /* Whether the request would see a key that is past its deadline by our clock while that is not
  * logged yet: only a leader may say that it is gone. */
 bool shard_sees_deadline(struct shard *s, const struct shard_request *request);
@@ -117,6 +119,42 @@ MUST_USE enum shard_refusal shard_watch(struct shard *s, struct wall now,
 MUST_USE enum shard_refusal shard_propose_effects(struct shard *s, struct bytes effects,
                                                   struct shard_gate *gate);
 enum shard_gate_state shard_gate(const struct shard *s, const struct shard_gate *gate);
+
+/* ---- closed prefixes (close.c) ----
+ * A keyspace that comes takes keys from default, one that goes gives them back, and servers
+ * hear of it at different times.  So whoever loses keys closes itself to them in its own log:
+ * from the evaluation of that entry on it refuses requests with such a key, whatever map they
+ * were routed by.  A name closes the prefix that meta_key_prefix() finds; the empty name closes
+ * the shard to every key. */
+enum shard_closing {
+    CLOSING_NOT = 0,
+    CLOSING_WRITES, /* no new keys, while those there are are counted */
+    CLOSING_ALL,    /* reads, too: the keys are, or are about to be, another shard's */
+    CLOSING_END,
+};
+struct shard_closed {
+    uint32_t keyspace; /* for whose sake */
+    enum shard_closing level;
+    struct log_index change;
+};
+/* On the newest state, at the leader. */
+bool shard_closed(struct shard *s, struct bytes name, struct shard_closed *out);
+/* The next one behind `place` and `skip`, both 0 at first; nothing is closed or opened in
+ * between, and the name is good until the next call. */
+bool shard_closed_next(struct shard *s, struct key_place *place, uint32_t *skip,
+                       struct bytes *name, struct shard_closed *out);
+/* Closes, or with CLOSING_NOT opens what is closed, as one entry. */
+MUST_USE enum shard_refusal shard_close(struct shard *s, struct bytes name,
+                                        uint32_t keyspace, enum shard_closing level);
+
+struct shard_count { /* zeroed at first */
+    struct key_place place; /* to go on from */
+    uint64_t keys, due; /* due: past their deadline, which is not logged yet */
+    bool done;
+};
+/* Counts keys with that prefix in the newest state, looking at `steps` keys or a few more. */
+void shard_count_prefix(struct shard *s, struct bytes name, struct wall now,
+                        uint32_t steps, struct shard_count *c);
 
 /* At a follower: the number of the read round to wait for; see shard_round_done(). */
 uint64_t shard_read_round(struct shard *s, struct instant now);

@@ -6,9 +6,11 @@
  * S3  every mark in `pending` is larger than `durable_mark`, in rising order, as their lsn; one
  *     that is lazy counts once its lsn is written, never before one that is not
  * S4  every held message waits for a mark larger than durable_mark
+ * S5  every name that is closed, staged or committed, is in `maybe_closed`
  */
 #pragma once
 
+#include "base/hmap.h"
 #include "shard/shard.h"
 
 struct shard_pending { /* a mark is durable once the log is durable up to lsn */
@@ -83,6 +85,7 @@ struct shard {
     struct log_index next_index; /* that it will have */
     struct log_index seen;       /* newest uncommitted index that evaluation saw */
     struct log_index acked;      /* answers that saw no more may leave */
+    struct hmap maybe_closed; /* hashes of names that are or were closed: close.c */
 
     /* Confirmed by the core. */
     uint64_t confirmed_round;

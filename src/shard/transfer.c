@@ -349,6 +349,7 @@ void transfer_install_done(struct shard *s, int error)
     }
     s->disk_full = false;
     if (!store_installed(s->store)) return;
+    close_rebuild(s);
 
     struct raft_config config;
     const bool ok = raft_config_decode(in->base.extra, &config);

@@ -175,6 +175,7 @@ void forward_next_command(struct forward *f, struct bytes *args); /* peek_args s
 enum forward_status {
     FORWARD_DONE = 1, /* bytes hold the replies */
     FORWARD_REFUSED,  /* not led here in that term: nothing was applied */
+    FORWARD_CLOSED,   /* closed to a key of it, by now or for now: nothing was applied */
     FORWARD_STATUS_END,
 };
 struct forward_reply {

@@ -81,8 +81,31 @@ const char *meta_world_command(struct meta_world *w, const char *line)
     check(w->text.len > 0);
     if (w->text.at[0] == '-') check(w->effects.len == 0);
     meta_world_commit(w);
+    if (!w->unsettled) meta_world_settle(w);
     buf_put_u8(&w->text, 0);
     return (const char *)w->text.at;
+}
+
+static bool closed(void *ctx, const struct meta_keyspace *k, const struct meta_shard *s,
+                   uint64_t *keys)
+{
+    const struct meta_world *w = ctx;
+
+    check(s->keyspace == meta_closes(k));
+    *keys = k->state == KEYSPACE_CREATING ? w->hidden : 0;
+    return s->group.v != w->open.v;
+}
+
+uint32_t meta_world_settle(struct meta_world *w)
+{
+    uint32_t steps = 0;
+
+    while (meta_settle(&w->meta, closed, w, &(struct meta_change){&w->effects})) {
+        meta_world_commit(w);
+        check(++steps < STEPS_MAX);
+    }
+    check(w->effects.len == 0);
+    return steps;
 }
 
 static bool heard(void *ctx, struct server_id id)

@@ -100,7 +100,7 @@ static void a_server_comes_back(void **state)
 static void a_keyspace_comes_back(void **state)
 {
     (void)state;
-    struct meta_keyspace sent = {.id = 3, .state = KEYSPACE_ACTIVE}, got;
+    struct meta_keyspace sent = {.id = 3, .state = KEYSPACE_REFUSED, .hidden = UINT64_C(1) << 40}, got;
 
     meta_text_set(&sent.name, BYTES_OF("Cart_v2.x-y"));
     sent.policy = policy_default(MODE_RAFT);
@@ -109,7 +109,8 @@ static void a_keyspace_comes_back(void **state)
     assert_true(record_keyspace_decode(e.value, &got));
     assert_int_equal(got.id, 3);
     assert_string_equal(got.name.at, "Cart_v2.x-y");
-    assert_int_equal(got.state, KEYSPACE_ACTIVE);
+    assert_int_equal(got.state, KEYSPACE_REFUSED);
+    assert_true(got.hidden == sent.hidden);
     struct buf again = buf_new(&mem);
     record_put_keyspace(&again, &got, true);
     assert_true(bytes_equal(buf_bytes(&again), (struct bytes){effects.at, again.len}));

@@ -405,7 +405,7 @@ const char *shards_committed(struct shards *w, uint32_t id, const char *key)
     };
     w->reply.len = 0;
     struct reply reply = {&w->reply, 2};
-    shard_read_here(w->at[id].shard, &q, &reply);
+    if (!shard_read_here(w->at[id].shard, &q, &reply)) return "closed";
     buf_put_u8(&w->reply, 0);
     return (const char *)w->reply.at;
 }

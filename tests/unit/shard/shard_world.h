@@ -73,7 +73,7 @@ enum shard_refusal shards_exec(struct shards *w, uint32_t id, const char *const 
 /* The same, and it has to be taken and answered so. */
 void shards_expect(struct shards *w, uint32_t id, const char *line, const char *reply);
 enum shard_gate_state shards_gate(const struct shards *w, uint32_t id);
-/* What this replica has committed, as GET answers it: "$1\r\nv\r\n". */
+/* What this replica has committed, as GET answers it: "$1\r\nv\r\n", or "closed". */
 const char *shards_committed(struct shards *w, uint32_t id, const char *key);
 struct raft_info shards_info(const struct shards *w, uint32_t id);
 uint64_t shards_digest(struct shards *w, uint32_t id);

@@ -302,13 +302,17 @@ static void on_drop(const struct meta *m, const struct bytes *args, uint32_t n_a
         return;
     }
 
-    /* One that is still being created has nothing yet that could be lost. */
+    /* It will come, or be refused; what its name shows until then are keys of default, and
+     * a DROP that leaves them would be taken for one that does not. */
+    if (k->state == KEYSPACE_CREATING) {
+        reply_errorf(reply, "ERR keyspace '%.*s' is still being created; try again",
+                     shown(args[2]), (const char *)args[2].at);
+        return;
+    }
+
     struct meta_keyspace dropped = *k;
     dropped.state = KEYSPACE_DROPPING;
-    if (k->state == KEYSPACE_CREATING)
-        record_clear_keyspace(out->effects, k);
-    else if (k->state != KEYSPACE_DROPPING)
-        record_put_keyspace(out->effects, &dropped, false);
+    record_put_keyspace(out->effects, &dropped, false);
     reply_int(reply, k->id);
 }
 

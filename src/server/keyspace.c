@@ -82,8 +82,8 @@ static void end_create(struct server *s, struct keyspace_wait *w,
         end_error(s, w->answer, text);
     } else {
         end_error(s, w->answer,
-                  "UNCERTAIN the keyspace is gone again: it was dropped, or keys of "
-                  "default begin with its name");
+                  "UNCERTAIN the keyspace is gone: keys of default begin with its name, or "
+                  "it was dropped again");
     }
 }
 

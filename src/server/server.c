@@ -610,6 +610,13 @@ struct shard *server_shard(const struct server *s, uint32_t i)
     return NULL;
 }
 
+bool server_unsettled(const struct server *s)
+{
+    for (uint32_t i = 0; i < s->meta.n_keyspaces; i++)
+        if (meta_closes(s->meta.keyspaces[i]) != 0) return true;
+    return false;
+}
+
 void server_verify(const struct server *s)
 {
     for (uint32_t i = 0; i < s->n_slots; i++) {

@@ -161,4 +161,6 @@ struct cluster_id server_cluster(const struct server *s);
 struct server_id server_self(const struct server *s);
 /* The i-th shard that has a replica here, NULL past the last. */
 struct shard *server_shard(const struct server *s, uint32_t i);
+/* Whether a keyspace that this server knows of is still being created or dropped. */
+bool server_unsettled(const struct server *s);
 void server_verify(const struct server *s);

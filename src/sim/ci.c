@@ -243,6 +243,7 @@ static const struct mutant mutants[] = {
     {"primary: fewer copies, and elections as before", {.raft = 13}, {"minority"}, 100},
     {"primary: its own copy counts as a follower's", {.raft = 14}, {"primary"}, 60},
     {"primary: a lost tail is not missed after a power cut", {.raft = 15}, {"memory"}, 100},
+    {"shard: closed to nothing while a keyspace comes", {.server = 1}, {"keyspaces"}, 60},
     {"wal: durable before the sync", {.wal = 1}, {"alone", "power"}, 40},
     {"wal: damage is taken for a torn tail", {.wal = 2}, {"damage"}, 200},
 };

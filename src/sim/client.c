@@ -31,6 +31,9 @@ struct object {
     enum op_state *states;
     uint32_t n_ops, cap;
     bool usable, read_finally, read_asked;
+    bool own_space;   /* its key's prefix is that of no other: a keyspace may take it */
+    uint32_t n_space; /* length of that prefix, without its colon */
+    bool made;        /* as far as the operator knows */
 };
 
 enum pending_kind {
@@ -73,6 +76,8 @@ struct order {                  /* of the operator */
     int target;                 /* machine, or -1: any */
     bool once;                  /* whatever the answer, and if there is none */
     bool is_failover;
+    struct object *object; /* whose keyspace comes or goes; NULL: none */
+    uint32_t op;
     struct order *next;
 };
 
@@ -100,7 +105,13 @@ static struct object *object_new(struct clients *cs, struct prng *p,
 {
     struct world *w = cs->world;
     struct object *o = mem_zero(&w->mem, sizeof *o);
-    const char *space = cs->keyspaces[prng_below(p, cs->n_keyspaces)];
+    char space[24];
+
+    o->own_space = (w->plan->traits & PLAN_KEYSPACES) != 0 && kind != OBJECT_BANK;
+    o->n_space = (uint32_t)(o->own_space
+                                ? snprintf(space, sizeof space, "x%u:", cs->n_objects) - 1
+                                : snprintf(space, sizeof space, "%s",
+                                           cs->keyspaces[prng_below(p, cs->n_keyspaces)]));
     static const char letters[] = {
         [OBJECT_REGISTER] = 'r', [OBJECT_COUNTER] = 'c', [OBJECT_BANK] = 'b'};
 
@@ -327,7 +338,9 @@ static bool is_lossy(const struct clients *cs)
 static void ask_register(struct client *c, struct object *o)
 {
     const bool large = (c->all->world->plan->traits & (PLAN_LARGE | PLAN_MIDDLING)) != 0;
-    const uint64_t what = prng_below(&c->prng, 100);
+    const bool absent_often = (c->all->world->plan->traits & PLAN_KEYSPACES) != 0 &&
+                              prng_chance(&c->prng, 200);
+    const uint64_t what = absent_often ? 90 : prng_below(&c->prng, 100); /* 90: DEL */
     const struct bytes long_time = BYTES_OF("1000000");
     struct buf value = buf_new(&c->all->world->mem);
 
@@ -518,7 +531,8 @@ static bool starts(struct bytes b, const char *word)
 static enum op_state state_of_error(struct clients *cs, struct bytes text)
 {
     static const char *const no[] = {"NOLEADER ", "NOQUORUM ", "FULL ",     "READONLY ",
-                                     "STALE ",    "LOADING ",  "EXECABORT "};
+                                     "STALE ",    "LOADING ",  "EXECABORT ",
+                                     "TRYAGAIN "};
 
     snprintf(cs->last_refusal, sizeof cs->last_refusal, "%.*s",
              (int)(text.len < 110 ? text.len : 110), (const char *)text.at);
@@ -707,6 +721,67 @@ static void order_put(struct clients *cs, int target, bool once, const char *tex
     cs->orders_end = &o->next;
 }
 
+/* A keyspace with the prefix of an object's key comes, or goes.  When it comes, the key is not
+ * there at some instant of that, or it is refused because the key is.  When it goes, the key
+ * is gone. */
+static void order_keyspace(struct client *c, struct object *o, bool drops)
+{
+    struct clients *cs = c->all;
+    char text[ORDER_BYTES_MAX];
+
+    snprintf(text, sizeof text, "KEYSPACE %s %.*s%s", drops ? "DROP" : "CREATE",
+             (int)o->n_space, o->key, drops ? "" : " MODE raft");
+    order_put(cs, -1, true, text);
+    cs->orders->object = o;
+}
+
+static void order_some_keyspace(struct client *c)
+{
+    struct object *o = c->all->active[prng_below(&c->prng, OBJECTS_ACTIVE)];
+    struct object *other = c->all->active[prng_below(&c->prng, OBJECTS_ACTIVE)];
+
+    /* Rather a young one, whose first write may just be under way. */
+    if (o != NULL && other != NULL && other->n_ops < o->n_ops) o = other;
+    if (o == NULL || !o->own_space || o->n_ops >= OPS_PER_OBJECT) return;
+    if (o->made && prng_chance(&c->prng, 500)) return;
+    order_keyspace(c, o, o->made);
+}
+
+static void keyspace_asked(struct client *c, struct order *o)
+{
+    struct linear_op op = op_of(c, strncmp(o->text, "KEYSPACE DROP", 13) == 0
+                                       ? LINEAR_WRITE
+                                       : LINEAR_TOUCH);
+
+    op.a = 0; /* a DROP writes that it is absent */
+    o->op = op_add(c->all, o->object, &op);
+}
+
+static void keyspace_told(struct clients *cs, const struct order *o,
+                          const struct answer_part *p)
+{
+    struct linear_op *op = &o->object->ops[o->op];
+    const bool drops = op->kind == LINEAR_WRITE;
+    uint64_t *marks = cs->world->report.marks;
+
+    if (p->type == '+') {
+        o->object->made = !drops;
+        marks[drops ? MARK_keyspaces_dropped : MARK_keyspaces_made]++;
+        op_end(cs, o->object, o->op, OP_TOLD);
+    } else if (!drops && starts(p->b, "KEYSEXIST 1 ")) {
+        op->yes = true;
+        marks[MARK_keyspaces_refused]++;
+        op_end(cs, o->object, o->op, OP_TOLD);
+    } else if (starts(p->b, "UNCERTAIN ")) {
+        o->object->made = !o->object->made;
+        op_end(cs, o->object, o->op, OP_UNKNOWN);
+    } else { /* there already, or not there, or no leader */
+        if (starts(p->b, "ERR ")) o->object->made = true;
+        if (starts(p->b, "NOKEYSPACE ")) o->object->made = false;
+        op_end(cs, o->object, o->op, OP_DROPPED);
+    }
+}
+
 static void order_done(struct clients *cs)
 {
     struct order *o = cs->orders;
@@ -726,6 +801,7 @@ static void end_order(struct client *c, const struct answer_part *p)
     snprintf(cs->last_refusal, sizeof cs->last_refusal, "%.*s",
              (int)(p->b.len < 110 ? p->b.len : 110), (const char *)p->b.at);
     world_say(cs->world, "operator: %s: %s", o->text, cs->last_refusal);
+    if (o->object != NULL) keyspace_told(cs, o, p);
     if (ok && o->is_failover) cs->world->report.marks[MARK_failovers]++;
     /* Made by an earlier try whose answer was lost. */
     const bool made = strstr(cs->last_refusal, "exists") != NULL &&
@@ -786,8 +862,10 @@ static void give_up(struct client *c)
             const bool read = p->object->ops[p->op].kind == LINEAR_READ;
             op_end(cs, p->object, p->op, read ? OP_DROPPED : OP_UNKNOWN);
         }
-        if (p->kind == PENDING_ORDER && cs->orders != NULL && cs->orders->once)
-            order_done(cs);
+        if (p->kind != PENDING_ORDER || cs->orders == NULL || !cs->orders->once) continue;
+        if (cs->orders->object != NULL)
+            op_end(cs, cs->orders->object, cs->orders->op, OP_UNKNOWN);
+        order_done(cs);
     }
     c->n_pending = 0;
     c->alone = false;
@@ -898,8 +976,10 @@ static void tick_client(struct client *c)
 static void tick_operator(struct client *c)
 {
     struct clients *cs = c->all;
-    const struct order *o = cs->orders;
+    const bool keyspaces = (cs->world->plan->traits & PLAN_KEYSPACES) != 0;
 
+    if (cs->orders == NULL && keyspaces && cs->asking) order_some_keyspace(c);
+    struct order *o = cs->orders;
     if (o == NULL || c->n_pending > 0) return;
     if (c->stream != NULL && o->target >= 0 && c->target != (uint32_t)o->target)
         give_up(c);
@@ -909,6 +989,7 @@ static void tick_operator(struct client *c)
         return;
     }
     if (!c->up) return;
+    if (o->object != NULL) keyspace_asked(c, o);
     put_words(&c->out, o->text);
     expect(c, PENDING_ORDER, NULL, 0, 1);
     flush(c);

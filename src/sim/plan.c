@@ -329,6 +329,22 @@ const struct plan plans[] = {
         .n_marks = 2,
     },
     {
+        .name = "keyspaces", .about = "keyspaces that come and go with their key in use, "
+                                      "crashes and cuts",
+        .machines = 3, .shards = 1, .storm_ms = 25000,
+        .traits = PLAN_KEYSPACES | PLAN_TRANSACTIONS,
+        .net_us_low = 100, .net_us_high = 15000, .sync_us_low = 100, .sync_us_high = 5000,
+        .faults = {
+            {FAULT_KILL, 0, 6, 50, 3000, 0, 0}, {FAULT_POWER, 0, 3, 50, 3000, 0, 0},
+            {FAULT_CUT, 0, 6, 200, 4000, 0, 0}, {FAULT_CUT_BOTH, 0, 4, 200, 4000, 0, 0},
+            {FAULT_BREAK, 0, 4, 0, 0, 0, 0}, {FAULT_PAUSE, 0, 3, 200, 4000, 0, 0},
+            {FAULT_FAILOVER, 0, 3, 0, 0, 0, 0}, {FAULT_SLOW_LINKS, 0, 3, 500, 4000, 3, 20},
+        },
+        .marks = {MARK_answered, MARK_unknown, MARK_elections, MARK_keyspaces_made,
+                  MARK_keyspaces_refused, MARK_keyspaces_dropped},
+        .n_marks = 6,
+    },
+    {
         .name = "everything", .about = "three or five servers, a little of all at once",
         .machines = 3, .shards = 2, .storm_ms = 30000,
         .traits = PLAN_TRANSACTIONS | PLAN_SNAPSHOTS | PLAN_DEADLINES | PLAN_ONE_VICTIM,

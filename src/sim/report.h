@@ -54,6 +54,9 @@ enum { REPORT_FD = 3, REPORT_TEXT_MAX = 6000 };
     MARK(config_changes, "memberships changed")                                          \
     MARK(transactions, "transactions done")                                              \
     MARK(watches_broken, "transactions given up for a changed key")                      \
+    MARK(keyspaces_made, "keyspaces created while their key was in use")                 \
+    MARK(keyspaces_refused, "keyspaces refused for the key that they would hide")        \
+    MARK(keyspaces_dropped, "keyspaces dropped")                                         \
     MARK(lapsed, "values gone by their deadline")                                        \
     MARK(histories, "histories proved linearizable")                                     \
     MARK(undecided, "histories too hard to judge")

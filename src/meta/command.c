@@ -222,6 +222,14 @@ static bool may_create(const struct meta *m, struct bytes name, struct reply *re
     return true;
 }
 
+/* Alone, not as the value of an option. */
+static bool wants_adopt(const struct bytes *options, uint32_t n)
+{
+    for (uint32_t i = 0; i < n; i += 2)
+        if (bytes_equal_nocase(options[i], "adopt")) return true;
+    return false;
+}
+
 /* Those that there will be count, too: each keyspace that is being created gets its own. */
 static uint32_t shards_to_be(const struct meta *m)
 {
@@ -242,6 +250,11 @@ static void on_create(const struct meta *m, const struct bytes *args, uint32_t n
     };
 
     if (!may_create(m, args[2], reply)) return;
+    if (wants_adopt(args + 3, n_args - 3)) {
+        reply_error(reply, "BADPOLICY ADOPT is not available in this version; delete or "
+                           "move the keys first");
+        return;
+    }
     if (!take_options(&k.policy, true, args + 3, n_args - 3, m->mem, reply)) return;
     if (m->n_keyspaces >= KEYSPACES_MAX ||
         shards_to_be(m) + k.policy.shards > GROUPS_MAX) {

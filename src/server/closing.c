@@ -19,6 +19,7 @@ enum {
 
 struct closing { /* one shard led here closes itself for one keyspace */
     uint32_t keyspace;
+    enum meta_keyspace_state state; /* for which it was begun */
     struct slot *slot;
     struct term term;
     struct shard_count count;
@@ -34,6 +35,7 @@ struct closing_report { /* what the meta leader was told */
 
 struct settling { /* a keyspace that comes or goes, as the meta leader sees it */
     uint32_t keyspace;
+    enum meta_keyspace_state state;
     struct instant since;
     struct closing_report *reports;
     uint32_t n_reports, cap;
@@ -154,7 +156,7 @@ static bool closings_step(struct server *s)
     while (*at != NULL) {
         struct closing *c = *at;
         const struct meta_keyspace *k = meta_keyspace(&s->meta, c->keyspace);
-        if (k == NULL || meta_closes(k) == 0 || !still_leads(c)) {
+        if (k == NULL || k->state != c->state || !still_leads(c)) {
             *at = c->next;
             mem_free(s->mem, c, sizeof *c);
             continue;
@@ -210,6 +212,7 @@ static void closing_begin(struct server *s, const struct meta_keyspace *k,
     if (closing_find(s, k->id, slot->group) != NULL) return;
     struct closing *c = mem_zero(s->mem, sizeof *c);
     c->keyspace = k->id;
+    c->state = k->state;
     c->slot = slot;
     c->term = shard_term(slot->shard);
     c->next = s->closings;
@@ -256,15 +259,16 @@ static void look(struct server *s)
 
 /* ---- the meta leader ---- */
 
-static struct settling *settling_of(struct server *s, uint32_t keyspace)
+static struct settling *settling_of(struct server *s, const struct meta_keyspace *k)
 {
     struct settling *t = s->settlings;
 
-    while (t != NULL && t->keyspace != keyspace)
+    while (t != NULL && (t->keyspace != k->id || t->state != k->state))
         t = t->next;
     if (t != NULL) return t;
     t = mem_zero(s->mem, sizeof *t);
-    t->keyspace = keyspace;
+    t->keyspace = k->id;
+    t->state = k->state;
     t->since = s->now;
     t->next = s->settlings;
     s->settlings = t;
@@ -284,7 +288,7 @@ static void forget_settled(struct server *s)
     while (*at != NULL) {
         struct settling *t = *at;
         const struct meta_keyspace *k = meta_keyspace(&s->meta, t->keyspace);
-        if (k != NULL && meta_closes(k) != 0) {
+        if (k != NULL && k->state == t->state) {
             at = &t->next;
             continue;
         }
@@ -309,7 +313,7 @@ static void take_report(struct server *s, uint32_t keyspace, struct group_id gro
 
     if (k == NULL || shard == NULL || meta_closes(k) == 0) return;
     if (shard->keyspace != meta_closes(k)) return;
-    struct settling *t = settling_of(s, keyspace);
+    struct settling *t = settling_of(s, k);
     if (report_of(t, group) != NULL) return;
     if (t->n_reports == t->cap) {
         const uint32_t cap = t->cap == 0 ? 4 : t->cap * 2;
@@ -335,7 +339,7 @@ static bool is_closed(void *ctx, const struct meta_keyspace *k,
                       const struct meta_shard *shard, uint64_t *keys)
 {
     struct server *s = ctx;
-    struct settling *t = settling_of(s, k->id);
+    struct settling *t = settling_of(s, k);
     const struct closing_report *r = report_of(t, shard->group);
 
     if (r != NULL) *keys = r->keys;

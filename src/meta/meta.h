@@ -49,11 +49,12 @@ struct meta_server {
 };
 
 enum meta_keyspace_state { /* settle.c tells how one comes of the other */
-    KEYSPACE_CREATING = 1, /* no shards yet; its keys are default's, which refuses writes */
-    KEYSPACE_ACTIVE,
-    KEYSPACE_REFUSED,  /* it would have hidden keys; its removal follows in the same entry */
-    KEYSPACE_DROPPING, /* its keys are still routed to its shards, which refuse them */
-    KEYSPACE_STATE_END
+                           KEYSPACE_CREATING =
+                               1, /* no shards yet; its keys are default's, which refuses writes */
+                           KEYSPACE_ACTIVE,
+                           KEYSPACE_REFUSED, /* it would have hidden keys; its removal follows in the same entry */
+                           KEYSPACE_DROPPING, /* its keys are still routed to its shards, which refuse them */
+                           KEYSPACE_STATE_END
 };
 
 struct meta_keyspace {

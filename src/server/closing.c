@@ -10,11 +10,12 @@
 #include "server/server_state.h"
 
 enum {
-    CHECK_MS = 200,        /* shards led here are compared with the view */
-    REPORT_MS = 200,       /* a report is made again */
-    COUNT_STEPS = 2048,    /* keys looked at in a turn, for one keyspace in one shard */
-    OPENED_AT_ONCE = 32,   /* names, in a turn */
-    PASS_OVER_MS = 10000,  /* a shard to be dropped that has no majority is not waited for */
+    CHECK_MS = 200,      /* shards led here are compared with the view */
+    REPORT_MS = 200,     /* a report is made again */
+    COUNT_STEPS = 2048,  /* keys looked at in a turn, for one keyspace in one shard */
+    OPENED_AT_ONCE = 32, /* names, in a turn */
+    PASS_OVER_MS =
+        10000, /* a shard to be dropped that has no majority is not waited for */
 };
 
 struct closing { /* one shard led here closes itself for one keyspace */
@@ -24,7 +25,7 @@ struct closing { /* one shard led here closes itself for one keyspace */
     struct term term;
     struct shard_count count;
     struct instant count_at, report_at; /* not before */
-    struct request *report; /* on its way; NULL: none */
+    struct request *report;             /* on its way; NULL: none */
     struct closing *next;
 };
 

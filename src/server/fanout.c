@@ -30,13 +30,7 @@ enum {
 };
 #define KEYS_BYTES_MAX (UINT64_C(64) << 20)
 
-enum fanout_kind {
-    FAN_SCAN = 1,
-    FAN_KEYS,
-    FAN_DBSIZE,
-    FAN_RANDOMKEY,
-    FAN_FLUSH
-};
+enum fanout_kind { FAN_SCAN = 1, FAN_KEYS, FAN_DBSIZE, FAN_RANDOMKEY, FAN_FLUSH };
 
 struct fanout_shard {
     struct group_id group;

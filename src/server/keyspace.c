@@ -81,9 +81,10 @@ static void end_create(struct server *s, struct keyspace_wait *w,
                  (unsigned long long)refused->keys);
         end_error(s, w->answer, text);
     } else {
-        end_error(s, w->answer,
-                  "UNCERTAIN the keyspace is gone: keys of default begin with its name, or "
-                  "it was dropped again");
+        end_error(
+            s, w->answer,
+            "UNCERTAIN the keyspace is gone: keys of default begin with its name, or "
+            "it was dropped again");
     }
 }
 
@@ -91,8 +92,7 @@ static void end_create(struct server *s, struct keyspace_wait *w,
 static bool wait_step(struct server *s, struct keyspace_wait *w)
 {
     const struct meta_keyspace *k = meta_keyspace(&s->meta, w->keyspace);
-    const bool ends = w->drops ? k == NULL
-                               : k == NULL || k->state != KEYSPACE_CREATING;
+    const bool ends = w->drops ? k == NULL : k == NULL || k->state != KEYSPACE_CREATING;
 
     if (!ends && w->answer->client != NULL && s->now.ns < w->deadline.ns) return false;
     let_go(s, w->answer);

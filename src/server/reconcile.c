@@ -181,7 +181,7 @@ static void keep_view(struct server *s)
     slot_touch(s, slot);
 }
 
-static void follow_view(struct server *s)
+void reconcile_follow(struct server *s)
 {
     if (s->meta.version == s->meta_seen) return;
     s->meta_seen = s->meta.version;
@@ -410,7 +410,7 @@ static void move_members(struct server *s, struct slot *slot)
 void reconcile_turn(struct server *s)
 {
     if (s->meta_rebuild) rebuild(s);
-    follow_view(s);
+    reconcile_follow(s);
     retire_turn(s);
     if (s->now.ns < s->plan_at.ns || s->phase == PHASE_STOPPING) return;
     s->plan_at.ns = s->now.ns + PLAN_MS * MS_NS;

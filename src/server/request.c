@@ -708,18 +708,17 @@ void request_forwarded(struct server *s, struct server_id from, struct group_id 
 }
 
 /* The leader that it was sent to is closed to a key of it.  It waits here, until the view
- * shows whose the key is now, unless later ones of its client have been sent beside it: those
- * may have taken effect, and behind them it would be out of order. */
+ * shows whose the key is now, unless its client has asked for more meanwhile: that may have
+ * taken effect, there or where the key is now, and behind it this would be out of order. */
 static void on_closed(struct server *s, struct slot *slot, struct request *r)
 {
     const struct client *c = client_of(r);
     leave(s, r);
-    if (reroute(s, r)) return;
-    const struct client_route *route = c == NULL ? NULL : route_find(c, r->group);
-    if (route != NULL && route->n_sent > 0) {
+    if (c != NULL && c->last_answer != r->answer) {
         finish(s, r, NULL, OUTCOME_CLOSED);
         return;
     }
+    if (reroute(s, r)) return;
     r->closed = true;
     enter(s, r, REQUEST_WAITING);
     slot_touch(s, slot);

@@ -570,6 +570,8 @@ void server_turn_end(struct server *s, struct server_actions *out)
         timers_turn(s);
         reconcile_turn(s);
         more = slots_turn(s);
+        /* Before another command is routed: what waits goes first where its key is now. */
+        reconcile_follow(s);
         more = closings_turn(s) || s->n_dirty > 0 || more;
         checkpoints_turn(s);
         sweep_turn(s);

@@ -106,8 +106,8 @@ struct request {
     enum forward_kind kind;
     uint8_t resp;
     bool writes, reads_only;
-    bool at_leader; /* a read that this server's replica may not answer */
-    bool closed;    /* WAITING: the shard is closed to a key of it */
+    bool at_leader;  /* a read that this server's replica may not answer */
+    bool closed;     /* WAITING: the shard is closed to a key of it */
     uint64_t routed; /* version of the meta view that said which group */
     enum policy_read read;
     uint64_t maxlag_ms;    /* READ any: how old the replica's state may be; 0: any age */
@@ -600,6 +600,7 @@ void start_job_done(struct server *s, int error);
 
 /* ---- reconcile.c ---- */
 void reconcile_turn(struct server *s);
+void reconcile_follow(struct server *s); /* what a new view asks for, if it is new */
 /* A change of the meta shard asked for by args, at its leader: KEYSPACE ..., or JOIN name
  * client peer zone from a server (answered with a joined body). */
 void reconcile_evaluate(struct server *s, const struct bytes *args, uint32_t n_args,

@@ -40,7 +40,7 @@ enum shard_refusal {
     SHARD_LONELY,     /* too few followers answer for ACK: NOQUORUM, nothing applied */
     SHARD_NO_ROOM,    /* memory or disk bound: FULL; only for CF_DENYOOM */
     SHARD_DAMAGED,    /* alone and doubtful: READONLY */
-    SHARD_CLOSED,     /* to a key of the request, for a keyspace that comes or goes: wait */
+    SHARD_CLOSED, /* to a key of the request, for a keyspace that comes or goes: wait */
 };
 
 struct shard_config {
@@ -147,9 +147,9 @@ bool shard_closed_next(struct shard *s, struct key_place *place, uint32_t *skip,
 MUST_USE enum shard_refusal shard_close(struct shard *s, struct bytes name,
                                         uint32_t keyspace, enum shard_closing level);
 
-struct shard_count { /* zeroed at first */
+struct shard_count {        /* zeroed at first */
     struct key_place place; /* to go on from */
-    uint64_t keys, due; /* due: past their deadline, which is not logged yet */
+    uint64_t keys, due;     /* due: past their deadline, which is not logged yet */
     bool done;
 };
 /* Counts keys with that prefix in the newest state, looking at `steps` keys or a few more. */

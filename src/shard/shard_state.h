@@ -85,7 +85,7 @@ struct shard {
     struct log_index next_index; /* that it will have */
     struct log_index seen;       /* newest uncommitted index that evaluation saw */
     struct log_index acked;      /* answers that saw no more may leave */
-    struct hmap maybe_closed; /* hashes of names that are or were closed: close.c */
+    struct hmap maybe_closed;    /* hashes of names that are or were closed: close.c */
 
     /* Confirmed by the core. */
     uint64_t confirmed_round;

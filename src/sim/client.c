@@ -108,10 +108,11 @@ static struct object *object_new(struct clients *cs, struct prng *p,
     char space[24];
 
     o->own_space = (w->plan->traits & PLAN_KEYSPACES) != 0 && kind != OBJECT_BANK;
-    o->n_space = (uint32_t)(o->own_space
-                                ? snprintf(space, sizeof space, "x%u:", cs->n_objects) - 1
-                                : snprintf(space, sizeof space, "%s",
-                                           cs->keyspaces[prng_below(p, cs->n_keyspaces)]));
+    o->n_space =
+        (uint32_t)(o->own_space
+                       ? snprintf(space, sizeof space, "x%u:", cs->n_objects) - 1
+                       : snprintf(space, sizeof space, "%s",
+                                  cs->keyspaces[prng_below(p, cs->n_keyspaces)]));
     static const char letters[] = {
         [OBJECT_REGISTER] = 'r', [OBJECT_COUNTER] = 'c', [OBJECT_BANK] = 'b'};
 
@@ -530,9 +531,8 @@ static bool starts(struct bytes b, const char *word)
 /* What an error says about whether it happened; unknown codes are a failure of their own. */
 static enum op_state state_of_error(struct clients *cs, struct bytes text)
 {
-    static const char *const no[] = {"NOLEADER ", "NOQUORUM ", "FULL ",     "READONLY ",
-                                     "STALE ",    "LOADING ",  "EXECABORT ",
-                                     "TRYAGAIN "};
+    static const char *const no[] = {"NOLEADER ", "NOQUORUM ", "FULL ",      "READONLY ",
+                                     "STALE ",    "LOADING ",  "EXECABORT ", "TRYAGAIN "};
 
     snprintf(cs->last_refusal, sizeof cs->last_refusal, "%.*s",
              (int)(text.len < 110 ? text.len : 110), (const char *)text.at);
@@ -749,9 +749,8 @@ static void order_some_keyspace(struct client *c)
 
 static void keyspace_asked(struct client *c, struct order *o)
 {
-    struct linear_op op = op_of(c, strncmp(o->text, "KEYSPACE DROP", 13) == 0
-                                       ? LINEAR_WRITE
-                                       : LINEAR_TOUCH);
+    struct linear_op op = op_of(
+        c, strncmp(o->text, "KEYSPACE DROP", 13) == 0 ? LINEAR_WRITE : LINEAR_TOUCH);
 
     op.a = 0; /* a DROP writes that it is absent */
     o->op = op_add(c->all, o->object, &op);

@@ -83,7 +83,7 @@ struct life {
 struct machine {
     struct world *world;
     uint32_t index;
-    char name[8], client_address[24], peer_address[24];
+    char name[16], client_address[24], peer_address[24];
     struct disk disk;
     struct kv_memory *kv;
     struct life *life;           /* NULL: no process */

@@ -18,7 +18,7 @@ ROOT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__)
 SENNIT = os.path.abspath(os.environ.get("SENNIT", os.path.join(ROOT, "build", "sennit")))
 
 # Answers that say that nothing was applied and the same may be sent again.
-RETRYABLE = ("NOLEADER", "NOQUORUM", "STALE", "TXNABORT", "LOADING")
+RETRYABLE = ("NOLEADER", "NOQUORUM", "STALE", "TXNABORT", "LOADING", "TRYAGAIN")
 
 live = []  # clusters that a failing test should show the logs of
 

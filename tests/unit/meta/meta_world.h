@@ -10,9 +10,9 @@ struct meta_world {
     struct buf effects; /* of the change at hand */
     struct buf text;    /* of the last reply */
     struct meta meta;
-    uint32_t silent; /* bit per server id: not heard of lately */
-    bool unsettled;  /* keyspaces that are begun stay so until meta_world_settle() */
-    uint64_t hidden; /* keys that each shard of default says it has, of any name */
+    uint32_t silent;      /* bit per server id: not heard of lately */
+    bool unsettled;       /* keyspaces that are begun stay so until meta_world_settle() */
+    uint64_t hidden;      /* keys that each shard of default says it has, of any name */
     struct group_id open; /* this one does not say that it is closed; 0: all do */
 };
 

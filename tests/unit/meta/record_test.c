@@ -100,7 +100,10 @@ static void a_server_comes_back(void **state)
 static void a_keyspace_comes_back(void **state)
 {
     (void)state;
-    struct meta_keyspace sent = {.id = 3, .state = KEYSPACE_REFUSED, .hidden = UINT64_C(1) << 40}, got;
+    struct meta_keyspace sent = {.id = 3,
+                                 .state = KEYSPACE_REFUSED,
+                                 .hidden = UINT64_C(1) << 40},
+                         got;
 
     meta_text_set(&sent.name, BYTES_OF("Cart_v2.x-y"));
     sent.policy = policy_default(MODE_RAFT);

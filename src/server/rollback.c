@@ -69,8 +69,10 @@ void rollback_keep(struct server *s, const struct slot *slot,
     for (uint32_t i = 0; i < n; i++) {
         struct cursor in = cursor_of(entries[i].payload);
         struct effect e;
-        while (effect_decode(&in, &e) == EFFECT_OK)
-            put_effect(&text, slot, &entries[i], &e);
+        while (effect_decode(&in, &e) == EFFECT_OK) {
+            const bool of_user = (e.flags & EFFECT_SYSTEM) == 0;
+            if (of_user) put_effect(&text, slot, &entries[i], &e);
+        }
     }
     snprintf(name, sizeof name, "shard-%u-term-%llu-%llu-%llu.jsonl", slot->group.v,
              (unsigned long long)entries[n - 1].term.v,

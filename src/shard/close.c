@@ -72,6 +72,23 @@ void close_rebuild(struct shard *s)
         hmap_put(&s->maybe_closed, hash64(name), s);
 }
 
+bool close_is_sound(const struct shard *s)
+{
+    const struct key_place end = system_kind_place(SYSTEM_CLOSED + 1);
+    struct key_place from = system_kind_place(SYSTEM_CLOSED), at;
+    struct bytes key;
+    struct item item;
+    uint32_t skip = 0;
+
+    while (store_walk(s->store, from, skip, &at, &key, &item) && at.v < end.v) {
+        const uint64_t hash = hash64((struct bytes){key.at + 1, key.len - 1});
+        if (hmap_find(&s->maybe_closed, hash) == NULL) return false;
+        skip = at.v == from.v ? skip + 1 : 1;
+        from = at;
+    }
+    return true;
+}
+
 void close_note(struct shard *s, const struct effect *e)
 {
     if ((e->flags & EFFECT_SYSTEM) == 0 || e->kind != EFFECT_PUT) return;

@@ -528,5 +528,6 @@ void shard_verify(const struct shard *s)
     check(s->lead_term.v != 0 || !store_has_staged(s->store)); /* S2 */
     for (uint32_t i = 0; i < s->n_pending; i++)
         check(s->pending[(s->pending_at + i) % SHARD_PENDING_MAX].mark >
-              s->durable_mark); /* S3 */
+              s->durable_mark);    /* S3 */
+    check_slow(close_is_sound(s)); /* S5 */
 }

@@ -7,6 +7,7 @@
 /* close.c */
 void close_rebuild(struct shard *s);                      /* the state was replaced */
 void close_note(struct shard *s, const struct effect *e); /* staged or applied */
+bool close_is_sound(const struct shard *s);               /* S5 */
 bool close_refuses(struct shard *s, const struct shard_request *q);
 bool close_refuses_keys(struct shard *s, const struct bytes *keys, uint32_t n);
 

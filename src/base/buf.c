@@ -8,7 +8,11 @@
 
 #include "base/check.h"
 
-enum { BUF_CAP_MIN = 64, VARINT_MAX = 10 };
+enum {
+    BUF_CAP_MIN = 64,
+    BUF_DOUBLES_TO = 16 << 20, /* then it grows by a quarter: memory is counted by cap */
+    VARINT_MAX = 10,
+};
 
 void buf_free(struct buf *b)
 {
@@ -23,8 +27,9 @@ static void grow(struct buf *b, size_t more)
 
     const size_t need = b->len + more;
     size_t cap = b->cap > 0 ? b->cap : BUF_CAP_MIN;
-    while (cap < need)
+    while (cap < need && cap < BUF_DOUBLES_TO)
         cap *= 2;
+    if (cap < need) cap = need - cap > cap / 4 ? need : cap + cap / 4;
     b->at = mem_resize(b->mem, b->at, b->cap, cap);
     b->cap = cap;
 }

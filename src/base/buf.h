@@ -3,7 +3,7 @@
  *
  * Owner    the buf, until buf_free() or buf_take().  Pointers into it are good until the
  *          next call that may grow it.
- * Growth   doubles, so appending n bytes is O(n) in all.
+ * Growth   doubles, large ones by a quarter, so appending n bytes is O(n) in all.
  */
 #pragma once
 

@@ -91,6 +91,7 @@ struct command_call {
     struct prng *prng; /* RANDOMKEY */
     const struct view *view;
     struct reply *reply;
+    struct far *far;    /* where one large value of the reply may be put; or NULL */
     bool may_write;     /* false at a replica that does not lead: nothing is emitted,
                                * a key past its deadline reads as absent */
     uint32_t steps_max; /* KEYS, SCAN, RANDOMKEY: most keys looked at in one call */

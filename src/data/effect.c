@@ -39,11 +39,15 @@ static bool effect_sound(const struct effect *e)
     return e->kind != EFFECT_WIPE || e->key.len == 0;
 }
 
-void effect_encode(struct buf *out, const struct effect *e)
+size_t effect_size_max(const struct effect *e)
+{
+    return e->key.len + e->field.len + e->value.len + 64;
+}
+
+void effect_encode_head(struct buf *out, const struct effect *e)
 {
     check(effect_sound(e));
 
-    buf_reserve(out, e->key.len + e->field.len + e->value.len + 64);
     buf_put_u8(out, (uint8_t)e->kind);
     buf_put_u8(out, e->flags);
     buf_put_blob(out, e->key);
@@ -53,14 +57,14 @@ void effect_encode(struct buf *out, const struct effect *e)
         buf_put_u8(out, (uint8_t)e->type);
         buf_put_u64(out, (uint64_t)e->deadline_ms);
         buf_put_blob(out, e->field);
-        buf_put_blob(out, e->value);
+        buf_put_varint(out, e->value.len);
         break;
     case EFFECT_ADD:
         buf_put_u8(out, (uint8_t)e->type);
         buf_put_u64(out, (uint64_t)e->deadline_ms);
         buf_put_blob(out, e->field);
         buf_put_u64(out, (uint64_t)e->delta);
-        buf_put_blob(out, e->value);
+        buf_put_varint(out, e->value.len);
         break;
     case EFFECT_REMOVE: buf_put_blob(out, e->field); break;
     case EFFECT_DEADLINE: buf_put_u64(out, (uint64_t)e->deadline_ms); break;
@@ -68,6 +72,14 @@ void effect_encode(struct buf *out, const struct effect *e)
     case EFFECT_WIPE:
     case EFFECT_KIND_END: break;
     }
+}
+
+void effect_encode(struct buf *out, const struct effect *e)
+{
+    buf_reserve(out, effect_size_max(e));
+    effect_encode_head(out, e);
+    if (e->kind == EFFECT_PUT || e->kind == EFFECT_ADD)
+        buf_put(out, e->value.at, e->value.len);
 }
 
 static bool get_i64(struct cursor *in, int64_t *out)

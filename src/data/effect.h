@@ -22,11 +22,11 @@
  *   blob: varint length, bytes.  Integers little-endian.
  *
  * Limits   keys and fields to KEY_MAX, values to VALUE_MAX
- * Owner    decoded runs are borrowed from the payload
+ * Owner    decoded runs are borrowed from the payload; a large value may be kept by `block`
  */
 #pragma once
 
-#include "base/buf.h"
+#include "base/block.h"
 
 enum { KEY_MAX = 64 * 1024 };
 #define VALUE_MAX (UINT64_C(512) << 20)
@@ -63,10 +63,16 @@ struct effect {
     int64_t deadline_ms; /* Unix time; 0: none */
     int64_t delta;
     struct bytes value;
+    struct block
+        *block; /* that the value lies in; NULL: it is to be copied.  Emitted with
+                          * one: the bytes before the value there may be overwritten */
 };
 
 enum effect_result { EFFECT_OK, EFFECT_END, EFFECT_MALFORMED };
 
 void effect_encode(struct buf *out, const struct effect *e);
+size_t effect_size_max(const struct effect *e); /* encoded */
+/* All but the bytes of a PUT's value, which end it. */
+void effect_encode_head(struct buf *out, const struct effect *e);
 /* The next effect of a payload; EFFECT_END when it is used up exactly. */
 MUST_USE enum effect_result effect_decode(struct cursor *in, struct effect *out);

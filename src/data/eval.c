@@ -45,8 +45,59 @@ bool eval_is_string(const struct command_call *call, const struct item *item)
     return false;
 }
 
-void eval_key_put(const struct command_call *call, struct bytes key,
-                  const struct item *old, struct bytes value, int64_t deadline_ms)
+void eval_value_put(const struct command_call *call, struct bytes key,
+                    const struct item *item, uint64_t from, uint64_t len, struct buf *out)
+{
+    check(from <= item->value.len && len <= item->value.len - from);
+
+    if (len == 0) return;
+    if (item->value.at != NULL)
+        buf_put(out, item->value.at + from, len);
+    else
+        call->view->read(call->view->ctx, key, from, len, out);
+}
+
+/* A large value that lies in a block, or can be brought into one bit by bit. */
+static bool reply_far(const struct command_call *call, struct bytes key,
+                      const struct item *item)
+{
+    struct far *far = call->far;
+    struct far f = {.len = item->value.len};
+
+    if (far == NULL || far->block != NULL || item->value.len < BLOCK_BYTES_MIN)
+        return false;
+    if (item->block != NULL) {
+        f.block = block_ref(item->block);
+        f.from = (uint64_t)(item->value.at - item->block->bytes.at);
+    } else if (item->value.at == NULL) {
+        f.block = call->view->share(call->view->ctx, key, item);
+    }
+    if (f.block == NULL) return false;
+    reply_bulk_begin(call->reply, f.len);
+    f.at = call->reply->out->len;
+    *far = f;
+    reply_bulk_end(call->reply);
+    return true;
+}
+
+void eval_reply_value(const struct command_call *call, struct bytes key,
+                      const struct item *item)
+{
+    if (reply_far(call, key, item)) return;
+    buf_reserve(call->reply->out, item->value.len + 32);
+    reply_bulk_begin(call->reply, item->value.len);
+    eval_value_put(call, key, item, 0, item->value.len, call->reply->out);
+    reply_bulk_end(call->reply);
+}
+
+struct bytes eval_text(const struct item *item)
+{
+    return item->value.at != NULL ? item->value : (struct bytes){NULL, 0};
+}
+
+static void key_put(const struct command_call *call, struct bytes key,
+                    const struct item *old, struct bytes value, struct block *block,
+                    int64_t deadline_ms)
 {
     bool created = old->type == ITEM_NONE;
 
@@ -62,8 +113,42 @@ void eval_key_put(const struct command_call *call, struct bytes key,
         .key = key,
         .deadline_ms = deadline_ms,
         .value = value,
+        .block = block,
     };
     call->view->emit(call->view->ctx, &e);
+}
+
+void eval_key_put(const struct command_call *call, struct bytes key,
+                  const struct item *old, struct bytes value, int64_t deadline_ms)
+{
+    key_put(call, key, old, value, NULL, deadline_ms);
+}
+
+struct buf eval_value_new(const struct command_call *call, struct bytes key, uint64_t len,
+                          size_t *at)
+{
+    struct buf bytes = scratch_new(call);
+
+    *at = effect_size_max(&(struct effect){.key = key});
+    buf_reserve(&bytes, *at + len);
+    buf_extend(&bytes, *at);
+    return bytes;
+}
+
+void eval_key_give(const struct command_call *call, struct bytes key,
+                   const struct item *old, struct buf *bytes, size_t at,
+                   int64_t deadline_ms)
+{
+    const struct bytes value = {bytes->at + at, bytes->len - at};
+
+    if (value.len < BLOCK_BYTES_MIN) {
+        key_put(call, key, old, value, NULL, deadline_ms);
+        buf_free(bytes);
+        return;
+    }
+    struct block *block = block_take(bytes);
+    key_put(call, key, old, value, block, deadline_ms);
+    block_unref(block);
 }
 
 void eval_key_clear(const struct command_call *call, struct bytes key)

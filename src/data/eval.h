@@ -15,9 +15,25 @@ bool eval_key_find(const struct command_call *call, struct bytes key, struct ite
 /* Replies WRONGTYPE unless the item is a string or absent. */
 bool eval_is_string(const struct command_call *call, const struct item *item);
 
+/* Appends part of the value, wherever it lies. */
+void eval_value_put(const struct command_call *call, struct bytes key,
+                    const struct item *item, uint64_t from, uint64_t len,
+                    struct buf *out);
+void eval_reply_value(const struct command_call *call, struct bytes key,
+                      const struct item *item);
+/* The value if it is short enough to be a number; else nothing, which is none. */
+struct bytes eval_text(const struct item *item);
+
 /* `old` is what eval_key_find() gave: it decides whether the key is created. */
 void eval_key_put(const struct command_call *call, struct bytes key,
                   const struct item *old, struct bytes value, int64_t deadline_ms);
+/* For a value that is made anew: room for what will stand before it, then the value, which
+ * eval_key_give() gives away without a copy if it is large. */
+struct buf eval_value_new(const struct command_call *call, struct bytes key, uint64_t len,
+                          size_t *at);
+void eval_key_give(const struct command_call *call, struct bytes key,
+                   const struct item *old, struct buf *bytes, size_t at,
+                   int64_t deadline_ms);
 void eval_key_clear(const struct command_call *call, struct bytes key);
 void eval_key_deadline(const struct command_call *call, struct bytes key,
                        int64_t deadline_ms);

@@ -168,16 +168,16 @@ void eval_persist(const struct command_call *call)
 static void put_under(const struct command_call *call, struct bytes key,
                       const struct item *item, bool clear_source)
 {
-    struct buf value = scratch_new(call);
+    size_t begin;
+    struct buf value = eval_value_new(call, key, item->value.len, &begin);
     const int64_t deadline_ms = item->deadline_ms;
     struct item old;
 
     check(item->type == ITEM_STRING);
-    buf_put(&value, item->value.at, item->value.len);
+    eval_value_put(call, call->args[1], item, 0, item->value.len, &value);
     if (clear_source) eval_key_clear(call, call->args[1]);
     eval_key_find(call, key, &old);
-    eval_key_put(call, key, &old, buf_bytes(&value), deadline_ms);
-    buf_free(&value);
+    eval_key_give(call, key, &old, &value, begin, deadline_ms);
 }
 
 /* RENAME and RENAMENX. */

@@ -17,7 +17,9 @@ struct item {
     enum item_type type;
     int64_t deadline_ms;     /* 0: none */
     struct log_index change; /* of the entry that changed it last; WATCH compares it */
-    struct bytes value;      /* of a string */
+    struct bytes value;  /* of a string; a large one may be left out: `at` is NULL then,
+                          * and the view reads it */
+    struct block *block; /* that a large value lies in, and may be kept by; or NULL */
 };
 
 /* A place in the order of a shard's keys: slot (14 bits), then 48 bits of the key's hash.
@@ -52,4 +54,11 @@ struct view {
     bool (*walk)(void *ctx, struct key_place from, uint32_t skip, struct key_place *place,
                  struct bytes *key, struct item *out);
     uint64_t (*count)(void *ctx); /* keys, those past their deadline included */
+    /* Appends `len` bytes from `from` on of a value that the last find of this key left
+     * out. */
+    void (*read)(void *ctx, struct bytes key, uint64_t from, uint64_t len,
+                 struct buf *out);
+    /* A reference to a block that will hold all of such a value, as it is now; NULL: it has
+     * to be read. */
+    struct block *(*share)(void *ctx, struct bytes key, const struct item *item);
 };

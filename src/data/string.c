@@ -121,7 +121,7 @@ static void reply_item(const struct command_call *call, const struct item *item)
     if (item->type == ITEM_NONE)
         reply_null(call->reply);
     else
-        reply_bulk(call->reply, item->value);
+        eval_reply_value(call, call->args[1], item);
 }
 
 void eval_get(const struct command_call *call)
@@ -132,13 +132,27 @@ void eval_get(const struct command_call *call)
     if (eval_is_string(call, &item)) reply_item(call, &item);
 }
 
-static bool condition_holds(const struct options *o, const struct item *old)
+static bool equals(const struct command_call *call, const struct item *old,
+                   struct bytes other)
+{
+    if (old->value.len != other.len) return false;
+    if (old->value.at != NULL) return bytes_equal(old->value, other);
+
+    struct buf whole = scratch_new(call);
+    eval_value_put(call, call->args[1], old, 0, old->value.len, &whole);
+    const bool yes = bytes_equal(buf_bytes(&whole), other);
+    buf_free(&whole);
+    return yes;
+}
+
+static bool condition_holds(const struct command_call *call, const struct options *o,
+                            const struct item *old)
 {
     switch (o->condition) {
     case ALWAYS: return true;
     case IF_ABSENT: return old->type == ITEM_NONE;
     case IF_PRESENT: return old->type != ITEM_NONE;
-    case IF_EQUAL: return old->type == ITEM_STRING && bytes_equal(old->value, o->compare);
+    case IF_EQUAL: return old->type == ITEM_STRING && equals(call, old, o->compare);
     }
     return false;
 }
@@ -155,7 +169,7 @@ static void set_with(const struct command_call *call, const struct options *o,
     eval_key_find(call, key, &old);
     if ((o->get || o->condition == IF_EQUAL) && !eval_is_string(call, &old)) return;
     if (o->get) reply_item(call, &old);
-    if (!condition_holds(o, &old)) {
+    if (!condition_holds(call, o, &old)) {
         if (!o->get) reply_null(call->reply);
         return;
     }
@@ -229,7 +243,7 @@ void eval_getex(const struct command_call *call)
     if (!eval_is_string(call, &old)) return;
     if (expiry_is_time(o.expiry) && !expiry_read(call, &o, &deadline_ms)) return;
 
-    reply_bulk(call->reply, old.value);
+    eval_reply_value(call, key, &old);
     if (expiry_is_time(o.expiry) && deadline_ms <= call->now.ms)
         eval_key_clear(call, key);
     else if (expiry_is_time(o.expiry))
@@ -245,7 +259,7 @@ void eval_mget(const struct command_call *call)
         struct item item;
         eval_key_find(call, call->args[i], &item);
         if (item.type == ITEM_STRING)
-            reply_bulk(call->reply, item.value);
+            eval_reply_value(call, call->args[i], &item);
         else
             reply_null(call->reply);
     }
@@ -308,12 +322,11 @@ void eval_append(const struct command_call *call)
         eval_key_put(call, key, &old, more, 0);
         return;
     }
-    struct buf whole = scratch_new(call);
-    buf_reserve(&whole, old.value.len + more.len);
-    buf_put(&whole, old.value.at, old.value.len);
+    size_t begin;
+    struct buf whole = eval_value_new(call, key, old.value.len + more.len, &begin);
+    eval_value_put(call, key, &old, 0, old.value.len, &whole);
     buf_put(&whole, more.at, more.len);
-    eval_key_put(call, key, &old, buf_bytes(&whole), old.deadline_ms);
-    buf_free(&whole);
+    eval_key_give(call, key, &old, &whole, begin, old.deadline_ms);
 }
 
 void eval_strlen(const struct command_call *call)
@@ -341,15 +354,17 @@ void eval_getrange(const struct command_call *call)
     if (!eval_is_string(call, &item)) return;
 
     const int64_t len = (int64_t)item.value.len;
-    struct bytes part = {NULL, 0};
+    uint64_t n = 0;
     if (!(start < 0 && end < 0 && start > end)) {
         start = position(start, len);
         end = position(end, len);
         if (end >= len) end = len - 1;
-        if (start <= end)
-            part = (struct bytes){item.value.at + start, (size_t)(end - start + 1)};
+        if (start <= end) n = (uint64_t)(end - start + 1);
     }
-    reply_bulk(call->reply, part);
+    reply_bulk_begin(call->reply, n);
+    if (n > 0)
+        eval_value_put(call, call->args[1], &item, (uint64_t)start, n, call->reply->out);
+    reply_bulk_end(call->reply);
 }
 
 void eval_setrange(const struct command_call *call)
@@ -377,14 +392,16 @@ void eval_setrange(const struct command_call *call)
     const size_t at = (size_t)offset, end = at + part.len;
     const size_t len = end > old.value.len ? end : old.value.len;
     if (!eval_room(call, len)) return;
-    struct buf whole = scratch_new(call);
-    uint8_t *bytes = buf_extend(&whole, len);
-    if (old.value.len > 0) memcpy(bytes, old.value.at, old.value.len);
-    if (at > old.value.len) memset(bytes + old.value.len, 0, at - old.value.len);
-    memcpy(bytes + at, part.at, part.len);
-    eval_key_put(call, key, &old, buf_bytes(&whole), old.deadline_ms);
+    size_t begin;
+    struct buf whole = eval_value_new(call, key, len, &begin);
+    eval_value_put(call, key, &old, 0, old.value.len, &whole);
+    if (len > old.value.len) {
+        const size_t more = len - old.value.len;
+        memset(buf_extend(&whole, more), 0, more);
+    }
+    memcpy(whole.at + begin + at, part.at, part.len);
+    eval_key_give(call, key, &old, &whole, begin, old.deadline_ms);
     reply_int(call->reply, (int64_t)len);
-    buf_free(&whole);
 }
 
 /* ---- numbers ---- */
@@ -414,7 +431,7 @@ void eval_incr(const struct command_call *call)
     if (!delta_read(call, &delta)) return;
     const bool found = eval_key_find(call, call->args[1], &old);
     if (!eval_is_string(call, &old)) return;
-    if (found && !parse_i64(old.value, &v)) {
+    if (found && !parse_i64(eval_text(&old), &v)) {
         eval_refuse(call, OUTCOME_NOT_INT);
         return;
     }
@@ -501,7 +518,8 @@ void eval_incrbyfloat(const struct command_call *call)
     const bool found = eval_key_find(call, call->args[1], &old);
 
     if (!eval_is_string(call, &old)) return;
-    if ((found && !parse_float(old.value, &v)) || !parse_float(call->args[2], &delta)) {
+    if ((found && !parse_float(eval_text(&old), &v)) ||
+        !parse_float(call->args[2], &delta)) {
         eval_refuse(call, OUTCOME_NOT_FLOAT);
         return;
     }

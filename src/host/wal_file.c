@@ -117,19 +117,29 @@ static int sync_dir(const struct wal_dir *d)
 }
 
 /* The zeros are written, not merely allocated: a sync of blocks that exist and were written
- * before has no metadata to commit. */
-static int create(struct wal_dir *d, const struct wal_op *op)
+ * before has no metadata to commit.  Of a file that is used once that is no gain. */
+static int fill(struct wal_dir *d, int fd, const struct wal_op *op)
 {
-    forget_fd(d, op->file);
-    const int fd = open_file(d, op->file, O_CREAT | O_TRUNC);
-    if (fd < 0) return -fd;
-
+    if (op->once) {
+        if (fallocate(fd, 0, 0, (off_t)op->length) == 0) return 0;
+        if (errno != EOPNOTSUPP) return errno;
+    }
     int error = 0;
     for (uint64_t at = 0; error == 0 && at < op->length; at += WAL_ZEROS_BYTES) {
         const uint64_t left = op->length - at;
         error = write_all(fd, d->zeros, left < WAL_ZEROS_BYTES ? left : WAL_ZEROS_BYTES,
                           at);
     }
+    return error;
+}
+
+static int create(struct wal_dir *d, const struct wal_op *op)
+{
+    forget_fd(d, op->file);
+    const int fd = open_file(d, op->file, O_CREAT | O_TRUNC);
+    if (fd < 0) return -fd;
+
+    int error = fill(d, fd, op);
     if (error == 0 && fsync(fd) != 0) error = errno;
     if (error == 0) error = sync_dir(d);
     forget_fd(d, op->file); /* who writes to it later may be another thread */

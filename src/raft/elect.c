@@ -57,7 +57,7 @@ static void leave_role(struct raft *raft)
     raft_replicate_transfer_end(raft);
     raft->role = RAFT_FOLLOWER;
     raft->transfer_vote = false;
-    raft->uncommitted_bytes = 0;
+    raft->uncommitted_bytes = raft->uncommitted_blocks = 0;
     raft->load_asked = raft->load_out = false;
     raft->n_loaded = 0;
     raft->round_wanted = false;

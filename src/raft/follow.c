@@ -70,6 +70,16 @@ static struct log_index common(const struct raft *raft, struct log_index prev,
     return (struct log_index){prev.v + i};
 }
 
+/* They match, and there is no room for them: as if what comes behind them had been refused,
+ * so that they are sent again. */
+static void refuse_for_now(struct raft *raft, const struct raft_msg *msg)
+{
+    refuse(raft, &(struct raft_msg){
+                     .index = {msg->index.v + msg->n_entries},
+                     .log_term = log_term_at(&raft->log, msg->index),
+                 });
+}
+
 /* Entries that are here already stay; the first that differs ends ours.  False: it lies at or below
  * commit. */
 static bool merge(struct raft *raft, struct log_index prev,
@@ -83,7 +93,8 @@ static bool merge(struct raft *raft, struct log_index prev,
             if (at.v <= raft->commit.v) return false;
             raft_truncate(raft, (struct log_index){at.v - 1});
         }
-        raft_append(raft, entries[i].kind, entries[i].term, entries[i].payload);
+        raft_append(raft, entries[i].kind, entries[i].term, entries[i].payload,
+                    entries[i].block);
     }
     return true;
 }
@@ -145,7 +156,7 @@ void raft_follow_applied(struct raft *raft)
 }
 
 /* Whether entries can be taken now: when memory is full of what has yet to be applied,
- * they are dropped, and the leader finds out by its next probe. */
+ * they are dropped, and the leader is told. */
 static bool has_room(const struct raft *raft)
 {
     return raft->log.bytes <= raft->settings.log_bytes_max ||
@@ -194,10 +205,12 @@ void raft_follow_on_append(struct raft *raft, const struct raft_msg *msg)
             refuse(raft, msg);
         return;
     }
-    if (merge(raft, prev, entries, n))
-        accepted(raft, msg, (struct log_index){prev.v + n});
-    else
+    if (!merge(raft, prev, entries, n)) {
         differs_below_commit(raft, msg, common(raft, prev, entries, n));
+        return;
+    }
+    accepted(raft, msg, (struct log_index){prev.v + n});
+    if (n == 0 && msg->n_entries > 0) refuse_for_now(raft, msg);
 }
 
 /* --- snapshots --- */

@@ -29,6 +29,7 @@ void log_init(struct log *log, struct mem *mem, struct log_index base,
 
 static void chunk_free(struct log *log, struct log_chunk *chunk)
 {
+    block_unref(chunk->block);
     mem_free(log->mem, chunk, sizeof *chunk + chunk->cap);
 }
 
@@ -83,32 +84,38 @@ void log_free(struct log *log)
     log_init(log, log->mem, log->base, log->base_term);
 }
 
+static struct log_chunk *chunk_add(struct log *log, struct log_index index, size_t cap)
+{
+    struct log_chunk *chunk = log->spare;
+
+    if (cap == LOG_CHUNK_BYTES && chunk != NULL) {
+        log->spare = chunk->next;
+        log->n_spare--;
+    } else {
+        chunk = mem_alloc(log->mem, sizeof *chunk + cap);
+    }
+    chunk->next = NULL;
+    chunk->prev = log->newest;
+    chunk->first = index;
+    chunk->block = NULL;
+    chunk->cap = cap;
+    chunk->used = 0;
+    if (log->newest != NULL)
+        log->newest->next = chunk;
+    else
+        log->oldest = chunk;
+    log->newest = chunk;
+    return chunk;
+}
+
 /* A payload that does not fit the rest of the newest chunk begins a new one; a large one
  * gets a chunk of exactly its own size, which goes with it. */
 static uint8_t *payload_place(struct log *log, struct log_index index, size_t len)
 {
     struct log_chunk *chunk = log->newest;
 
-    if (chunk == NULL || chunk->cap - chunk->used < len) {
-        const size_t cap = len > LOG_CHUNK_BYTES ? len : LOG_CHUNK_BYTES;
-        if (cap == LOG_CHUNK_BYTES && log->spare != NULL) {
-            chunk = log->spare;
-            log->spare = chunk->next;
-            log->n_spare--;
-        } else {
-            chunk = mem_alloc(log->mem, sizeof *chunk + cap);
-        }
-        chunk->next = NULL;
-        chunk->prev = log->newest;
-        chunk->first = index;
-        chunk->cap = cap;
-        chunk->used = 0;
-        if (log->newest != NULL)
-            log->newest->next = chunk;
-        else
-            log->oldest = chunk;
-        log->newest = chunk;
-    }
+    if (chunk == NULL || chunk->cap - chunk->used < len)
+        chunk = chunk_add(log, index, len > LOG_CHUNK_BYTES ? len : LOG_CHUNK_BYTES);
     uint8_t *at = chunk->data + chunk->used;
     chunk->used += len;
     return at;
@@ -156,14 +163,19 @@ static void run_add(struct log *log, struct log_index from, struct term term)
 }
 
 struct log_index log_append(struct log *log, struct term term, enum raft_entry_kind kind,
-                            struct bytes payload)
+                            struct bytes payload, struct block *block)
 {
     const struct log_index index = {log->last.v + 1};
     struct raft_entry *entry = entry_place(log);
-    uint8_t *at = payload_place(log, index, payload.len);
 
-    if (payload.len > 0) memcpy(at, payload.at, payload.len);
-    *entry = (struct raft_entry){index, term, kind, {at, payload.len}};
+    *entry = (struct raft_entry){index, term, kind, payload, block};
+    if (block != NULL) {
+        chunk_add(log, index, 0)->block = block_ref(block);
+    } else {
+        uint8_t *at = payload_place(log, index, payload.len);
+        if (payload.len > 0) memcpy(at, payload.at, payload.len);
+        entry->payload.at = at;
+    }
     run_add(log, index, term);
     log->last = index;
     log->bytes += log_cost(payload);
@@ -205,6 +217,7 @@ void log_truncate(struct log *log, struct log_index last)
     }
     while (log->newest->first.v > log->last.v)
         chunk_drop_newest(log);
+    if (log->newest->block != NULL) return;
     const struct bytes end = log_at(log, log->last)->payload;
     log->newest->used = (size_t)(end.at + end.len - log->newest->data);
 }

@@ -8,7 +8,8 @@
  *
  * Entries come in at the end and go from either end: truncated by a new leader, evicted
  * or compacted at the front.  So payloads lie in a queue of chunks, and the descriptors
- * in one sliding array, a slice of which can be a message as it stands.
+ * in one sliding array, a slice of which can be a message as it stands.  A payload in a block
+ * is not copied: its chunk is empty and refers to the block.
  *
  * Terms    are kept as runs: a log of a million entries has as many runs as it had leaders.
  * Owner    the log owns payloads and descriptors; what it gives out is good until it changes.
@@ -28,6 +29,7 @@ struct log_run {
 struct log_chunk {
     struct log_chunk *next, *prev;
     struct log_index first; /* the first entry whose payload lies here */
+    struct block *block;    /* the whole payload of `first`; NULL: it lies in data */
     size_t cap, used;
     uint8_t data[];
 };
@@ -52,8 +54,9 @@ void log_init(struct log *log, struct mem *mem, struct log_index base,
               struct term base_term);
 void log_free(struct log *log);
 
+/* With a block, the payload lies in it and is not copied. */
 struct log_index log_append(struct log *log, struct term term, enum raft_entry_kind kind,
-                            struct bytes payload);
+                            struct bytes payload, struct block *block);
 void log_truncate(struct log *log, struct log_index last); /* entries above `last` go */
 void log_evict(struct log *log, struct log_index upto, uint64_t bytes_max);
 void log_compact(struct log *log, struct log_index base); /* within base .. last */

@@ -427,7 +427,7 @@ static void propose(struct raft *raft, const struct raft_config *config)
     struct buf encoded = buf_new(raft->mem);
 
     raft_config_encode(&encoded, config);
-    raft_append(raft, RAFT_CONFIG, raft->state.term, buf_bytes(&encoded));
+    raft_append(raft, RAFT_CONFIG, raft->state.term, buf_bytes(&encoded), NULL);
     buf_free(&encoded);
 }
 

@@ -15,7 +15,7 @@ static bool get_server(struct cursor *c, struct server_id *out)
     return true;
 }
 
-void raft_msg_encode(struct buf *out, const struct raft_msg *m)
+static void put_head(struct buf *out, const struct raft_msg *m)
 {
     buf_put_u8(out, (uint8_t)m->kind);
     buf_put_u8(out, m->flags);
@@ -31,13 +31,38 @@ void raft_msg_encode(struct buf *out, const struct raft_msg *m)
     buf_put_varint(out, m->stamp_ns);
     buf_put_varint(out, m->last.v);
     buf_put_varint(out, m->n_entries);
+}
+
+static void put_entry_head(struct buf *out, const struct raft_msg *m,
+                           const struct raft_entry *e)
+{
+    buf_put_varint(out, m->term.v - e->term.v);
+    buf_put_u8(out, (uint8_t)e->kind);
+    buf_put_varint(out, e->payload.len);
+}
+
+void raft_msg_encode(struct buf *out, const struct raft_msg *m)
+{
+    put_head(out, m);
     for (uint32_t i = 0; i < m->n_entries; i++) {
-        const struct raft_entry *e = &m->entries[i];
-        buf_put_varint(out, m->term.v - e->term.v);
-        buf_put_u8(out, (uint8_t)e->kind);
-        buf_put_blob(out, e->payload);
+        put_entry_head(out, m, &m->entries[i]);
+        buf_put(out, m->entries[i].payload.at, m->entries[i].payload.len);
     }
     buf_put_blob(out, m->data);
+}
+
+const struct raft_entry *raft_msg_encode_around(struct buf *out, const struct raft_msg *m,
+                                                size_t *at)
+{
+    if (m->n_entries != 1 || m->entries[0].block == NULL) {
+        raft_msg_encode(out, m);
+        return NULL;
+    }
+    put_head(out, m);
+    put_entry_head(out, m, &m->entries[0]);
+    *at = out->len;
+    buf_put_blob(out, m->data);
+    return &m->entries[0];
 }
 
 static bool get_entry(struct cursor *c, const struct raft_msg *m, uint32_t nth,
@@ -51,6 +76,7 @@ static bool get_entry(struct cursor *c, const struct raft_msg *m, uint32_t nth,
     if (!get_blob(c, &out->payload)) return false;
     out->index.v = m->index.v + 1 + nth;
     out->term.v = m->term.v - below;
+    out->block = NULL;
     out->kind = (enum raft_entry_kind)kind;
     return true;
 }

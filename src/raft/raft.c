@@ -47,24 +47,38 @@ static void on_durable(struct raft *raft, uint64_t mark)
         raft->refused++;
         return;
     }
+    if (raft->n_writes > 0) write_at(raft, 0)->at = raft->now; /* the disk is alive */
     if (mark > raft->mark_durable) raft->mark_durable = mark;
     while (raft->n_writes > 0 && write_at(raft, 0)->mark <= mark) {
         const struct raft_write *write = write_at(raft, 0);
         if (write->upto.v > raft->durable.v) raft->durable = write->upto;
         raft->writes_head = (raft->writes_head + 1) % raft->writes_cap;
         raft->n_writes--;
+        if (raft->n_writes > 0) write_at(raft, 0)->at = raft->now;
     }
 }
 
 /* --- the log, with all that hangs on it --- */
 
 struct log_index raft_append(struct raft *raft, enum raft_entry_kind kind,
-                             struct term term, struct bytes payload)
+                             struct term term, struct bytes payload, struct block *block)
 {
-    const struct log_index index = log_append(&raft->log, term, kind, payload);
+    struct block *made = NULL;
+
+    if (block == NULL && payload.len >= BLOCK_BYTES_MIN) {
+        struct buf copy = buf_new(raft->mem);
+        buf_put(&copy, payload.at, payload.len);
+        block = made = block_take(&copy);
+        payload = buf_bytes(&made->bytes);
+    }
+    const struct log_index index = log_append(&raft->log, term, kind, payload, block);
+    block_unref(made);
 
     if (raft->unwritten.v == 0) raft->unwritten = index;
-    if (raft->role == RAFT_LEADER) raft->uncommitted_bytes += log_cost(payload);
+    if (raft->role == RAFT_LEADER) {
+        raft->uncommitted_bytes += log_cost(payload);
+        if (block != NULL) raft->uncommitted_blocks += payload.len;
+    }
     raft->turn_bytes += payload.len;
     if (kind == RAFT_CONFIG) raft_member_appended(raft, log_at(&raft->log, index));
     return index;
@@ -111,7 +125,8 @@ void raft_note_discarded(struct raft *raft, struct log_index kept)
                                          cap * sizeof *raft->discarded);
             raft->discarded_cap = cap;
         }
-        raft->discarded[raft->n_discarded++] = *e;
+        raft->discarded[raft->n_discarded] = *e;
+        raft->discarded[raft->n_discarded++].block = NULL; /* it is copied */
         buf_put(&raft->discarded_bytes, e->payload.at, e->payload.len);
     }
 }
@@ -340,6 +355,7 @@ void raft_step(struct raft *raft, const struct raft_event *event)
     case RAFT_TICK: on_tick(raft); break;
     case RAFT_RECV: on_message(raft, event->msg); break;
     case RAFT_DURABLE: on_durable(raft, event->mark); break;
+    case RAFT_UNSENT: raft_replicate_on_peer_lost(raft, event->peer); break;
     case RAFT_PEER_LOST: on_peer_lost(raft, event->peer); break;
     case RAFT_CHANGE: raft_member_on_change(raft, event->config); break;
     case RAFT_TRANSFER_TO: raft_replicate_transfer(raft, event->peer); break;
@@ -362,17 +378,25 @@ enum raft_propose_result raft_may_propose(const struct raft *raft)
 {
     if (raft->role != RAFT_LEADER) return RAFT_NOT_LEADER;
     if (raft->transfer_to.v != 0) return RAFT_TRANSFERRING;
-    if (raft->uncommitted_bytes >= raft->settings.uncommitted_bytes_max) return RAFT_FULL;
+    if (raft->uncommitted_bytes - raft->uncommitted_blocks >=
+        raft->settings.uncommitted_bytes_max)
+        return RAFT_FULL;
     return raft_member_can_ack(raft) ? RAFT_PROPOSED : RAFT_LONELY;
+}
+
+uint64_t raft_uncommitted_bytes(const struct raft *raft)
+{
+    return raft->uncommitted_bytes;
 }
 
 /* 0 while nothing is taken.  The bound in bytes is the caller's to ask for: a batch that
  * was begun under it is carried through. */
-struct log_index raft_propose(struct raft *raft, struct bytes payload)
+struct log_index raft_propose(struct raft *raft, struct bytes payload,
+                              struct block *block)
 {
     if (raft->role != RAFT_LEADER || raft->transfer_to.v != 0)
         return (struct log_index){0};
-    return raft_append(raft, RAFT_COMMAND, raft->state.term, payload);
+    return raft_append(raft, RAFT_COMMAND, raft->state.term, payload, block);
 }
 
 /* --- the end of the turn --- */
@@ -548,6 +572,7 @@ void raft_free(struct raft *raft)
     buf_free(&raft->loaded_bytes);
     buf_free(&raft->discarded_bytes);
     mem_free(mem, raft->discarded, raft->discarded_cap * sizeof *raft->discarded);
+    block_unref(raft->loaded_block);
     mem_free(mem, raft->loaded, raft->loaded_cap * sizeof *raft->loaded);
     mem_free(mem, raft->writes, raft->writes_cap * sizeof *raft->writes);
     mem_free(mem, raft->queue, raft->queue_cap * sizeof *raft->queue);

@@ -68,7 +68,7 @@
  */
 #pragma once
 
-#include "base/buf.h"
+#include "base/block.h"
 #include "base/ids.h"
 
 enum { RAFT_PEERS_MAX = 16 };
@@ -84,6 +84,8 @@ struct raft_entry {
     struct term term;
     enum raft_entry_kind kind;
     struct bytes payload; /* given out: good until the next call that changes the log */
+    struct block
+        *block; /* that a large payload lies in, and may be kept by; NULL: none */
 };
 
 /* What a commit, an election and an answer need.  Leader-follower keyspaces differ from
@@ -167,6 +169,10 @@ struct raft_msg {
 /* The body of messages between servers; see docs/wire.md.  Decoding puts entries into
  * `entries`, at most `max`; runs are borrowed from the input. */
 void raft_msg_encode(struct buf *out, const struct raft_msg *m);
+/* The same without the payload of an entry in a block, if that is all the message brings:
+ * returns the entry, and *at is where in `out` its payload belongs.  NULL: it is whole. */
+const struct raft_entry *raft_msg_encode_around(struct buf *out, const struct raft_msg *m,
+                                                size_t *at);
 MUST_USE bool raft_msg_decode(struct bytes in, struct raft_msg *out,
                               struct raft_entry *entries, uint32_t max);
 
@@ -222,7 +228,9 @@ struct raft_start {
 enum raft_event_kind {
     RAFT_TICK = 1,    /* time has passed */
     RAFT_RECV,        /* msg */
-    RAFT_DURABLE,     /* everything up to `mark` is on disk */
+    RAFT_DURABLE,     /* everything up to `mark` is on disk; with the same mark once more:
+                          * the disk is at work */
+    RAFT_UNSENT,      /* messages to `peer` were dropped on our side: back to probing */
     RAFT_PEER_LOST,   /* the connection to `peer` broke: back to probing; from the leader:
                           * PreVote at once */
     RAFT_CHANGE,      /* propose `config` as the new membership; learners first is the
@@ -334,7 +342,9 @@ enum raft_propose_result {
 enum raft_propose_result raft_may_propose(const struct raft *raft);
 /* Appends at the leader; returns its index, or 0 when it does not lead or hands over.  Copies
  * the payload. */
-struct log_index raft_propose(struct raft *raft, struct bytes payload);
+uint64_t raft_uncommitted_bytes(const struct raft *raft); /* at the leader */
+struct log_index raft_propose(struct raft *raft, struct bytes payload,
+                              struct block *block);
 
 /* Leader: the round that a read taken now must wait for (raft_out.confirmed_round); 0 when
  * no round is needed: a valid lease in RAFT_READ_LEASE, or a group of one voter.  Follower:

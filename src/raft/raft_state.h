@@ -26,9 +26,13 @@ enum {
     RAFT_QUEUE_MAX = 256, /* answers of one turn */
     RAFT_STAMPS_MAX = 4,
     RAFT_STUCK_TIMEOUTS = 4, /* a leader whose disk is silent for so long steps down */
-    /* Copied in one turn before sending waits for the next: so a value of hundreds of MB
-     * takes a turn for the log and one for each follower, with heartbeats in between. */
+    /* Copied in one turn before sending waits for the next. */
     RAFT_TURN_BYTES = 4 << 20,
+    /* A large entry whose follower says nothing of it is sent again after two election
+     * timeouts and this for each of its bytes (1 MB/s): by then the slowest link has
+     * brought it.  Losses that can be seen are mended long before. */
+    RAFT_LOST_TIMEOUTS = 2,
+    RAFT_LOST_NS_PER_BYTE = 1000,
     RAFT_NOTIFY_PARTS =
         10, /* a commit is told after this part of a heartbeat at latest */
 };
@@ -62,9 +66,11 @@ struct raft_progress {
     struct raft_inflight *inflight; /* a ring of inflight_max */
     uint32_t inflight_head, inflight_count;
     uint64_t inflight_bytes;
-    struct instant heard; /* its last answer in this term */
-    uint64_t stamp_ns;    /* of its newest answer, by its own clock; 0: none */
-    struct instant sent;  /* our last append */
+    struct log_index large;    /* the newest large entry sent: on its way while > match */
+    struct instant large_lost; /* it counts as lost from here on */
+    struct instant heard;      /* its last answer in this term */
+    uint64_t stamp_ns;         /* of its newest answer, by its own clock; 0: none */
+    struct instant sent;       /* our last append */
     uint64_t round_sent, round_heard;
     uint64_t lease_ns;      /* latest sending time of an append under lease it answered */
     uint64_t lease_barrier; /* no lease before it has answered this round: until then it
@@ -91,7 +97,7 @@ struct raft_progress {
 struct raft_write {
     uint64_t mark;
     struct log_index upto; /* entries this write completes; lowered by truncation */
-    struct instant at;
+    struct instant at;     /* since when the disk is silent about it */
 };
 
 struct raft_stamp {
@@ -154,8 +160,9 @@ struct raft {
     struct log_index acked; /* of this leadership */
     struct log_index noop_index;
     struct instant led_since;
-    uint64_t uncommitted_bytes;
-    struct log_index counted; /* entries up to here are out of uncommitted_bytes */
+    uint64_t uncommitted_bytes;  /* of these ... */
+    uint64_t uncommitted_blocks; /* ... in blocks: bounded by memory, not by count */
+    struct log_index counted;    /* entries up to here are out of uncommitted_bytes */
     struct server_id transfer_to;
     bool transfer_sent;
     struct instant transfer_until;
@@ -171,6 +178,7 @@ struct raft {
     struct raft_entry *loaded;
     uint32_t n_loaded, loaded_cap;
     struct buf loaded_bytes;
+    struct block *loaded_block; /* instead of loaded_bytes, when it is much */
 
     /* How old our state can be: stamps of ours that the leader echoed, oldest first, with what
      * must be applied until they count. */
@@ -215,7 +223,7 @@ struct raft {
 void raft_enqueue(struct raft *raft, const struct raft_msg *msg);
 struct raft_msg *raft_emit(struct raft *raft);
 struct log_index raft_append(struct raft *raft, enum raft_entry_kind kind,
-                             struct term term, struct bytes payload);
+                             struct term term, struct bytes payload, struct block *block);
 void raft_truncate(struct raft *raft, struct log_index last);
 /* What lies in memory above `kept` is to be kept aside by the caller: see raft_out.discarded. */
 void raft_note_discarded(struct raft *raft, struct log_index kept);

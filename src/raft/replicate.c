@@ -29,6 +29,18 @@ static void window_clear(struct raft_progress *peer)
 {
     peer->inflight_head = peer->inflight_count = 0;
     peer->inflight_bytes = 0;
+    peer->large.v = 0;
+}
+
+/* What is larger than one message travels in pieces, and smaller messages pass it by. */
+static bool is_large(const struct raft *raft, uint64_t bytes)
+{
+    return bytes > raft->settings.append_bytes_max;
+}
+
+static bool large_is_under_way(const struct raft_progress *peer)
+{
+    return peer->large.v > peer->match.v;
 }
 
 static bool window_has_room(const struct raft *raft, const struct raft_progress *peer)
@@ -96,7 +108,7 @@ void raft_replicate_lead(struct raft *raft)
     raft->lease_void = raft->lease_used = false;
     raft->confirmed = raft->round;
     raft->round_wanted = true;
-    raft->uncommitted_bytes = 0;
+    raft->uncommitted_bytes = raft->uncommitted_blocks = 0;
     raft->counted = raft->acked = raft->commit;
     if (raft->state.doubtful) { /* whole by definition: see Power in raft.h */
         raft->power_losses += raft_member_is_unsure(raft);
@@ -107,10 +119,12 @@ void raft_replicate_lead(struct raft *raft)
         raft_replicate_reset_peer(raft, &raft->peers[i]);
     for (uint64_t at = raft->commit.v + 1; at <= raft->log.last.v; at++) {
         const struct raft_entry *entry = log_at(&raft->log, (struct log_index){at});
-        if (entry != NULL) raft->uncommitted_bytes += log_cost(entry->payload);
+        if (entry == NULL) continue;
+        raft->uncommitted_bytes += log_cost(entry->payload);
+        if (entry->block != NULL) raft->uncommitted_blocks += entry->payload.len;
     }
     raft->noop_index = raft_append(raft, RAFT_NOOP, raft->state.term,
-                                   (struct bytes){NULL, 0});
+                                   (struct bytes){NULL, 0}, NULL);
 }
 
 /* --- answers --- */
@@ -298,6 +312,29 @@ void raft_replicate_on_snapshot_sent(struct raft *raft, const struct raft_event 
     peer->snapshotting = peer->snapshot_ready = false;
 }
 
+static void keep_loaded(struct raft *raft, const struct raft_entry *entries, uint32_t n)
+{
+    block_unref(raft->loaded_block);
+    raft->loaded_block = NULL;
+    raft->loaded_bytes.len = 0;
+    buf_reserve(&raft->loaded_bytes, 1); /* an empty payload, too, lies somewhere */
+    for (uint32_t i = 0; i < n; i++)
+        buf_put(&raft->loaded_bytes, entries[i].payload.at, entries[i].payload.len);
+
+    const uint8_t *at = raft->loaded_bytes.at;
+    if (raft->loaded_bytes.len >= BLOCK_BYTES_MIN)
+        raft->loaded_block = block_take(&raft->loaded_bytes);
+    for (uint32_t i = 0; i < n; i++) {
+        raft->loaded[i] = entries[i];
+        raft->loaded[i].payload.at = at;
+        raft->loaded[i].block = entries[i].payload.len >= BLOCK_BYTES_MIN
+                                    ? raft->loaded_block
+                                    : NULL;
+        at += raft->loaded[i].payload.len;
+    }
+    raft->n_loaded = n;
+}
+
 void raft_replicate_on_loaded(struct raft *raft, const struct raft_event *event)
 {
     const struct raft_load asked = raft->load;
@@ -325,18 +362,7 @@ void raft_replicate_on_loaded(struct raft *raft, const struct raft_event *event)
                                   n * sizeof *raft->loaded);
         raft->loaded_cap = n;
     }
-    raft->loaded_bytes.len = 0;
-    buf_reserve(&raft->loaded_bytes, 1); /* an empty payload, too, lies somewhere */
-    for (uint32_t i = 0; i < n; i++)
-        buf_put(&raft->loaded_bytes, event->entries[i].payload.at,
-                event->entries[i].payload.len);
-    const uint8_t *at = raft->loaded_bytes.at;
-    for (uint32_t i = 0; i < n; i++) {
-        raft->loaded[i] = event->entries[i];
-        raft->loaded[i].payload.at = at;
-        at += raft->loaded[i].payload.len;
-    }
-    raft->n_loaded = n;
+    keep_loaded(raft, event->entries, n);
 }
 
 static void ask_load(struct raft *raft, const struct raft_progress *peer)
@@ -418,16 +444,25 @@ static uint32_t take(const struct raft *raft, const struct raft_entry *entries,
     return taken;
 }
 
-/* With the entries at hand, else empty: that the logs meet is found out either way. */
+/* With the entries at hand, else empty: that the logs meet is found out either way.  A
+ * large one would be sent for each guess, so it waits until the place is known. */
 static void send_probe(struct raft *raft, struct raft_progress *peer)
 {
     const struct log_index prev = {peer->next.v - 1};
-    uint64_t n, bytes;
+    uint64_t n, bytes = 0;
     const struct raft_entry *entries = sendable(raft, peer->next, &n);
+    uint32_t taken = entries != NULL ? take(raft, entries, n, &bytes) : 0;
 
-    emit_append(raft, peer, prev, entries,
-                entries != NULL ? take(raft, entries, n, &bytes) : 0);
+    if (is_large(raft, bytes)) taken = 0;
+    emit_append(raft, peer, prev, entries, taken);
     peer->probe_sent = true;
+}
+
+/* Small ones would arrive before a large one that is under way, and be refused. */
+static bool may_follow(const struct raft *raft, const struct raft_progress *peer,
+                       uint64_t bytes)
+{
+    return !large_is_under_way(peer) || is_large(raft, bytes);
 }
 
 static void send_pipelined(struct raft *raft, struct raft_progress *peer)
@@ -445,10 +480,16 @@ static void send_pipelined(struct raft *raft, struct raft_progress *peer)
         }
         const struct log_index prev = {peer->next.v - 1};
         const uint32_t taken = take(raft, entries, n, &bytes);
-        raft->turn_bytes += bytes;
+        if (!may_follow(raft, peer, bytes)) return;
+        if (entries[0].block == NULL) raft->turn_bytes += bytes;
         emit_append(raft, peer, prev, entries, taken);
         peer->next.v += taken;
         window_add(raft, peer, (struct log_index){peer->next.v - 1}, bytes);
+        if (!is_large(raft, bytes)) continue;
+        peer->large.v = peer->next.v - 1;
+        peer->large_lost.ns = raft->now.ns +
+                              RAFT_LOST_TIMEOUTS * raft->settings.election_ns +
+                              RAFT_LOST_NS_PER_BYTE * bytes;
     }
 }
 
@@ -474,11 +515,14 @@ static uint64_t notify_due(const struct raft *raft, const struct raft_progress *
 }
 
 /* What to say when there is nothing to send: prev is where the follower stands as far as
- * we know, so that a loss shows as a refusal. */
+ * we know, so that a loss shows as a refusal.  But this passes by a large entry that is under
+ * way, which must not look like a loss. */
 static void send_empty(struct raft *raft, struct raft_progress *peer)
 {
     struct log_index prev = {peer->next.v - 1};
 
+    if (peer->flow == RAFT_FLOW_PIPELINE && large_is_under_way(peer))
+        prev.v = max_u64(peer->match.v, raft->log.base.v);
     if (peer->flow == RAFT_FLOW_SNAPSHOT)
         prev.v = max_u64(peer->match.v, raft->log.base.v);
     emit_append(raft, peer, prev, NULL, 0);
@@ -495,6 +539,9 @@ static void send_to(struct raft *raft, struct raft_progress *peer)
         peer->clearing = peer->send_now = true;
         peer->cleared = raft->now;
     }
+
+    if (large_is_under_way(peer) && raft->now.ns >= peer->large_lost.ns)
+        probe_from(peer, peer->match.v + 1);
 
     switch (peer->flow) {
     case RAFT_FLOW_PROBE:
@@ -548,8 +595,11 @@ void raft_replicate_commit(struct raft *raft)
     while (raft->counted.v < upto.v) {
         raft->counted.v++;
         const struct raft_entry *entry = log_at(&raft->log, raft->counted);
-        const uint64_t cost = entry != NULL ? log_cost(entry->payload) : 0;
+        if (entry == NULL) continue;
+        const uint64_t cost = log_cost(entry->payload);
+        const uint64_t block = entry->block != NULL ? entry->payload.len : 0;
         raft->uncommitted_bytes -= min_u64(cost, raft->uncommitted_bytes);
+        raft->uncommitted_blocks -= min_u64(block, raft->uncommitted_blocks);
     }
 }
 

@@ -77,7 +77,7 @@ void raft_restore(struct raft *raft, const struct raft_entry *entry)
     }
     raft_own_up_to_term(raft, entry->term);
     raft_truncate(raft, (struct log_index){entry->index.v - 1});
-    raft_append(raft, entry->kind, entry->term, entry->payload);
+    raft_append(raft, entry->kind, entry->term, entry->payload, entry->block);
     raft->durable = raft->log.last;
     raft->unwritten.v = 0;
 }

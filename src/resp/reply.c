@@ -81,12 +81,22 @@ void reply_int(struct reply *r, int64_t v)
     put_head(r->out, ':', v);
 }
 
+void reply_bulk_begin(struct reply *r, uint64_t len)
+{
+    put_head(r->out, '$', (int64_t)len);
+}
+
+void reply_bulk_end(struct reply *r)
+{
+    buf_put(r->out, "\r\n", 2);
+}
+
 void reply_bulk(struct reply *r, struct bytes v)
 {
     buf_reserve(r->out, HEAD_MAX + v.len + 2);
-    put_head(r->out, '$', (int64_t)v.len);
+    reply_bulk_begin(r, v.len);
     buf_put(r->out, v.at, v.len);
-    buf_put(r->out, "\r\n", 2);
+    reply_bulk_end(r);
 }
 
 void reply_bulk_str(struct reply *r, const char *v)

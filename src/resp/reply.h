@@ -21,6 +21,9 @@ void reply_error(struct reply *r, const char *text);
 void reply_errorf(struct reply *r, const char *format, ...) PRINTF_LIKE(2, 3);
 void reply_int(struct reply *r, int64_t v);
 void reply_bulk(struct reply *r, struct bytes v);
+/* The same in parts: `len` bytes are appended to out in between. */
+void reply_bulk_begin(struct reply *r, uint64_t len);
+void reply_bulk_end(struct reply *r);
 void reply_bulk_str(struct reply *r, const char *v);
 void reply_bulk_int(struct reply *r, int64_t v); /* the number as a bulk string */
 void reply_null(struct reply *r);

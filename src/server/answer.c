@@ -35,6 +35,7 @@ void answer_free(struct server *s, struct answer *a)
     check(a->client == NULL);
     check(a->gate_next == NULL);
 
+    far_drop(&a->far);
     if (a->bytes.cap > FREE_ANSWER_BYTES_MAX) buf_free(&a->bytes);
     if (s->n_free_answers == FREE_ANSWERS_MAX) {
         buf_free(&a->bytes);
@@ -97,10 +98,13 @@ struct answer *answer_for_request(struct server *s, struct request *r)
 static void count(struct answer *a)
 {
     if (a->client == NULL) return;
-    if (a->mute && a->state == ANSWER_READY) a->bytes.len = 0;
-    a->client->owed_bytes += a->bytes.len;
+    if (a->mute && a->state == ANSWER_READY) {
+        a->bytes.len = 0;
+        far_drop(&a->far);
+    }
+    a->client->owed_bytes += answer_len(a);
     a->client->owed_bytes -= a->counted;
-    a->counted = a->bytes.len;
+    a->counted = answer_len(a);
 }
 
 /* The answer leaves the state FILLING. */
@@ -158,6 +162,7 @@ void answer_error(struct server *s, struct answer *a, enum outcome o)
     }
     if (a->replies == 0) a->replies = 1;
     a->bytes.len = 0;
+    far_drop(&a->far);
     struct reply r = {&a->bytes, 2}; /* errors read the same in both versions */
     for (uint32_t i = 0; i < a->replies; i++)
         reply_error(&r, outcome_row(o)->text);
@@ -170,7 +175,8 @@ void answer_error(struct server *s, struct answer *a, enum outcome o)
 /* Whether one more reply may be written behind those of the client's last answer. */
 static bool may_extend(const struct client *c, const struct answer *a)
 {
-    return !a->in_flight && a->mute == mutes(c) && a->bytes.len < ANSWER_EXTEND_BYTES_MAX;
+    return !a->in_flight && a->mute == mutes(c) &&
+           answer_len(a) < ANSWER_EXTEND_BYTES_MAX;
 }
 
 struct reply answer_now(struct client *c)
@@ -214,6 +220,11 @@ static struct answer *split(struct answer *a)
     check(a->mark <= a->bytes.len);
     buf_put(&next->bytes, a->bytes.at + a->mark, a->bytes.len - a->mark);
     next->mute = a->mute;
+    if (a->far.block != NULL && a->far.at >= a->mark) {
+        next->far = a->far;
+        next->far.at -= a->mark;
+        a->far = (struct far){0};
+    }
     a->bytes.len = a->mark;
     count(a);
     return next;
@@ -248,7 +259,7 @@ static void gate_begin(struct server *s, struct answer *a, struct slot *slot,
     filled(s, a);
     a->state = ANSWER_GATED;
     a->slot = slot;
-    a->deadline.ns = s->now.ns + s->config.limits.request_timeout_ns;
+    a->deadline = server_deadline(s, gate->ahead_bytes);
     a->gate_next = NULL;
     if (slot->gated == NULL) slot->gated_end = &slot->gated;
     *slot->gated_end = a;
@@ -272,6 +283,8 @@ void answer_gate(struct server *s, struct answer *a, struct slot *slot,
         if (gate->index.v > a->gate.index.v) a->gate.index = gate->index;
         if (gate->round > a->gate.round) a->gate.round = gate->round;
         a->gate.wrote |= gate->wrote;
+        if (gate->ahead_bytes >= BLOCK_BYTES_MIN)
+            a->deadline = server_deadline(s, gate->ahead_bytes);
         a->replies++;
         count(a);
         return;

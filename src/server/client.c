@@ -383,6 +383,7 @@ static size_t commands_run(struct server *s, struct client *c, struct bytes run)
             return at;
         }
         at += parsed.used;
+        if (s->lent != NULL) s->lent_at = (size_t)(rest.at - s->lent->bytes.at);
         session_command(s, c, parsed.args, parsed.n_args);
         note_asked(c, parsed.used);
         if (UNLIKELY(is_past(s, c, 2))) c->choked = true;
@@ -390,12 +391,29 @@ static size_t commands_run(struct server *s, struct client *c, struct bytes run)
     return at;
 }
 
+/* Who keeps a large value keeps all that it came in; what comes behind it is copied out. */
+static void in_run_lent(struct server *s, struct client *c)
+{
+    struct block *lent = block_take(&c->in);
+    const struct buf *in = &lent->bytes;
+
+    s->lent = lent;
+    c->in_at += commands_run(s, c, (struct bytes){in->at + c->in_at, in->len - c->in_at});
+    s->lent = NULL;
+    if (block_untake(lent, &c->in)) return;
+    buf_put(&c->in, in->at + c->in_at, in->len - c->in_at);
+    c->in_at = 0;
+    block_unref(lent);
+}
+
 static void in_run(struct server *s, struct client *c)
 {
     if (unread(c) == 0 || !may_parse(c)) return;
 
-    const struct bytes run = {c->in.at + c->in_at, unread(c)};
-    c->in_at += commands_run(s, c, run);
+    if (unread(c) >= BLOCK_BYTES_MIN)
+        in_run_lent(s, c);
+    else
+        c->in_at += commands_run(s, c, (struct bytes){c->in.at + c->in_at, unread(c)});
     if (unread(c) > 0) return;
     c->in.len = c->in_at = 0;
     if (c->in.cap > IN_KEPT_BYTES) buf_free(&c->in);
@@ -461,7 +479,7 @@ static void join(struct server *s, struct client *c)
 
     while (is_ready(first->next)) {
         struct answer *a = first->next;
-        if (first->bytes.len + a->bytes.len > SEND_JOIN_BYTES) return;
+        if (answer_len(first) + answer_len(a) > SEND_JOIN_BYTES) return;
         buf_put(&first->bytes, a->bytes.at, a->bytes.len);
         first->counted += a->counted;
         first->replies += a->replies;
@@ -472,19 +490,41 @@ static void join(struct server *s, struct client *c)
     }
 }
 
+/* What is to be sent next and is there. */
+static struct bytes answer_run(const struct answer *a)
+{
+    const struct far *far = &a->far;
+
+    if (far->block == NULL)
+        return (struct bytes){a->bytes.at + a->sent, a->bytes.len - a->sent};
+    if (a->sent < far->at)
+        return (struct bytes){a->bytes.at + a->sent, far->at - a->sent};
+    const uint64_t in = a->sent - far->at;
+    if (in < far->len)
+        return (struct bytes){far->block->bytes.at + far->from + in, far_there(far) - in};
+    const uint64_t at = a->sent - far->len;
+    return (struct bytes){a->bytes.at + at, a->bytes.len - at};
+}
+
 void client_flush(struct server *s, struct client *c)
 {
     if (c->send_busy) return;
-    while (is_ready(c->answers) && c->answers->sent == c->answers->bytes.len)
+    while (is_ready(c->answers) && c->answers->sent == answer_len(c->answers))
         answer_free(s, first_take(c)); /* muted */
     struct answer *a = c->answers;
     if (!is_ready(a)) return;
 
     if (!a->in_flight) join(s, c);
+    const struct bytes run = answer_run(a);
+    if (run.len == 0) { /* it is still being read */
+        client_go_on(s, c);
+        return;
+    }
+    a->given = a->sent + run.len;
     struct server_action *send = server_act(s, SERVER_SEND);
     send->conn = c->conn;
-    send->bytes = (struct bytes){a->bytes.at + a->sent, a->bytes.len - a->sent};
-    send->more = is_ready(a->next);
+    send->bytes = run;
+    send->more = a->given < answer_len(a) || is_ready(a->next);
     a->in_flight = true; /* C2 */
     c->send_busy = true;
 }
@@ -494,12 +534,16 @@ static void sent(struct server *s, struct client *c, size_t taken)
     struct answer *a = c->answers;
 
     check(a != NULL && a->in_flight);
-    check(taken <= a->bytes.len - a->sent);
+    check(taken <= a->given - a->sent);
     a->sent += taken;
     c->active = s->now;
-    if (a->sent < a->bytes.len) return; /* the rest once more can be taken */
+    if (a->sent < a->given) return; /* the rest once more can be taken */
 
     c->send_busy = false;
+    if (a->sent < answer_len(a)) {
+        client_touch(s, c);
+        return;
+    }
     answer_free(s, first_take(c));
     if (c->choked || c->closing || is_ready(c->answers)) client_touch(s, c);
 }

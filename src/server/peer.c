@@ -22,7 +22,7 @@
 #include "server/server_state.h"
 
 enum {
-    PEER_BULK_MAX = 64 << 20,
+    PEER_OUT_MAX = 64 << 20,
     BATCH_FRAME_BYTES = 512 * 1024,
     DIAL_FIRST_MS = 50,
     DIAL_MOST_MS = 1000,
@@ -56,16 +56,34 @@ static struct peer *peer_get(struct server *s, struct server_id id)
     return p;
 }
 
+static void bulk_free(struct server *s, struct bulk *b)
+{
+    buf_free(&b->bytes);
+    far_drop(&b->far);
+    mem_free(s->mem, b, sizeof *b);
+}
+
 static void drop_bulk(struct server *s, struct peer *p)
 {
     while (p->bulk != NULL) {
         struct bulk *b = p->bulk;
         p->bulk = b->next;
-        buf_free(&b->bytes);
-        mem_free(s->mem, b, sizeof *b);
+        bulk_free(s, b);
     }
     p->bulk_end = &p->bulk;
-    p->bulk_bytes = 0;
+}
+
+bool peer_is_moving(const struct server *s, struct server_id id)
+{
+    const struct peer *p = peer_find(s, id);
+    uint64_t at = 0, key;
+    void *value;
+    if (p != NULL && p->bulk != NULL) return true;
+    while (hmap_next(&s->conns, &at, &key, &value)) {
+        const struct peer_conn *c = value;
+        if (c->id.v == id.v && c->piece_total > 0) return true;
+    }
+    return false;
 }
 
 bool peer_reachable(const struct server *s, struct server_id id)
@@ -135,6 +153,17 @@ static void peer_lost(struct server *s, struct server_id id)
     tell_shards_lost(s, id);
 }
 
+/* What went in pieces and had not arrived: to be sent again. */
+static void unsent(struct server *s, struct server_id to)
+{
+    for (uint32_t i = 0; i < s->n_slots; i++) {
+        struct slot *slot = s->all_slots[i];
+        if (slot->shard == NULL) continue;
+        shard_unsent(slot->shard, to, s->now);
+        slot_touch(s, slot);
+    }
+}
+
 static void conn_lost(struct server *s, struct peer_conn *c)
 {
     const struct server_id id = c->id;
@@ -145,6 +174,7 @@ static void conn_lost(struct server *s, struct peer_conn *c)
         s->join_at.ns = s->now.ns + 500 * MS_NS;
     }
     const bool was_way = p != NULL && p->way == c;
+    const bool lost_bulk = was_way && p->bulk != NULL;
     if (was_way) {
         p->way = NULL;
         drop_bulk(s, p); /* half a stream is of no use to a new connection */
@@ -159,6 +189,7 @@ static void conn_lost(struct server *s, struct peer_conn *c)
     }
     conn_free(s, c);
     if (was_way) requests_peer_lost(s, id);
+    if (lost_bulk) unsent(s, id);
     if (was_up && p != NULL) peer_lost(s, id);
 }
 
@@ -479,10 +510,13 @@ static bool on_joined(struct server *s, struct peer_conn *c, const struct frame 
 
 /* ---- messages in ---- */
 
-static bool on_raft(struct server *s, const struct peer_conn *c, const struct message *m)
+static bool on_raft(struct server *s, const struct peer_conn *c, const struct message *m,
+                    struct block *block)
 {
     struct raft_msg msg;
     if (!raft_msg_decode(m->body, &msg, s->entries, SERVER_ENTRIES_MAX)) return false;
+    for (uint32_t i = 0; block != NULL && i < msg.n_entries; i++)
+        if (s->entries[i].payload.len >= BLOCK_BYTES_MIN) s->entries[i].block = block;
     if (msg.from.v != c->id.v || msg.to.v != s->identity.server.v) return false;
     struct slot *slot = server_slot_find(s, m->group);
     if (slot == NULL || slot->shard == NULL || slot->retiring != RETIRE_NOT)
@@ -492,19 +526,28 @@ static bool on_raft(struct server *s, const struct peer_conn *c, const struct me
     return true;
 }
 
-static bool on_message(struct server *s, struct peer_conn *c, const struct message *m)
+static bool on_message(struct server *s, struct peer_conn *c, const struct message *m,
+                       struct block *block)
 {
     switch (m->kind) {
-    case MESSAGE_RAFT: return on_raft(s, c, m);
+    case MESSAGE_RAFT: return on_raft(s, c, m, block);
     case MESSAGE_FORWARD: {
         struct forward f;
         if (!forward_decode(m->body, &f)) return false;
-        request_forwarded(s, c->id, m->group, &f);
+        request_forwarded(s, c->id, m->group, &f, block);
         return true;
     }
     case MESSAGE_FORWARD_REPLY: {
         struct forward_reply reply;
         if (!forward_reply_decode(m->body, &reply)) return false;
+        if (block != NULL && reply.bytes.len >= BLOCK_BYTES_MIN) {
+            reply.far = (struct far){
+                .block = block,
+                .from = (uint64_t)(reply.bytes.at - block->bytes.at),
+                .len = reply.bytes.len,
+            };
+            reply.bytes.len = 0;
+        }
         request_reply(s, c->id, &reply);
         return true;
     }
@@ -515,13 +558,15 @@ static bool on_message(struct server *s, struct peer_conn *c, const struct messa
     return false;
 }
 
-static bool on_batch(struct server *s, struct peer_conn *c, struct bytes body)
+/* With a block, the body lies in it, and large entries are kept there. */
+static bool on_batch(struct server *s, struct peer_conn *c, struct bytes body,
+                     struct block *block)
 {
     struct cursor in = cursor_of(body);
     struct message m;
     enum message_result got;
     while ((got = message_decode(&in, &m)) == MESSAGE_OK) {
-        if (!on_message(s, c, &m)) {
+        if (!on_message(s, c, &m, block)) {
             got = MESSAGE_MALFORMED;
             break;
         }
@@ -549,11 +594,10 @@ static bool on_piece(struct server *s, struct peer_conn *c, struct bytes body)
         return true; /* of a stream whose beginning we did not see: lost as any message may be */
     buf_put(&c->piece, p.bytes.at, p.bytes.len);
     if (c->piece.len < p.total) return true;
-    struct buf whole = c->piece;
-    c->piece = buf_new(s->mem);
-    c->piece_stream = 0;
-    const bool alive = on_batch(s, c, buf_bytes(&whole));
-    buf_free(&whole);
+    struct block *whole = block_take(&c->piece);
+    c->piece_stream = c->piece_total = 0;
+    const bool alive = on_batch(s, c, buf_bytes(&whole->bytes), whole);
+    block_unref(whole);
     return alive;
 }
 
@@ -601,7 +645,8 @@ static bool on_frame(struct server *s, struct peer_conn *c, const struct frame *
         return true;
     }
     if (c->id.v == 0 || !s->wal_open) return true;
-    return f->kind == FRAME_BATCH ? on_batch(s, c, f->body) : on_piece(s, c, f->body);
+    return f->kind == FRAME_BATCH ? on_batch(s, c, f->body, NULL)
+                                  : on_piece(s, c, f->body);
 }
 
 /* ---- events ---- */
@@ -676,7 +721,7 @@ struct buf *peer_say(struct server *s, struct server_id to, struct group_id grou
 {
     struct peer *p = peer_find(s, to);
     if (p == NULL || p->way == NULL) return NULL;
-    if (p->bulk_bytes > PEER_BULK_MAX || p->way->out.len > PEER_BULK_MAX) return NULL;
+    if (p->way->out.len > PEER_OUT_MAX) return NULL;
     *start = message_begin(&p->batch, group, kind);
     return &p->batch;
 }
@@ -693,7 +738,7 @@ static void flush_batch(struct server *s, struct peer *p)
 
 /* The last message of the batch goes in pieces, so that it holds nothing up.  A large one is
  * not copied: what little lies before it is. */
-static void make_bulk(struct server *s, struct peer *p, size_t start)
+static struct bulk *make_bulk(struct server *s, struct peer *p, size_t start)
 {
     struct bulk *b = mem_zero(s->mem, sizeof *b);
     struct buf before = buf_new(s->mem);
@@ -704,7 +749,7 @@ static void make_bulk(struct server *s, struct peer *p, size_t start)
     p->batch = before;
     *p->bulk_end = b;
     p->bulk_end = &b->next;
-    p->bulk_bytes += b->bytes.len;
+    return b;
 }
 
 void peer_said(struct server *s, struct server_id to, size_t start)
@@ -716,26 +761,48 @@ void peer_said(struct server *s, struct server_id to, size_t start)
     if (p->batch.len > BATCH_FRAME_BYTES - PIECE_BYTES - MESSAGE_HEAD) flush_batch(s, p);
 }
 
+void peer_said_around(struct server *s, struct server_id to, size_t start,
+                      const struct far *far)
+{
+    struct peer *p = peer_find(s, to);
+    message_end_with(&p->batch, start, far->len);
+    struct bulk *b = make_bulk(s, p, start);
+    b->far = *far;
+    block_ref(far->block);
+}
+
+/* The run that goes on at `sent`, as far as it is there. */
+static struct bytes bulk_next(const struct bulk *b)
+{
+    const struct far *far = &b->far;
+    const uint64_t head = (far->block != NULL ? far->at : b->bytes.len) - b->skip;
+    if (b->sent < head)
+        return (struct bytes){b->bytes.at + b->skip + b->sent, head - b->sent};
+    const uint64_t in = b->sent - head;
+    if (in < far->len)
+        return (struct bytes){far->block->bytes.at + far->from + in, far_there(far) - in};
+    const uint64_t at = far->at + (in - far->len);
+    return (struct bytes){b->bytes.at + at, b->bytes.len - at};
+}
+
 static void flush_bulk(struct server *s, struct peer *p)
 {
     while (p->bulk != NULL && p->way->out.len < PEER_OUT_PAUSE_BYTES) {
         struct bulk *b = p->bulk;
-        const uint64_t total = b->bytes.len - b->skip;
-        const uint64_t left = total - b->sent;
-        const uint64_t len = left < PIECE_BYTES ? left : PIECE_BYTES;
+        const uint64_t total = b->bytes.len - b->skip + b->far.len;
+        struct bytes run = bulk_next(b);
+        if (run.len == 0) return; /* it is still being read */
+        if (run.len > PIECE_BYTES) run.len = PIECE_BYTES;
         const struct frame head = head_of(s, p->way, FRAME_PIECE);
-        const struct piece piece = {
-            b->stream, b->sent, total, {b->bytes.at + b->skip + b->sent, len}};
+        const struct piece piece = {b->stream, b->sent, total, run};
         const size_t at = frame_begin(&p->way->out, &head);
         piece_encode(&p->way->out, &piece);
         frame_end(&p->way->out, at);
-        b->sent += len;
+        b->sent += run.len;
         if (b->sent < total) continue;
         p->bulk = b->next;
         if (p->bulk == NULL) p->bulk_end = &p->bulk;
-        p->bulk_bytes -= b->bytes.len;
-        buf_free(&b->bytes);
-        mem_free(s->mem, b, sizeof *b);
+        bulk_free(s, b);
     }
 }
 

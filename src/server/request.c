@@ -4,7 +4,8 @@
  * Order.  The requests of one client for one group must take effect in order.  Those sent
  * to one leader in one term stay in order, since they travel on one stream and another term
  * refuses them.  So a later one may go out beside earlier ones only the same way; else it
- * waits behind them.
+ * waits behind them.  One that travels in pieces is passed by smaller messages, so what comes
+ * after it waits for its answer.
  *
  * A write that was sent and whose answer is lost is UNCERTAIN, and is not sent again.
  */
@@ -59,8 +60,13 @@ static bool may_go(const struct client *c, struct group_id group, struct server_
 {
     const struct client_route *route = route_find(c, group);
     if (route == NULL) return true;
-    if (route->n_waiting > 0) return false;
+    if (route->n_waiting > 0 || route->n_bulky > 0) return false;
     return route->n_sent == 0 || (route->target.v == target.v && route->term.v == term.v);
+}
+
+static bool is_bulky(const struct request *r)
+{
+    return r->body.len > PIECE_BYTES / 2;
 }
 
 /* ---- lists and life ---- */
@@ -110,7 +116,9 @@ static void leave(struct server *s, struct request *r)
         break;
     case REQUEST_SENT:
         hmap_remove(&s->sent, r->id);
-        if (route != NULL) route->n_sent--;
+        if (route == NULL) break;
+        route->n_sent--;
+        route->n_bulky -= is_bulky(r);
         break;
     case REQUEST_ROUND:
     case REQUEST_COPIES:
@@ -127,7 +135,10 @@ static void leave(struct server *s, struct request *r)
 static void request_free(struct server *s, struct request *r)
 {
     heap_remove(&s->timers, &r->timer);
-    buf_free(&r->body);
+    if (r->shared != NULL)
+        block_unref(r->shared);
+    else
+        buf_free(&r->body);
     mem_free(s->mem, r, sizeof *r);
 }
 
@@ -151,6 +162,7 @@ static void enter(struct server *s, struct request *r, enum request_state state)
     if (c == NULL) return;
     struct client_route *route = route_get(c, r->group);
     route->n_sent++;
+    route->n_bulky += state == REQUEST_SENT && is_bulky(r);
     route->target = r->target;
     route->term = r->term;
 }
@@ -165,8 +177,13 @@ static void reply_to_peer(struct server *s, struct request *r,
     size_t start;
     struct buf *body = peer_say(s, r->peer, r->group, MESSAGE_FORWARD_REPLY, &start);
     if (body == NULL) return; /* it will time out there, as UNCERTAIN */
+    struct far far = out.far;
+    far.at += body->len + FORWARD_REPLY_HEAD;
     forward_reply_encode(body, &out);
-    peer_said(s, r->peer, start);
+    if (far.block == NULL)
+        peer_said(s, r->peer, start);
+    else
+        peer_said_around(s, r->peer, start, &far);
 }
 
 static void error_bytes(struct buf *out, uint8_t resp, enum outcome o)
@@ -190,6 +207,8 @@ static void finish(struct server *s, struct request *r, const struct forward_rep
         if (r->answer->client != NULL && reply->index.v != 0)
             client_note(r->answer->client, r->group, reply->index);
         buf_put(&r->answer->bytes, reply->bytes.at, reply->bytes.len);
+        r->answer->far = reply->far;
+        block_ref(reply->far.block);
         r->answer->replies = 1;
         answer_ready(s, r->answer);
         break;
@@ -201,6 +220,7 @@ static void finish(struct server *s, struct request *r, const struct forward_rep
             out.bytes = buf_bytes(&text);
         } else {
             out.bytes = reply->bytes;
+            out.far = reply->far;
             out.index = reply->index;
         }
         reply_to_peer(s, r, &out);
@@ -231,8 +251,10 @@ void request_gate_result(struct server *s, struct request *r, struct answer *a,
                          enum outcome o)
 {
     r->state = 0;
-    struct forward_reply reply = {
-        .status = FORWARD_DONE, .bytes = buf_bytes(&a->bytes), .index = a->gate.index};
+    struct forward_reply reply = {.status = FORWARD_DONE,
+                                  .bytes = buf_bytes(&a->bytes),
+                                  .index = a->gate.index,
+                                  .far = a->far};
     finish(s, r, &reply, o);
 }
 
@@ -271,13 +293,13 @@ static enum shard_refusal run_wait(struct server *s, struct slot *slot, struct r
     return SHARD_TAKEN;
 }
 
-static enum outcome outcome_of(const struct server *s, enum shard_refusal refusal)
+static enum outcome outcome_of(enum shard_refusal refusal)
 {
     switch (refusal) {
     case SHARD_FULL:
     case SHARD_LONELY: return OUTCOME_NOQUORUM;
-    case SHARD_NO_ROOM:
-        return mem_room(s->mem, 0) ? OUTCOME_FULL_DISK : OUTCOME_FULL_MEMORY;
+    case SHARD_NO_ROOM: return OUTCOME_FULL_DISK;
+    case SHARD_NO_MEMORY: return OUTCOME_FULL_MEMORY;
     case SHARD_DAMAGED: return OUTCOME_READONLY;
     case SHARD_TAKEN:
     case SHARD_NOT_LEADER:
@@ -311,7 +333,7 @@ static bool evaluate(struct server *s, struct slot *slot, struct request *r,
             a->request = NULL;
             answer_free(s, a);
         }
-        const enum outcome o = outcome_of(s, *refusal);
+        const enum outcome o = outcome_of(*refusal);
         if (o == OUTCOME_NONE) return false;
         finish(s, r, NULL, o);
         return true;
@@ -350,6 +372,30 @@ static struct server_id leader_of(const struct server *s, struct slot *slot,
     return shard->voters[slot->tries % shard->n_voters];
 }
 
+/* A large one is not copied, but for what is addressed anew with each try. */
+static void put_body(struct server *s, struct request *r, struct buf *out, size_t start)
+{
+    const bool large = r->body.len >= BLOCK_BYTES_MIN;
+    const size_t at = out->len;
+    buf_put(out, r->body.at, large ? FORWARD_ADDRESS_BYTES : r->body.len);
+    forward_address(out->at + at, r->id, r->term);
+    if (!large) {
+        peer_said(s, r->target, start);
+        return;
+    }
+    if (r->shared == NULL) {
+        r->shared = block_take(&r->body);
+        r->body = r->shared->bytes;
+    }
+    const struct far rest = {
+        .block = r->shared,
+        .from = FORWARD_ADDRESS_BYTES,
+        .len = r->body.len - FORWARD_ADDRESS_BYTES,
+        .at = out->len,
+    };
+    peer_said_around(s, r->target, start, &rest);
+}
+
 static bool forward(struct server *s, struct slot *slot, struct request *r)
 {
     struct term term;
@@ -365,10 +411,7 @@ static bool forward(struct server *s, struct slot *slot, struct request *r)
     size_t start;
     struct buf *body = peer_say(s, target, r->group, MESSAGE_FORWARD, &start);
     if (body == NULL) return false;
-    const size_t at = body->len;
-    buf_put(body, r->body.at, r->body.len);
-    forward_address(body->at + at, r->id, term);
-    peer_said(s, target, start);
+    put_body(s, r, body, start);
     s->stats.forwarded++;
     enter(s, r, REQUEST_SENT);
     return true;
@@ -409,17 +452,22 @@ static bool read_now(struct server *s, struct slot *slot, struct request *r)
     struct buf bytes = buf_new(s->mem);
     struct reply reply = {&bytes, r->resp};
     bool open = true;
+    struct far far = {0};
     if (decode(s, f, &d)) {
-        const struct shard_request q = shard_request_of(s, &d, r);
+        struct shard_request q = shard_request_of(s, &d, r);
+        if (r->origin == FROM_CLIENT) q.far = &far;
         open = shard_read_here(slot->shard, &q, &reply);
+        slot_touch(s, slot); /* which may have to read a large value */
     } else {
         reply_error(&reply, "ERR the command can't be evaluated");
     }
     decoded_free(s, &d);
     const struct forward_reply done = {.status = FORWARD_DONE,
                                        .bytes = buf_bytes(&bytes),
-                                       .index = shard_applied(slot->shard)};
+                                       .index = shard_applied(slot->shard),
+                                       .far = far};
     if (open) finish(s, r, &done, OUTCOME_NONE);
+    far_drop(&far);
     buf_free(&bytes);
     return open;
 }
@@ -567,6 +615,7 @@ static bool go(struct server *s, struct slot *slot, struct request *r)
 void request_submit(struct server *s, struct request *r)
 {
     struct slot *slot = server_slot(s, r->group);
+    if (r->body.len >= BLOCK_BYTES_MIN) r->deadline = server_deadline(s, r->body.len);
     if (go(s, slot, r)) return;
     enter(s, r, REQUEST_WAITING);
     slot_touch(s, slot);
@@ -643,7 +692,10 @@ void request_command(struct server *s, struct client *c, const struct command *c
             .n_commands = 1,
             .now = s->wall,
             .at = s->now,
-            .memory_full = !mem_room(s->mem, 0),
+            .lent = s->lent,
+            .lent_at = s->lent_at,
+            .far = a->far.block == NULL ? &a->far : NULL,
+            .memory_full = !request_has_room(s, args, n_args),
             .log_full = s->wal_full,
             .read = keyspace->policy.read,
         };
@@ -656,7 +708,7 @@ void request_command(struct server *s, struct client *c, const struct command *c
             return;
         }
         if (a->state != ANSWER_FILLING) a = NULL;
-        o = outcome_of(s, refusal);
+        o = outcome_of(refusal);
         if (o != OUTCOME_NONE) {
             answer_error(s, a == NULL ? answer_open(c) : a, o);
             return;
@@ -672,7 +724,7 @@ void request_command(struct server *s, struct client *c, const struct command *c
 /* ---- peers ---- */
 
 void request_forwarded(struct server *s, struct server_id from, struct group_id group,
-                       struct forward *f)
+                       struct forward *f, struct block *block)
 {
     struct slot *slot = server_slot(s, group);
     struct request *r = request_new(s, f->kind, group, f->resp);
@@ -694,7 +746,11 @@ void request_forwarded(struct server *s, struct server_id from, struct group_id 
             return;
         }
         enum shard_refusal refusal;
-        if (evaluate(s, slot, r, *f, &refusal)) return;
+        s->lent = block;
+        s->lent_at = 0;
+        const bool taken = evaluate(s, slot, r, *f, &refusal);
+        s->lent = NULL;
+        if (taken) return;
         if (refusal == SHARD_NOT_LEADER || refusal == SHARD_CLOSED) {
             refuse_to_peer(s, slot, r,
                            refusal == SHARD_CLOSED ? FORWARD_CLOSED : FORWARD_REFUSED);
@@ -922,9 +978,23 @@ void requests_free(struct server *s)
                                                    offsetof(struct request, timer)));
 }
 
+/* While much moves between us and the leader, or in the log, an answer may be behind it. */
+static bool is_behind_much(const struct server *s, const struct slot *slot,
+                           const struct request *r)
+{
+    if (r->state != REQUEST_SENT) return false;
+    if (slot->shard != NULL && r->term.v != 0 && r->term.v < shard_term(slot->shard).v)
+        return false;
+    return peer_is_moving(s, r->target) || wal_backlog(s->wal) >= WAL_SYNC_BYTES;
+}
+
 void request_timeout(struct server *s, struct request *r)
 {
     struct slot *slot = server_slot(s, r->group);
+    if (is_behind_much(s, slot, r)) {
+        heap_set(&s->timers, &r->timer, s->now.ns + SEC_NS);
+        return;
+    }
     switch (r->state) {
     case REQUEST_WAITING:
         if (r->origin == FROM_PEER)

@@ -121,6 +121,14 @@ static enum policy_read read_of_group(const struct server *s, struct group_id gr
     return policy == NULL ? READ_LINEARIZABLE : policy->read;
 }
 
+bool request_has_room(const struct server *s, const struct bytes *args, uint32_t n_args)
+{
+    uint64_t bytes = 0;
+    for (uint32_t i = 0; s->lent == NULL && i < n_args; i++)
+        if (args[i].len >= BLOCK_BYTES_MIN) bytes += args[i].len;
+    return mem_room(s->mem, bytes);
+}
+
 struct shard_request shard_request_of(const struct server *s, const struct decoded *d,
                                       const struct request *r)
 {
@@ -134,7 +142,9 @@ struct shard_request shard_request_of(const struct server *s, const struct decod
         .now = s->wall,
         .at = s->now,
         .exec = r->kind == FORWARD_EXEC,
-        .memory_full = !mem_room(s->mem, 0),
+        .lent = s->lent,
+        .lent_at = s->lent_at,
+        .memory_full = !request_has_room(s, d->flat, d->n_flat),
         .log_full = s->wal_full,
         .read = read_of_group(s, r->group),
     };
@@ -148,7 +158,8 @@ enum shard_refusal run_commands(struct server *s, struct slot *slot, struct requ
     enum shard_refusal refusal = SHARD_TAKEN;
     struct reply reply = {&a->bytes, r->resp};
     if (decode(s, f, &d)) {
-        const struct shard_request q = shard_request_of(s, &d, r);
+        struct shard_request q = shard_request_of(s, &d, r);
+        if (r->origin == FROM_CLIENT || r->origin == FROM_PEER) q.far = &a->far;
         refusal = belongs_here(s, r->group, &d) ? shard_run(slot->shard, &q, &reply, gate)
                                                 : SHARD_CLOSED;
     } else {

@@ -23,6 +23,8 @@ void decoded_free(struct server *s, struct decoded *d);
 bool keys_group(const struct server *s, const struct decoded *d, struct group_id *group);
 /* NULL: the view has no such group, or it is the meta shard. */
 const struct policy *policy_of_group(const struct server *s, struct group_id group);
+/* Whether memory has room for the large ones among these. */
+bool request_has_room(const struct server *s, const struct bytes *args, uint32_t n_args);
 struct shard_request shard_request_of(const struct server *s, const struct decoded *d,
                                       const struct request *r);
 

@@ -298,11 +298,20 @@ void server_take_wal(struct server *s, const struct wal_out *out)
     s->wal_wake = out->wake;
 }
 
+struct instant server_deadline(const struct server *s, uint64_t bytes)
+{
+    const uint64_t ahead = s->wal != NULL ? wal_backlog(s->wal) : 0;
+    const uint64_t most = bytes > ahead ? bytes : ahead;
+    return (struct instant){s->now.ns + s->config.limits.request_timeout_ns +
+                            most * SERVER_NS_PER_BYTE};
+}
+
 void server_wal_done(struct server *s, uint64_t op, int error, uint64_t got)
 {
     if (s->phase == PHASE_ENDED) return;
     struct wal_out out;
     wal_op_done(s->wal, op, error, got, s->now, &out);
+    s->wal_alive = true;
     server_take_wal(s, &out);
 }
 
@@ -391,7 +400,7 @@ static void syncing_turn(struct server *s)
             slot->syncing = false;
             continue;
         }
-        shard_durable(slot->shard, s->durable, s->written, s->now);
+        shard_durable(slot->shard, s->durable, s->written, s->wal_alive, s->now);
         slot_touch(s, slot);
         if (shard_syncing(slot->shard))
             s->syncing[kept++] = slot;
@@ -399,6 +408,7 @@ static void syncing_turn(struct server *s)
             slot->syncing = false;
     }
     s->n_syncing = kept;
+    s->wal_alive = false;
 }
 
 static void timers_turn(struct server *s)
@@ -425,8 +435,18 @@ static void send_messages(struct server *s, const struct shard_out *out,
         size_t start;
         struct buf *body = peer_say(s, out->msgs[i].to, group, MESSAGE_RAFT, &start);
         if (body == NULL) continue; /* lost, as any message may be */
-        raft_msg_encode(body, &out->msgs[i]);
-        peer_said(s, out->msgs[i].to, start);
+        size_t at;
+        const struct raft_entry *e = raft_msg_encode_around(body, &out->msgs[i], &at);
+        if (e == NULL)
+            peer_said(s, out->msgs[i].to, start);
+        else
+            peer_said_around(s, out->msgs[i].to, start,
+                             &(struct far){
+                                 .block = e->block,
+                                 .from = (uint64_t)(e->payload.at - e->block->bytes.at),
+                                 .len = e->payload.len,
+                                 .at = at,
+                             });
     }
 }
 

@@ -65,7 +65,9 @@ struct answer {
     enum answer_state state;
     uint32_t replies; /* how many replies the bytes are; an error replaces each */
     struct buf bytes;
-    uint64_t sent;    /* of bytes, already on their way */
+    struct far far;   /* a large value that belongs into them */
+    uint64_t sent;    /* of both, already on their way */
+    uint64_t given;   /* to the world, with the SEND that is under way */
     uint64_t counted; /* of bytes, in client->owed_bytes */
     uint64_t asked;   /* bytes of its request, in client->asked_bytes while FILLING */
     uint64_t mark;    /* where the reply being written begins: answer_for_gate() */
@@ -102,7 +104,8 @@ struct request {
     enum request_origin origin;
     uint64_t id; /* in server->sent while SENT */
     struct group_id group;
-    struct buf body; /* forward_encode() form, its id and term set when sent */
+    struct buf body;      /* forward_encode() form, its id and term set when sent */
+    struct block *shared; /* owns what `body` shows, once a large one was sent */
     enum forward_kind kind;
     uint8_t resp;
     bool writes, reads_only;
@@ -164,6 +167,7 @@ enum { CLIENT_NAME_MAX = 64 };
 struct client_route { /* outstanding requests of this client for one group */
     struct group_id group;
     uint32_t n_waiting, n_sent;
+    uint32_t n_bulky;        /* of those sent: in pieces */
     struct server_id target; /* of those sent */
     struct term term;
     uint64_t held_walk; /* the walk of the waiting list in which one was left there */
@@ -264,7 +268,8 @@ struct
 
 struct bulk { /* a message larger than a piece, on its way */
     struct buf bytes;
-    uint64_t skip; /* bytes before it, which are not of it */
+    uint64_t skip;  /* bytes before it, which are not of it */
+    struct far far; /* a part that is not in bytes */
     uint64_t stream, sent;
     struct bulk *next;
 };
@@ -275,15 +280,15 @@ struct peer { /* another server of the cluster */
     struct peer_conn *way;  /* our connection to it; NULL: none */
     struct instant dial_at; /* next try */
     uint32_t dial_tries;
-    struct buf batch; /* messages of this turn, small ones */
-    struct bulk *bulk, **bulk_end;
-    uint64_t bulk_bytes;   /* bounded: beyond PEER_BULK_MAX new ones are dropped */
-    struct instant heard;  /* last frame from it */
-    struct instant missed; /* when a gather gave up waiting for it; 0: never */
+    struct buf batch;               /* messages of this turn, small ones */
+    struct bulk *bulk, **bulk_end;  /* bounded by who speaks: windows, memory */
+    struct instant heard;           /* last frame from it */
+    struct instant missed;          /* when a gather gave up waiting for it; 0: never */
     struct incarnation incarnation; /* of its present life */
 };
 
 enum {
+    SERVER_NS_PER_BYTE = 64, /* 16 MB/s: a slow disk or link */
     PEER_OUT_PAUSE_BYTES = 4 << 20,
     SERVER_SPARE_BYTES = 64 * 1024,
     SERVER_ENTRIES_MAX = 4096, /* of one raft message */
@@ -345,6 +350,7 @@ struct server {
 
     struct wal *wal;
     bool wal_open, wal_failed;
+    bool wal_alive; /* the disk has done something since the last turn */
     struct lsn durable, written;
     struct lsn checkpoint_lsn; /* log position of the last round of checkpoints */
     struct kv_reader *kv_reader;
@@ -374,6 +380,8 @@ struct server {
     struct client *dirty_clients, **dirty_clients_end;
     uint8_t *receive;         /* shared by clients with nothing left over */
     struct client *receiving; /* whom it was given to; its data comes next */
+    struct block *lent; /* what the command being carried out came in, if that is much */
+    size_t lent_at;     /* where it begins there */
     struct client *going_on, **going_on_end; /* have more to be parsed */
     struct answer *free_answers;             /* kept for use again, with small buffers */
     uint32_t n_free_answers;
@@ -422,6 +430,9 @@ void slot_touch(struct server *s,
                 struct slot *slot); /* step it at the end of this turn */
 
 void server_take_wal(struct server *s, const struct wal_out *out);
+/* When what begins now and must move so many bytes is given up: request-timeout, and time for
+ * these bytes, and those in the log ahead of them, at SERVER_NS_PER_BYTE. */
+struct instant server_deadline(const struct server *s, uint64_t bytes);
 
 /* ---- answer.c ---- */
 struct answer *answer_open(struct client *c); /* a new FILLING one, last in order */
@@ -448,6 +459,10 @@ void answers_check(struct server *s,
                    struct slot *slot); /* gates that opened or were lost */
 void answers_expire(struct server *s, struct slot *slot); /* gates past their deadline */
 void answer_free(struct server *s, struct answer *a);
+static inline uint64_t answer_len(const struct answer *a)
+{
+    return a->bytes.len + a->far.len;
+}
 
 void answers_free(struct server *s); /* those kept for use again */
 
@@ -556,8 +571,9 @@ void request_command(struct server *s, struct client *c, const struct command *c
 struct request *request_new(struct server *s, enum forward_kind kind,
                             struct group_id group, uint8_t resp);
 void request_submit(struct server *s, struct request *r);
+/* From a peer; with a block, in which the request lies. */
 void request_forwarded(struct server *s, struct server_id from, struct group_id group,
-                       struct forward *f); /* from a peer */
+                       struct forward *f, struct block *block);
 void request_reply(struct server *s, struct server_id from,
                    const struct forward_reply *reply);
 void requests_slot_turn(struct server *s,
@@ -579,6 +595,11 @@ void peers_forget_strangers(struct server *s); /* not in the view of the meta sh
 struct buf *peer_say(struct server *s, struct server_id to, struct group_id group,
                      enum message_kind kind, size_t *start);
 void peer_said(struct server *s, struct server_id to, size_t start);
+/* The same, with a part that is not copied; `at` counts as what was written does. */
+void peer_said_around(struct server *s, struct server_id to, size_t start,
+                      const struct far *far);
+/* A large message is on its way, from there or to there. */
+bool peer_is_moving(const struct server *s, struct server_id id);
 bool peer_reachable(const struct server *s,
                     struct server_id id); /* heard or connected lately */
 void peers_turn_end(struct server *s);

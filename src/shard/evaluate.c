@@ -24,11 +24,82 @@ static bool view_find(void *ctx, struct bytes key, struct item *out)
     return found;
 }
 
+/* The value lies in what the request came in.  What lies before it there is not needed any
+ * more, and a request's head is longer than an effect's, so the effect's takes its place
+ * and nothing large is copied. */
+static bool emit_in_place(struct shard *s, const struct effect *e)
+{
+    struct block *lent = e->block != NULL ? e->block : s->lent;
+    const size_t lent_at = e->block != NULL ? 0 : s->lent_at;
+    if (lent == NULL || s->entry_block != NULL || e->kind != EFFECT_PUT) return false;
+    const struct bytes whole = buf_bytes(&lent->bytes);
+    const uintptr_t at = (uintptr_t)e->value.at - (uintptr_t)whole.at;
+    if (at >= whole.len || e->value.len > whole.len - at) return false;
+    if (at < lent_at || e->value.len < whole.len / 2) return false; /* too much is kept */
+
+    const size_t before = s->entry.len;
+    effect_encode_head(&s->entry, e);
+    if (s->entry.len > at - lent_at) {
+        s->entry.len = before;
+        return false;
+    }
+    struct effect own = *e;
+    struct cursor key = {s->entry.at + before + 2, s->entry.at + s->entry.len};
+    const bool found = get_blob(&key, &own.key); /* the other one is overwritten */
+    check(found);
+    uint8_t *start = lent->bytes.at + at - s->entry.len;
+    memcpy(start, s->entry.at, s->entry.len);
+    s->entry_block = block_ref(lent);
+    s->entry_lent = (struct bytes){start, s->entry.len + e->value.len};
+    own.block = s->entry_block;
+    store_stage(s->store, s->next_index, &own);
+    return true;
+}
+
+/* What is added goes where there is room behind it. */
+static void entry_block_own(struct shard *s)
+{
+    if (s->entry_block == NULL) {
+        s->entry_block = block_take(&s->entry);
+    } else if (s->entry_lent.len > 0) {
+        struct buf copy = buf_new(s->config.mem);
+        buf_put(&copy, s->entry_lent.at, s->entry_lent.len);
+        block_unref(s->entry_block);
+        s->entry_block = block_take(&copy);
+        s->entry_lent.len = 0;
+    }
+}
+
+/* A large value is copied into the entry alone; overlay and log refer to it there. */
+static void emit_large(struct shard *s, const struct effect *e)
+{
+    struct effect own = *e;
+
+    if (emit_in_place(s, e)) return;
+    entry_block_own(s);
+    struct buf *entry = &s->entry_block->bytes;
+    const uintptr_t at = (uintptr_t)e->value.at - (uintptr_t)entry->at;
+    if (at < entry->len) { /* the same EXEC has put it there, and it may move */
+        buf_reserve(entry, effect_size_max(e));
+        own.value.at = entry->at + at;
+    }
+    effect_encode(entry, &own);
+    own.value.at = entry->at + entry->len - own.value.len;
+    own.block = s->entry_block;
+    store_stage(s->store, s->next_index, &own);
+}
+
 static void view_emit(void *ctx, const struct effect *e)
 {
     struct shard *s = ctx;
-    effect_encode(&s->entry, e);
+
     close_note(s, e);
+    if (UNLIKELY(e->value.len >= BLOCK_BYTES_MIN)) {
+        emit_large(s, e);
+        return;
+    }
+    if (UNLIKELY(s->entry_block != NULL)) entry_block_own(s);
+    effect_encode(s->entry_block != NULL ? &s->entry_block->bytes : &s->entry, e);
     store_stage(s->store, s->next_index, e);
 }
 
@@ -48,9 +119,23 @@ static uint64_t view_count(void *ctx)
     return store_count(s->store);
 }
 
+static void view_read(void *ctx, struct bytes key, uint64_t from, uint64_t len,
+                      struct buf *out)
+{
+    const struct shard *s = ctx;
+    store_read(s->store, key, from, len, out);
+}
+
+static struct block *view_share(void *ctx, struct bytes key, const struct item *item)
+{
+    const struct shard *s = ctx;
+    return store_share(s->store, key, item);
+}
+
 static struct view view_of(struct shard *s)
 {
-    return (struct view){s, view_find, view_emit, view_walk, view_count};
+    return (struct view){s,          view_find, view_emit, view_walk,
+                         view_count, view_read, view_share};
 }
 
 /* ---- at the leader ---- */
@@ -78,7 +163,8 @@ static enum shard_refusal may_write(const struct shard *s, const struct shard_re
     if (q->log_full) return SHARD_NO_ROOM;
     if (!q->memory_full && !s->disk_full) return SHARD_TAKEN;
     for (uint32_t i = 0; i < q->n_commands; i++)
-        if (q->commands[i]->flags & CF_DENYOOM) return SHARD_NO_ROOM;
+        if (q->commands[i]->flags & CF_DENYOOM)
+            return s->disk_full ? SHARD_NO_ROOM : SHARD_NO_MEMORY;
     return SHARD_TAKEN;
 }
 
@@ -143,6 +229,7 @@ static void run_commands(struct shard *s, const struct shard_request *q,
             .prng = &s->prng,
             .view = &view,
             .reply = reply,
+            .far = q->far,
             .may_write = may_write_now,
             .steps_max = 4096,
         };
@@ -164,14 +251,26 @@ static void evaluation_end(struct shard *s, enum policy_read read,
                            struct shard_gate *gate)
 {
     *gate = (struct shard_gate){.term = s->lead_term};
-    if (s->entry.len > 0) {
-        const struct log_index at = raft_propose(s->raft, buf_bytes(&s->entry));
+    if (s->entry.len > 0 || s->entry_block != NULL) {
+        struct bytes payload = buf_bytes(&s->entry);
+        if (s->entry_lent.len > 0) {
+            payload = s->entry_lent;
+        } else if (s->entry_block != NULL) {
+            block_trim(s->entry_block);
+            payload = buf_bytes(&s->entry_block->bytes);
+        }
+        const struct log_index at = raft_propose(s->raft, payload, s->entry_block);
         check(at.v == s->next_index.v);
+        block_unref(s->entry_block);
+        s->entry_block = NULL;
+        s->entry_lent.len = 0;
         gate->index = at;
         gate->wrote = true;
         if (s->entry.cap > ENTRY_KEPT_BYTES) buf_free(&s->entry);
+        gate->ahead_bytes = raft_uncommitted_bytes(s->raft);
         return; /* its own commit proves more than a read round would */
     }
+    gate->ahead_bytes = raft_uncommitted_bytes(s->raft);
     if (s->seen.v > s->acked.v) gate->index = s->seen;
     /* The lease is asked for after the evaluation: a pause in between can't make the
      * answer stale unseen. */
@@ -197,10 +296,13 @@ enum shard_refusal shard_run(struct shard *s, const struct shard_request *q,
     }
 
     evaluation_begin(s);
+    s->lent = q->lent;
+    s->lent_at = q->lent_at;
     if (!watches_hold(s, q))
         reply_null_array(reply);
     else
         run_commands(s, q, reply, may_write_now);
+    s->lent = NULL;
     evaluation_end(s, q->read, gate);
     return SHARD_TAKEN;
 }

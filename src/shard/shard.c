@@ -164,6 +164,14 @@ void shard_receive(struct shard *s, const struct raft_msg *m, struct instant now
     if (m->kind == RAFT_SNAPSHOT_REPLY) transfer_reply(s, m);
 }
 
+void shard_unsent(struct shard *s, struct server_id peer, struct instant now)
+{
+    s->now = now;
+    struct raft_event ev = event_of(s, RAFT_UNSENT);
+    ev.peer = peer;
+    raft_step(s->raft, &ev);
+}
+
 void shard_peer_lost(struct shard *s, struct server_id peer, struct instant now)
 {
     s->now = now;
@@ -178,11 +186,11 @@ static bool is_safe(const struct shard_pending *p, struct lsn durable, struct ls
     return p->lsn.v <= (p->lazy ? written.v : durable.v);
 }
 
-void shard_durable(struct shard *s, struct lsn durable, struct lsn written,
+void shard_durable(struct shard *s, struct lsn durable, struct lsn written, bool alive,
                    struct instant now)
 {
     s->now = now;
-    uint64_t mark = 0;
+    uint64_t mark = alive ? s->durable_mark : 0;
     while (s->n_pending > 0 && is_safe(&s->pending[s->pending_at], durable, written)) {
         mark = s->pending[s->pending_at].mark;
         s->pending_at = (s->pending_at + 1) % SHARD_PENDING_MAX;
@@ -242,6 +250,7 @@ static void apply_payload(struct shard *s, const struct raft_entry *entry, bool 
     struct effect e;
     enum effect_result got;
     while ((got = effect_decode(&in, &e)) == EFFECT_OK) {
+        e.block = entry->block;
         if (!staged) store_apply(s->store, entry->index, &e);
         if (!staged) close_note(s, &e);
         if (s->config.on_effect != NULL && (e.flags & EFFECT_SYSTEM) == 0)
@@ -349,6 +358,7 @@ static void write_log(struct shard *s, const struct raft_out *r, struct wal *wal
             .tag = (uint8_t)e.kind,
             .lazy = r->lazy,
             .body = e.payload,
+            .block = e.block,
         };
         lsn = wal_append(wal, &record);
     }
@@ -461,6 +471,7 @@ void shard_turn_end(struct shard *s, struct wal *wal, struct instant now,
     out->wake = sooner(r.wake, transfer_wake(s));
     if (s->retry_at.ns != 0) out->wake = sooner(out->wake, s->retry_at);
     if (s->applied.v < r.commit.v && !s->install.active) out->wake = now;
+    if (store_fill(s->store)) out->wake = now;
     /* Applying told the core something (readiness, a deposed role's end): once more. */
     if (s->applied.v != applied_before.v) out->wake = now;
 }

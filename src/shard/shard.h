@@ -27,6 +27,8 @@ struct shard_gate {
     struct log_index index; /* committed up to here; 0: nothing */
     uint64_t round;         /* read round confirmed; 0: none */
     bool wrote; /* effects were proposed: lost means UNCERTAIN, not NOLEADER */
+    uint64_t
+        ahead_bytes; /* of the log, its own included, that were to be committed then */
 };
 
 enum shard_gate_state { GATE_OPEN = 1, GATE_WAITS, GATE_LOST };
@@ -38,7 +40,8 @@ enum shard_refusal {
     SHARD_BUSY,       /* leadership is being handed over: wait */
     SHARD_FULL,       /* uncommitted bound: NOQUORUM, nothing applied */
     SHARD_LONELY,     /* too few followers answer for ACK: NOQUORUM, nothing applied */
-    SHARD_NO_ROOM,    /* memory or disk bound: FULL; only for CF_DENYOOM */
+    SHARD_NO_ROOM,    /* the disk is full: FULL */
+    SHARD_NO_MEMORY, /* likewise; only for CF_DENYOOM, as for a disk without room for data */
     SHARD_DAMAGED,    /* alone and doubtful: READONLY */
     SHARD_CLOSED, /* to a key of the request, for a keyspace that comes or goes: wait */
 };
@@ -87,9 +90,14 @@ struct shard_request {
     uint32_t n_watches;
     struct wall now;
     struct instant at; /* what leases are judged by; 0: when the shard was stepped last */
-    bool exec;         /* answer as EXEC: an array of replies, null when a watch broke */
-    bool memory_full;  /* refuse CF_DENYOOM */
-    bool log_full;     /* refuse every write: it could not become durable */
+    /* What the arguments lie in, to be given away: a large value may stay there, and bytes
+     * before it, from lent_at on, are overwritten then.  NULL: they are only borrowed. */
+    struct block *lent;
+    size_t lent_at;
+    struct far *far;  /* where one large value of the reply may be put; or NULL */
+    bool exec;        /* answer as EXEC: an array of replies, null when a watch broke */
+    bool memory_full; /* refuse CF_DENYOOM */
+    bool log_full;    /* refuse every write: it could not become durable */
     enum policy_read read;
 };
 
@@ -175,9 +183,12 @@ bool shard_busy(const struct shard *s); /* a job is under way */
 bool shard_syncing(const struct shard *s);
 
 void shard_receive(struct shard *s, const struct raft_msg *m, struct instant now);
+/* Messages to it were dropped on our side. */
+void shard_unsent(struct shard *s, struct server_id peer, struct instant now);
 void shard_peer_lost(struct shard *s, struct server_id peer, struct instant now);
-/* The log is synced up to `durable`, and written up to `written`. */
-void shard_durable(struct shard *s, struct lsn durable, struct lsn written,
+/* The log is synced up to `durable`, and written up to `written`; `alive`: the disk has done
+ * something since, though perhaps nothing of this shard. */
+void shard_durable(struct shard *s, struct lsn durable, struct lsn written, bool alive,
                    struct instant now);
 void shard_tick(struct shard *s, struct instant now, struct wall wall);
 void shard_job_done(struct shard *s, struct kv_job *job, int error, struct instant now);

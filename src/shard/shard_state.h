@@ -81,7 +81,11 @@ struct shard {
     bool log_base_wanted; /* a WAL_BASE record is due (after a snapshot) */
 
     /* Evaluation. */
-    struct buf entry;            /* effects of the request being evaluated */
+    struct buf entry;          /* effects of the request being evaluated ... */
+    struct block *entry_block; /* ... instead, once there is a large value among them, */
+    struct bytes entry_lent;   /* which is the request's own: only this of it; or empty */
+    struct block *lent;        /* of the request being evaluated */
+    size_t lent_at;
     struct log_index next_index; /* that it will have */
     struct log_index seen;       /* newest uncommitted index that evaluation saw */
     struct log_index acked;      /* answers that saw no more may leave */

@@ -403,17 +403,23 @@ bool checks_converged(struct world *w, struct buf *why)
 /* ---- K5 ---- */
 
 /* Keys, and behind them what the shard knows of itself. */
-static uint64_t digest_from(struct shard *s, struct key_place from, uint64_t digest,
-                            uint64_t *keys)
+static uint64_t digest_from(struct world *w, struct shard *s, struct key_place from,
+                            uint64_t digest, uint64_t *keys)
 {
     struct store *store = shard_store(s);
     struct key_place place;
     uint32_t skip = 0;
     struct bytes key;
     struct item item;
+    struct buf whole = buf_new(&w->mem);
 
     *keys = 0;
     while (store_walk(store, from, skip, &place, &key, &item)) {
+        whole.len = 0;
+        if (item.value.at == NULL && item.value.len > 0) {
+            store_read(store, key, 0, item.value.len, &whole);
+            item.value = buf_bytes(&whole);
+        }
         const uint64_t of_value = hash64_seed(item.value, (uint64_t)item.type);
         const uint64_t parts[5] = {digest, hash64(key), of_value,
                                    (uint64_t)item.deadline_ms, item.change.v};
@@ -422,15 +428,16 @@ static uint64_t digest_from(struct shard *s, struct key_place from, uint64_t dig
         from = place;
         (*keys)++;
     }
+    buf_free(&whole);
     return digest;
 }
 
-static uint64_t digest_of(struct shard *s, uint64_t *keys)
+static uint64_t digest_of(struct world *w, struct shard *s, uint64_t *keys)
 {
     uint64_t items;
-    const uint64_t digest = digest_from(s, system_kind_place(0), 1, &items);
+    const uint64_t digest = digest_from(w, s, system_kind_place(0), 1, &items);
 
-    return digest_from(s, (struct key_place){0}, digest, keys);
+    return digest_from(w, s, (struct key_place){0}, digest, keys);
 }
 
 void checks_digests(struct world *w)
@@ -446,7 +453,7 @@ void checks_digests(struct world *w)
             at[k] = 0;
             if (s == NULL) continue;
             at[k] = shard_applied(s).v;
-            digests[k] = digest_of(s, &keys[k]);
+            digests[k] = digest_of(w, s, &keys[k]);
             for (uint32_t j = 0; j < k; j++)
                 if (at[j] == at[k] && at[j] != 0 && digests[j] != digests[k])
                     world_fail(w,

@@ -90,6 +90,29 @@ void *arena_alloc(struct arena *a, size_t size, uint64_t number)
     return at;
 }
 
+void arena_hold(struct arena *a, struct block *block, uint64_t number)
+{
+    struct held *held = mem_alloc(a->grave->mem, sizeof *held);
+
+    *held = (struct held){NULL, block_ref(block), number, block->bytes.len};
+    if (a->held == NULL) a->held_end = &a->held;
+    *a->held_end = held;
+    a->held_end = &held->next;
+    a->bytes += held->bytes;
+}
+
+/* The first in *at. */
+static void let_go(struct arena *a, struct held **at)
+{
+    struct held *held = *at;
+
+    *at = held->next;
+    if (*at == NULL) a->held_end = at;
+    a->bytes -= held->bytes;
+    block_unref(held->block);
+    mem_free(a->grave->mem, held, sizeof *held);
+}
+
 void arena_seal(struct arena *a)
 {
     if (a->tail != NULL) a->tail->used = a->tail->cap;
@@ -97,6 +120,8 @@ void arena_seal(struct arena *a)
 
 void arena_release(struct arena *a, uint64_t upto)
 {
+    while (a->held != NULL && a->held->number <= upto)
+        let_go(a, &a->held);
     while (a->head != NULL && a->head->last <= upto) {
         struct chunk *chunk = a->head;
 
@@ -116,7 +141,12 @@ void arena_release_all(struct arena *a)
 void arena_rollback(struct arena *a, uint64_t after)
 {
     struct chunk **link = &a->head;
+    struct held **held = &a->held;
 
+    while (*held != NULL && (*held)->number <= after)
+        held = &(*held)->next;
+    while (*held != NULL)
+        let_go(a, held);
     a->tail = NULL;
     while (*link != NULL) {
         struct chunk *chunk = *link;

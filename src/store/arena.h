@@ -6,13 +6,16 @@
  * first, and what is left is given back a few at a time, for giving hundreds of megabytes
  * back to the kernel at once would hold up the loop for tens of milliseconds.
  *
+ * What a piece refers to in a block is held by the arena under the piece's number, and let go
+ * with it.
+ *
  * Owner    the arena, until the piece's number is released; pieces are aligned to 8 bytes
  */
 #pragma once
 
 #include <stdint.h>
 
-#include "base/mem.h"
+#include "base/block.h"
 
 struct chunk;
 
@@ -22,13 +25,23 @@ struct grave {
     uint64_t bytes;
 };
 
+struct held { /* a reference to a block */
+    struct held *next;
+    struct block *block;
+    uint64_t number;
+    uint64_t bytes; /* counted for it: others may still add to the block */
+};
+
 struct arena {
     struct grave *grave;
     struct chunk *head, *tail;
-    uint64_t bytes; /* of all chunks, used or not: what the arena costs */
+    struct held *held, **held_end; /* in the order of numbers */
+    uint64_t bytes; /* of all chunks, used or not, and of blocks: what the arena costs */
 };
 
 void *arena_alloc(struct arena *a, size_t size, uint64_t number); /* numbers never fall */
+/* A reference for the piece that was given last. */
+void arena_hold(struct arena *a, struct block *block, uint64_t number);
 /* The next piece opens a new chunk. */
 void arena_seal(struct arena *a);
 /* Pieces up to this number are dead. */

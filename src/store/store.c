@@ -6,10 +6,7 @@
 #include "base/check.h"
 #include "store/store_state.h"
 
-enum {
-    GRAVE_CHUNKS_A_CALL = 2,
-    SCRATCH_KEPT_BYTES = 4 << 20, /* a larger one is given back when it is not needed */
-};
+enum { GRAVE_CHUNKS_A_CALL = 2 };
 
 static void read_root(struct store *s)
 {
@@ -34,7 +31,6 @@ struct store *store_open(const struct store_config *config, bool *found)
     s->nodes.grave = &s->grave;
     s->overlay = omap_new(mem);
     s->table = table_new(mem, &s->grave);
-    s->scratch = buf_new(mem);
     s->long_key = buf_new(mem);
     s->due_key = buf_new(mem);
     s->install.in = buf_new(mem);
@@ -51,6 +47,7 @@ void store_free(struct store *s)
 {
     struct mem *mem = s->config.mem;
 
+    fills_free(s);
     s->config.kv.ops->reader_close(s->config.kv.engine, s->reader);
     install_free(s);
     frozen_drop(s);
@@ -58,7 +55,6 @@ void store_free(struct store *s)
     omap_free(s->overlay);
     arena_release_all(&s->nodes);
     grave_empty(&s->grave, UINT32_MAX);
-    buf_free(&s->scratch);
     buf_free(&s->long_key);
     buf_free(&s->due_key);
     mem_free(mem, s, sizeof *s);
@@ -102,7 +98,6 @@ void store_renew(struct store *s)
 static void tidy(struct store *s)
 {
     if (s->grave.chunks != NULL) grave_empty(&s->grave, GRAVE_CHUNKS_A_CALL);
-    if (s->scratch.cap > SCRATCH_KEPT_BYTES) buf_free(&s->scratch);
 }
 
 /* ---- finding ---- */
@@ -148,33 +143,41 @@ bool engine_find(struct store *s, uint64_t place, struct bytes key, struct recor
     return (out->flags & RECORD_LONG_KEY) == 0 || bytes_equal(out->key, key);
 }
 
-struct bytes record_value(struct store *s, uint64_t place, struct bytes suffix,
-                          const struct record *r)
-{
-    if ((r->flags & RECORD_PIECES) == 0) return r->value;
-
-    s->scratch.len = 0;
-    buf_reserve(&s->scratch, (size_t)r->length);
-    for (uint32_t n = 0; n < piece_count(r->length); n++) {
-        struct ekey at;
-        struct bytes piece;
-        ekey_piece(&at, s->root.gen, place, suffix, n);
-        check(s->config.kv.ops->get(s->reader, ekey_bytes(&at), &piece));
-        check(piece.len == piece_len(r->length, n));
-        buf_put(&s->scratch, piece.at, piece.len);
-    }
-    return buf_bytes(&s->scratch);
-}
-
-static void engine_item(struct store *s, uint64_t place, struct bytes suffix,
-                        const struct record *r, struct item *out)
+/* What lies in pieces is left out. */
+static void engine_item(const struct record *r, struct item *out)
 {
     *out = (struct item){
         .type = r->type,
         .deadline_ms = r->deadline_ms,
         .change = r->change,
-        .value = record_value(s, place, suffix, r),
+        .value = {r->value.at, r->length},
     };
+}
+
+void store_read(struct store *s, struct bytes key, uint64_t from, uint64_t len,
+                struct buf *out)
+{
+    const uint64_t place = key_place_of(key).v;
+    uint8_t room[SUFFIX_MAX];
+    struct record r;
+
+    check(engine_find(s, place, key, &r) && (r.flags & RECORD_PIECES) != 0);
+    check(from <= r.length && len <= r.length - from);
+    buf_reserve(out, len);
+    while (len > 0) {
+        const uint32_t n = (uint32_t)(from / STORE_PIECE_BYTES);
+        const uint64_t at = from % STORE_PIECE_BYTES;
+        struct ekey piece_at;
+        struct bytes piece;
+
+        ekey_piece(&piece_at, s->root.gen, place, suffix_of(key, room), n);
+        check(s->config.kv.ops->get(s->reader, ekey_bytes(&piece_at), &piece));
+        check(piece.len == piece_len(r.length, n));
+        const uint64_t part = len < piece.len - at ? len : piece.len - at;
+        buf_put(out, piece.at + at, part);
+        from += part;
+        len -= part;
+    }
 }
 
 static bool find_at(struct store *s, uint64_t place, struct bytes key, struct item *out)
@@ -190,8 +193,7 @@ static bool find_at(struct store *s, uint64_t place, struct bytes key, struct it
     }
     struct record r;
     if (!engine_find(s, place, key, &r)) return false;
-    uint8_t room[SUFFIX_MAX];
-    engine_item(s, place, suffix_of(key, room), &r, out);
+    engine_item(&r, out);
     return true;
 }
 
@@ -207,6 +209,16 @@ bool store_find_system(struct store *s, struct bytes key, struct item *out)
 
 /* ---- staging ---- */
 
+static struct block *read_whole(struct store *s, struct bytes key, struct item *item)
+{
+    struct buf whole = buf_new(s->config.mem);
+
+    store_read(s, key, 0, item->value.len, &whole);
+    item->block = block_take(&whole);
+    item->value = buf_bytes(&item->block->bytes);
+    return item->block;
+}
+
 static struct node *make_node(struct store *s, struct log_index index,
                               const struct effect *e, uint64_t place)
 {
@@ -216,10 +228,12 @@ static struct node *make_node(struct store *s, struct log_index index,
         .place = place,
         .key = e->key,
         .value = e->value,
+        .block = e->block,
         .type = e->type,
         .deadline_ms = e->deadline_ms,
         .change = index,
     };
+    struct block *read = NULL;
     struct item item;
 
     switch (e->kind) {
@@ -233,7 +247,10 @@ static struct node *make_node(struct store *s, struct log_index index,
     case EFFECT_DEADLINE:
         if (!find_at(s, place, e->key, &item)) return NULL;
         of.created = false;
+        if (item.value.at == NULL && item.value.len > 0)
+            read = read_whole(s, e->key, &item);
         of.value = item.value;
+        of.block = item.block;
         of.type = item.type;
         break;
     case EFFECT_CLEAR:
@@ -245,7 +262,9 @@ static struct node *make_node(struct store *s, struct log_index index,
         break;
     case EFFECT_KIND_END: check(e->kind != EFFECT_KIND_END);
     }
-    return node_new(&s->nodes, s->staged + 1, &of);
+    struct node *n = node_new(&s->nodes, s->staged + 1, &of);
+    block_unref(read);
+    return n;
 }
 
 static void table_wipe(struct store *s)

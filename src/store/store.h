@@ -33,9 +33,9 @@
  * Deadlines  nothing expires here; store_due() tells the leader what is due.
  * Memory     the overlay's bound is the core's (uncommitted bytes); the table's is the
  *            caller's: store_table_bytes() tells when a checkpoint is worth while.
- * Owner      arguments are borrowed and copied; what find and walk give is good until the
- *            next call on the store that changes or renews it, the value of an item of more
- *            than STORE_PIECE_BYTES only until the next find or walk
+ * Owner    arguments are borrowed and copied, but for a value in a block, which is kept there;
+ *            what find and walk give is good until the next call on the store that changes or
+ *            renews it.  A value that lies in pieces in the engine is left out: store_read()
  */
 #pragma once
 
@@ -69,6 +69,9 @@ struct store_base store_base(const struct store *s);
 
 /* ---- state ---- */
 bool store_find(struct store *s, struct bytes key, struct item *out);
+/* Appends part of a value that find or walk left out, as those in pieces are. */
+void store_read(struct store *s, struct bytes key, uint64_t from, uint64_t len,
+                struct buf *out);
 /* As struct view's walk (data/item.h): newest state, staged included. */
 bool store_walk(struct store *s, struct key_place from, uint32_t skip,
                 struct key_place *place, struct bytes *key, struct item *out);
@@ -77,6 +80,11 @@ uint64_t store_count(const struct store *s);
  * key's place over keys, and ends where the other begins. */
 bool store_find_system(struct store *s, struct bytes key, struct item *out);
 uint64_t store_count_system(const struct store *s);
+
+/* A reference to a block that will hold such a value, as it is now; NULL: it has to be read.
+ * store_fill(), once a turn, brings in a bounded part; true: there is more. */
+struct block *store_share(struct store *s, struct bytes key, const struct item *item);
+bool store_fill(struct store *s);
 
 void store_stage(struct store *s, struct log_index index, const struct effect *e);
 void store_commit(struct store *s, struct log_index upto);

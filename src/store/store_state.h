@@ -97,8 +97,8 @@ struct store {
     struct arena nodes;
     struct grave grave;
 
-    struct buf scratch; /* a value that lies in pieces, in one run */
     struct buf long_key;
+    struct fill *fills; /* large values that are being read: fill.c */
 
     enum due_state { DUE_UNREAD = 0, DUE_FOUND, DUE_NONE } due_state;
     struct ekey due_at; /* UNREAD: look from here; FOUND: this entry */
@@ -127,10 +127,9 @@ struct node *committed_find(const struct store *s, uint64_t place, struct bytes 
                             bool *hidden);
 struct node *staged_find(const struct store *s, uint64_t place, struct bytes key,
                          bool *hidden);
-struct bytes record_value(struct store *s, uint64_t place, struct bytes suffix,
-                          const struct record *r);
 
-void due_reset(struct store *s); /* the engine or what is staged has changed */
+void fills_free(struct store *s); /* those that somebody waits for are filled */
+void due_reset(struct store *s);  /* the engine or what is staged has changed */
 void due_unpark(struct store *s);
 void due_add(struct store *s, int64_t deadline_ms); /* a hint was added */
 

@@ -56,8 +56,10 @@ struct node *node_new(struct arena *arena, uint64_t number, const struct node_co
 
     const bool is_long = key_is_long(of->key.len);
     const bool pieces = of->value.len > STORE_PIECE_BYTES;
+    const bool in_block = pieces && of->block != NULL;
     const size_t size = offsetof(struct node, data) + (is_long ? 0 : of->key.len) +
-                        record_head(of->key.len, of->value.len) + of->value.len;
+                        record_head(of->key.len, of->value.len) +
+                        (in_block ? sizeof(struct outside) : of->value.len);
     struct node *n = arena_alloc(arena, size, number);
 
     n->next = NULL;
@@ -67,6 +69,7 @@ struct node *node_new(struct arena *arena, uint64_t number, const struct node_co
     n->value_len = (uint32_t)of->value.len;
     n->what = (uint8_t)of->what;
     n->created = of->created;
+    n->in_block = in_block;
 
     uint8_t *at = n->data;
     if (!is_long && of->key.len > 0) memcpy(at, of->key.at, of->key.len);
@@ -85,8 +88,23 @@ struct node *node_new(struct arena *arena, uint64_t number, const struct node_co
         store_u64le(at, of->value.len);
         at += sizeof(uint64_t);
     }
-    if (of->value.len > 0) memcpy(at, of->value.at, of->value.len);
+    if (in_block) {
+        const struct outside outside = {of->block,
+                                        (size_t)(of->value.at - of->block->bytes.at)};
+        memcpy(at, &outside, sizeof outside);
+        arena_hold(arena, of->block, number);
+    } else if (of->value.len > 0) {
+        memcpy(at, of->value.at, of->value.len);
+    }
     return n;
+}
+
+static struct outside outside_of(const struct node *n)
+{
+    struct outside outside = {NULL, 0};
+
+    if (n->in_block) memcpy(&outside, n->data + value_at(n), sizeof outside);
+    return outside;
 }
 
 struct bytes node_key(const struct node *n)
@@ -104,6 +122,10 @@ struct bytes node_record(const struct node *n)
 
 struct bytes node_value(const struct node *n)
 {
+    if (n->in_block) {
+        const struct outside outside = outside_of(n);
+        return (struct bytes){outside.block->bytes.at + outside.at, n->value_len};
+    }
     return (struct bytes){n->data + value_at(n), n->value_len};
 }
 
@@ -126,6 +148,7 @@ void node_item(const struct node *n, struct item *out)
         .deadline_ms = node_deadline_ms(n),
         .change = node_change(n),
         .value = node_value(n),
+        .block = outside_of(n).block,
     };
 }
 

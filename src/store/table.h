@@ -23,10 +23,16 @@ struct node {
     uint64_t place;
     uint32_t key_len;
     uint32_t value_len;
-    uint8_t what;    /* enum node_what */
-    uint8_t created; /* this key did not exist before */
-    uint8_t data[];  /* a short key, then the record; the whole value follows even if the
-                      * record is the head of one in pieces */
+    uint8_t what;     /* enum node_what */
+    uint8_t created;  /* this key did not exist before */
+    uint8_t in_block; /* the value is not here: struct outside lies in its place */
+    uint8_t data[];   /* a short key, then the record; the whole value follows even if the
+                       * record is the head of one in pieces, but for one in a block */
+};
+
+struct outside {
+    struct block *block; /* held by the arena */
+    size_t at;           /* in its bytes, which may still move: others are added */
 };
 
 struct node_content {
@@ -34,6 +40,7 @@ struct node_content {
     bool created;
     uint64_t place;
     struct bytes key, value;
+    struct block *block; /* that the value lies in, if it is in one */
     enum item_type type;
     int64_t deadline_ms;
     struct log_index change;

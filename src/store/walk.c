@@ -133,8 +133,7 @@ static void pass(struct merge *m, struct layer *best)
     advance(m, best);
 }
 
-static void give(struct store *s, const struct layer *l, struct bytes *key,
-                 struct item *out)
+static void give(const struct layer *l, struct bytes *key, struct item *out)
 {
     if (l->node != NULL) {
         *key = node_key(l->node);
@@ -148,7 +147,7 @@ static void give(struct store *s, const struct layer *l, struct bytes *key,
         .type = r.type,
         .deadline_ms = r.deadline_ms,
         .change = r.change,
-        .value = record_value(s, l->place, l->suffix, &r),
+        .value = {r.value.at, r.length},
     };
 }
 
@@ -172,7 +171,7 @@ bool store_walk(struct store *s, struct key_place from, uint32_t skip,
             continue;
         }
         place->v = l->place;
-        give(s, l, key, out);
+        give(l, key, out);
         return true;
     }
     return false;

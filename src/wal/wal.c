@@ -39,6 +39,12 @@ struct wal *wal_new(const struct wal_config *config)
     return wal;
 }
 
+static void batch_free_blocks(struct wal_batch *batch)
+{
+    for (size_t i = 0; i < batch->n_parts; i++)
+        block_unref(batch->parts[i].block);
+}
+
 void wal_free(struct wal *wal)
 {
     struct mem *mem = wal->mem;
@@ -47,6 +53,8 @@ void wal_free(struct wal *wal)
     wal_reads_free(wal);
     wal_segments_free(wal);
     wal_groups_free(wal);
+    batch_free_blocks(&wal->gather);
+    batch_free_blocks(&wal->flight);
     buf_free(&wal->gather.bytes);
     buf_free(&wal->flight.bytes);
     mem_free(mem, wal->gather.parts, wal->gather.cap_parts * sizeof *wal->gather.parts);
@@ -117,7 +125,8 @@ static struct wal_part *part_of(struct wal *wal, const struct wal_segment *segme
     struct wal_batch *batch = &wal->gather;
     if (batch->n_parts > 0) {
         struct wal_part *last = &batch->parts[batch->n_parts - 1];
-        if (last->seq == segment->seq && last->offset > 0) return last;
+        if (last->seq == segment->seq && last->offset > 0 && last->block == NULL)
+            return last;
     }
     struct wal_part *part = WAL_PUSH(wal, batch->parts, batch->n_parts, batch->cap_parts);
     *part = (struct wal_part){
@@ -126,6 +135,37 @@ static struct wal_part *part_of(struct wal *wal, const struct wal_segment *segme
         .at = batch->bytes.len,
     };
     return part;
+}
+
+/* A body that stays in its block, as parts of their own. */
+static void block_put(struct wal *wal, struct wal_segment *segment,
+                      const struct wal_record *record)
+{
+    struct wal_batch *batch = &wal->gather;
+    const uint8_t *at = record->body.at;
+    size_t left = record->body.len;
+
+    while (left > 0) {
+        const size_t len = left < WAL_SYNC_BYTES ? left : WAL_SYNC_BYTES;
+        struct wal_part *part = WAL_PUSH(wal, batch->parts, batch->n_parts,
+                                         batch->cap_parts);
+        *part = (struct wal_part){
+            .seq = segment->seq,
+            .offset = wal_offset_of(segment, segment->end),
+            .block = block_ref(record->block),
+            .at = (size_t)(at - record->block->bytes.at),
+            .len = len,
+            .sync = len == WAL_SYNC_BYTES,
+        };
+        segment->end += len;
+        at += len;
+        left -= len;
+    }
+    const size_t padding = (size_t)(-segment->end & 7);
+    if (padding == 0) return;
+    part_of(wal, segment)->len += padding;
+    memset(buf_extend(&batch->bytes, padding), 0, padding);
+    segment->end += padding;
 }
 
 static uint64_t record_put(struct wal *wal, struct wal_segment *segment,
@@ -139,9 +179,19 @@ static uint64_t record_put(struct wal *wal, struct wal_segment *segment,
         .chain = segment->chain,
     };
 
-    part_of(wal, segment)->len += size;
-    segment->chain = wal_record_put(buf_extend(&wal->gather.bytes, size), record, &stand);
-    segment->end += size;
+    if (record->block == NULL) {
+        part_of(wal, segment)->len += size;
+        segment->chain = wal_record_put(buf_extend(&wal->gather.bytes, size), record,
+                                        &stand);
+        segment->end += size;
+    } else {
+        part_of(wal, segment)->len += WAL_RECORD_HEAD;
+        segment->chain = wal_record_put_head(
+            buf_extend(&wal->gather.bytes, WAL_RECORD_HEAD), record, &stand);
+        segment->end += WAL_RECORD_HEAD;
+        block_put(wal, segment, record);
+        check(segment->end == stand.lsn + size);
+    }
     wal->end = segment->end;
     return stand.lsn;
 }
@@ -213,10 +263,12 @@ static struct wal_segment *segment_open(struct wal *wal, uint64_t size)
     };
 
     struct wal_segment *segment = wal_segment_add(wal, &fresh);
+    if (batch->n_parts > 0) batch->parts[batch->n_parts - 1].sync = true;
     *WAL_PUSH(wal, batch->parts, batch->n_parts, batch->cap_parts) = (struct wal_part){
         .seq = seq,
         .at = batch->bytes.len,
         .len = WAL_SEGMENT_HEAD,
+        .sync = true,
     };
     segment->chain = wal_head_put(buf_extend(&batch->bytes, WAL_SEGMENT_HEAD), &head);
     opening_put(wal, segment);
@@ -250,6 +302,11 @@ struct lsn wal_append(struct wal *wal, const struct wal_record *record)
     return (struct lsn){wal->end};
 }
 
+uint64_t wal_backlog(const struct wal *wal)
+{
+    return wal->end - wal->durable;
+}
+
 bool wal_room(const struct wal *wal)
 {
     return wal->phase == WAL_OPEN && !wal->failed && !wal->full &&
@@ -271,34 +328,45 @@ static bool segment_sync_give(struct wal *wal, const struct wal_part *part)
     return true;
 }
 
-static bool part_needs_sync(const struct wal *wal)
+static uint32_t part_give(struct wal *wal, const struct wal_part *part)
 {
-    return wal->flight_at + 1 < wal->flight.n_parts || wal->flight.sync;
-}
-
-/* One write and one sync.  The next part waits for both to succeed: so a later segment
- * is proof that all of the earlier one was durable, and a record that its segment's
- * head was. */
-static void part_give(struct wal *wal)
-{
-    const struct wal_part *part = &wal->flight.parts[wal->flight_at];
     const struct wal_segment *segment = wal_segment_find(wal, part->seq);
     check(segment != NULL);
     check(segment->bound); /* W6 */
-    if (segment_sync_give(wal, part)) return;
 
+    const struct buf *from = part->block != NULL ? &part->block->bytes
+                                                 : &wal->flight.bytes;
     struct wal_op *op = wal_op_give(wal, WAL_JOB_BATCH_WRITE, 0);
     op->kind = WAL_OP_WRITE;
     op->file = segment->file;
     op->offset = part->offset;
     op->length = part->len;
-    op->data = (struct bytes){wal->flight.bytes.at + part->at, part->len};
-    wal->flight_left = 1;
-    if (!part_needs_sync(wal)) return;
-    op = wal_op_give(wal, WAL_JOB_BATCH_SYNC, 0);
+    op->data = (struct bytes){from->at + part->at, part->len};
+    return segment->file;
+}
+
+/* Writes, usually one, and one sync.  What follows waits for them to succeed: so a later
+ * segment is proof that all of the earlier one was durable, and a record that its segment's
+ * head was. */
+static void parts_give(struct wal *wal)
+{
+    const struct wal_batch *batch = &wal->flight;
+    const struct wal_part *part = &batch->parts[wal->flight_at];
+    uint32_t file;
+
+    if (segment_sync_give(wal, part)) return;
+    wal->flight_left = 0;
+    do {
+        part = &batch->parts[wal->flight_at++];
+        file = part_give(wal, part);
+        wal->flight_left++;
+    } while (!part->sync && wal->flight_at < batch->n_parts);
+    if (!part->sync) return;
+
+    struct wal_op *op = wal_op_give(wal, WAL_JOB_BATCH_SYNC, 0);
+    wal->flight_left++;
     op->kind = WAL_OP_SYNC;
-    op->file = segment->file;
-    wal->flight_left = 2;
+    op->file = file;
 }
 
 static void submit(struct wal *wal)
@@ -314,12 +382,14 @@ static void submit(struct wal *wal)
         wal->flight.sync = true;
     wal->submitted = wal->end;
     wal->full = false;
+    wal->flight.parts[wal->flight.n_parts - 1].sync |= wal->flight.sync;
     wal->flight_at = 0;
-    part_give(wal);
+    parts_give(wal);
 }
 
 static void batch_empty(struct wal *wal, struct wal_batch *batch)
 {
+    batch_free_blocks(batch);
     batch->n_parts = 0;
     batch->sync = false;
     batch->bytes.len = 0;
@@ -351,25 +421,23 @@ static void on_segment_synced(struct wal *wal)
     check(wal->flight_left == 1);
     wal->flight_left = 0;
     all_synced(wal);
-    part_give(wal);
+    parts_give(wal);
 }
 
 static void on_batch_op(struct wal *wal, const struct wal_flying *done)
 {
-    const bool is_last = wal->flight_at + 1 == wal->flight.n_parts;
+    const bool is_last = wal->flight_at == wal->flight.n_parts;
 
     check(wal->flight_left > 0);
     wal->flight_left--;
-    if (wal->config.bug_durable_before_sync && is_last &&
+    if (wal->config.bug_durable_before_sync && is_last && wal->flight_left == 1 &&
         done->job == WAL_JOB_BATCH_WRITE)
         wal->durable = wal->submitted;
     if (wal->flight_left > 0) return;
-    if (is_last) {
+    if (is_last)
         flight_done(wal);
-    } else {
-        wal->flight_at++;
-        part_give(wal);
-    }
+    else
+        parts_give(wal);
 }
 
 /* ---- what leaves ---- */
@@ -411,6 +479,7 @@ static void begin(struct wal *wal, struct instant now)
     wal_verify(wal);
     if (now.ns > wal->now.ns) wal->now = now;
     wal->n_dones = 0;
+    wal_reads_trim(wal);
     wal->rec.n_records = 0;
     if (wal->opened_told) wal_recover_free(wal);
 }
@@ -555,9 +624,10 @@ static void verify_gather(const struct wal *wal)
 
     for (size_t i = 0; i < wal->gather.n_parts; i++) {
         const struct wal_part *part = &wal->gather.parts[i];
+        if (part->offset > 0) log_bytes += part->len;
+        if (part->block != NULL) continue;
         check(part->at == at); /* W5 */
         at += part->len;
-        if (part->offset > 0) log_bytes += part->len;
     }
     check(at == wal->gather.bytes.len);            /* W5 */
     check(wal->submitted + log_bytes == wal->end); /* W5 */

@@ -7,7 +7,9 @@
  *
  * The host performs the ops one after the other, in order, on a thread of its own, and
  * reports each as done.  At most one batch is on its way; what is appended meanwhile makes
- * the next one, so a single write and a single sync serve all that arrived in a turn.
+ * the next one, so a single write and a single sync serve all that arrived in a turn.  A body
+ * in a block is written from there, by writes of its own, and synced every WAL_SYNC_BYTES, so
+ * that the disk shows life while it takes in hundreds of MB.
  *
  * Segments  files of `segment_bytes`, written out once (so that their blocks exist) and then
  *           recycled: a new life has a new sequence number, which seeds every checksum in
@@ -87,7 +89,7 @@
  */
 #pragma once
 
-#include "base/buf.h"
+#include "base/block.h"
 #include "base/ids.h"
 
 enum {
@@ -95,6 +97,7 @@ enum {
     WAL_RECORD_HEAD = 64,
     WAL_NOTE = 64,
     WAL_INDEX_EVERY = 64,
+    WAL_SYNC_BYTES = 16 << 20,
     WAL_LSN_FIRST = 64, /* not 0, so that zeros are never a record in its place */
 };
 
@@ -121,6 +124,8 @@ struct wal_record {
     uint8_t tag;       /* the caller's: 0 to 15 */
     bool lazy;         /* need not be synced at once */
     struct bytes body; /* first byte of a BASE body: 1 when it clears what lies above */
+    struct block
+        *block; /* to be appended: that the body lies in; it is written from there */
 };
 
 enum wal_op_kind {
@@ -139,6 +144,7 @@ struct wal_op {
     uint32_t file; /* names the file: wal-%08x */
     uint64_t offset;
     uint64_t length;
+    bool once;         /* CREATE: for one large record; then it is removed */
     struct bytes data; /* good until the op is done */
     uint8_t *into;     /* good until the op is done */
 };
@@ -224,10 +230,12 @@ void wal_free(struct wal *wal);
 void wal_open(struct wal *wal, const struct wal_file *files, uint32_t n,
               struct wal_out *out);
 
-/* Appends a record to the batch being gathered, copying it; returns the position behind it:
- * it is durable once out->durable.v >= that.  Only between opened and failed. */
+/* Appends a record to the batch being gathered, copying it unless it lies in a block; returns
+ * the position behind it: it is durable once out->durable.v >= that.  Only between opened and
+ * failed. */
 struct lsn wal_append(struct wal *wal, const struct wal_record *record);
 bool wal_room(const struct wal *wal);
+uint64_t wal_backlog(const struct wal *wal); /* bytes appended and not yet durable */
 
 /* What this group no longer needs: entries with index <= upto.  To be said again after a
  * restart. */
@@ -240,7 +248,7 @@ void wal_read(struct wal *wal, uint64_t tag, struct group_id group, struct log_i
               struct log_index upto, uint64_t bytes_max);
 void wal_retry(struct wal *wal); /* after full: try to make a segment again */
 
-/* Derives what leaves: at most one write and one sync, segments to make or remove, reads. */
+/* Derives what leaves: usually one write and one sync, segments to make or remove, reads. */
 void wal_turn_end(struct wal *wal, struct instant now, struct wal_out *out);
 /* An op is done: error 0 or an errno; got: bytes read.  May open further ops at once. */
 void wal_op_done(struct wal *wal, uint64_t id, int error, uint64_t got,

@@ -114,17 +114,12 @@ static uint64_t body_check(const uint8_t *at, uint64_t size)
     return hash64((struct bytes){at + WAL_RECORD_HEAD, size - WAL_RECORD_HEAD});
 }
 
-uint32_t wal_record_put(uint8_t *at, const struct wal_record *record,
-                        const struct wal_stand *stand)
+static uint32_t head_put(uint8_t *at, const struct wal_record *record,
+                         const struct wal_stand *stand, uint64_t check_of_body)
 {
     const size_t len = record->body.len;
-    const uint64_t size = wal_record_size(len);
 
-    if (size > WAL_RECORD_HEAD) {
-        store_u64le(at + size - 8, 0); /* the padding; the body covers what is not */
-        memcpy(at + WAL_RECORD_HEAD, record->body.at, len);
-    }
-    store_u64le(at + 8, body_check(at, size));
+    store_u64le(at + 8, check_of_body);
     store_u64le(at + 16, stand->lsn);
     store_u64le(at + 24, stand->watermark);
     store_u32le(at + 32, (uint32_t)len);
@@ -138,6 +133,29 @@ uint32_t wal_record_put(uint8_t *at, const struct wal_record *record,
     const uint64_t crc = record_crc(at, stand->seq);
     store_u64le(at, crc);
     return (uint32_t)crc;
+}
+
+uint32_t wal_record_put(uint8_t *at, const struct wal_record *record,
+                        const struct wal_stand *stand)
+{
+    const uint64_t size = wal_record_size(record->body.len);
+
+    if (size > WAL_RECORD_HEAD) {
+        store_u64le(at + size - 8, 0); /* the padding; the body covers what is not */
+        memcpy(at + WAL_RECORD_HEAD, record->body.at, record->body.len);
+    }
+    return head_put(at, record, stand, body_check(at, size));
+}
+
+uint32_t wal_record_put_head(uint8_t at[WAL_RECORD_HEAD], const struct wal_record *record,
+                             const struct wal_stand *stand)
+{
+    static const uint8_t zeros[8];
+    const size_t padding = wal_record_size(record->body.len) - WAL_RECORD_HEAD -
+                           record->body.len;
+
+    return head_put(at, record, stand,
+                    hash64_pair(record->body, (struct bytes){zeros, padding}, 0));
 }
 
 enum wal_verdict wal_record_get(struct bytes in, uint64_t room, uint64_t seq,

@@ -46,6 +46,10 @@ struct wal_stand {
 uint32_t wal_record_put(uint8_t *at, const struct wal_record *record,
                         const struct wal_stand *stand);
 
+/* The head alone, for a body that is written from where it lies, padding behind it. */
+uint32_t wal_record_put_head(uint8_t at[WAL_RECORD_HEAD], const struct wal_record *record,
+                             const struct wal_stand *stand);
+
 enum wal_verdict {
     WAL_RECORD_OK = 0,
     WAL_RECORD_BROKEN, /* no head of a record of this life and place */

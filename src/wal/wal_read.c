@@ -19,6 +19,19 @@ void wal_reads_free(struct wal *wal)
     buf_free(&fetch->bodies);
 }
 
+void wal_reads_trim(struct wal *wal)
+{
+    struct wal_fetch *fetch = &wal->fetch;
+
+    if (fetch->active) return;
+    if (fetch->cap_window > wal->config.read_bytes_max) {
+        mem_free(wal->mem, fetch->window, fetch->cap_window);
+        fetch->window = NULL;
+        fetch->cap_window = 0;
+    }
+    if (fetch->bodies.cap > wal->config.read_bytes_max) buf_free(&fetch->bodies);
+}
+
 void wal_read(struct wal *wal, uint64_t tag, struct group_id group, struct log_index from,
               struct log_index upto, uint64_t bytes_max)
 {

@@ -116,6 +116,7 @@ static void create(struct wal *wal)
     op->kind = WAL_OP_CREATE;
     op->file = wal->file_next++;
     op->length = length;
+    op->once = length != wal->config.segment_bytes;
     wal->creating = true;
 }
 

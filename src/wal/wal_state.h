@@ -6,7 +6,7 @@
  * W3  durable <= written <= submitted <= end: a position is appended, given out, written, synced
  * W4  at most one batch is on its way; it ends at `submitted`
  * W5  what is gathered is [submitted, end), laid out part by part, heads of segments
- *     apart
+ *     apart; what lies in blocks is not in the batch's bytes
  * W6  only the newest segments can be without a file, and none that the flying batch
  *     names
  * W7  a group's places rise strictly in index and in position
@@ -70,10 +70,12 @@ struct wal_idle_file { /* a spare, or one to be removed */
     uint64_t seq; /* of the life that is over; 0: none */
 };
 
-struct wal_part { /* of a batch: what goes to one segment */
+struct wal_part { /* of a batch: what goes to one place of one segment */
     uint64_t seq;
     uint64_t offset;
-    size_t at, len; /* in the batch's bytes */
+    struct block *block; /* that holds it; NULL: the batch's bytes do */
+    size_t at, len;      /* in either */
+    bool sync;           /* before the next one is written */
 };
 
 struct wal_batch {
@@ -228,8 +230,8 @@ struct wal {
     uint64_t changes;   /* numbers given to groups so far */
 
     struct wal_batch gather, flight;
-    size_t flight_at;     /* part of it that is being written */
-    uint32_t flight_left; /* ops of that part not done yet */
+    size_t flight_at;     /* the first part of it that is not given out to be written */
+    uint32_t flight_left; /* ops not done yet of those that are */
 
     struct instant now, active; /* the last call, and the last with something gathered */
     bool unmarked;              /* records above the watermark on disk */
@@ -296,3 +298,4 @@ void wal_recover_free(struct wal *wal);
 void wal_reads_tend(struct wal *wal);
 void wal_fetch_done(struct wal *wal, const struct wal_op *op, int error, uint64_t got);
 void wal_reads_free(struct wal *wal);
+void wal_reads_trim(struct wal *wal); /* what a large record needed */

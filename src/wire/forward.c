@@ -175,6 +175,7 @@ bool forward_reply_decode(struct bytes in, struct forward_reply *out)
     if (!get_u64(&c, &r.index.v)) return false;
     if (!get_bytes(&c, cursor_left(&c), &r.bytes)) return false;
 
+    r.far = (struct far){0};
     r.status = (enum forward_status)status;
     *out = r;
     return true;

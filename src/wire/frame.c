@@ -125,12 +125,17 @@ size_t message_begin(struct buf *out, struct group_id group, enum message_kind k
     return start;
 }
 
-void message_end(struct buf *out, size_t start)
+void message_end_with(struct buf *out, size_t start, size_t more)
 {
     check(start <= out->len && out->len - start >= MESSAGE_HEAD);
-    check(out->len - start - MESSAGE_HEAD <= UINT32_MAX);
+    check(out->len - start - MESSAGE_HEAD + more <= UINT32_MAX);
 
-    store_u32le(out->at + start, (uint32_t)(out->len - start - MESSAGE_HEAD));
+    store_u32le(out->at + start, (uint32_t)(out->len - start - MESSAGE_HEAD + more));
+}
+
+void message_end(struct buf *out, size_t start)
+{
+    message_end_with(out, start, 0);
 }
 
 enum message_result message_decode(struct cursor *in, struct message *out)

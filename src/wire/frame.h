@@ -26,7 +26,7 @@
  */
 #pragma once
 
-#include "base/buf.h"
+#include "base/block.h"
 #include "base/ids.h"
 
 enum {
@@ -91,6 +91,8 @@ struct message {
 /* Appends the head of a message; the body follows; message_end sets its length. */
 size_t message_begin(struct buf *out, struct group_id group, enum message_kind kind);
 void message_end(struct buf *out, size_t start);
+/* The same for a body of which `more` bytes are not in `out`. */
+void message_end_with(struct buf *out, size_t start, size_t more);
 enum message_result { MESSAGE_OK, MESSAGE_END, MESSAGE_MALFORMED };
 MUST_USE enum message_result message_decode(struct cursor *in, struct message *out);
 
@@ -165,6 +167,7 @@ void forward_put_command(struct buf *out, const struct bytes *args, uint32_t n_a
 /* Appends the watches and commands of a decoded f, as they came. */
 void forward_put_rest(struct buf *out, const struct forward *f);
 /* Sets id and term of an encoded request, of which only these change from try to try. */
+enum { FORWARD_ADDRESS_BYTES = 8 + 1 + 8 };
 void forward_address(uint8_t *body, uint64_t id, struct term term);
 /* Decodes and walks the whole body once, so that the next_ calls cannot meet bad bytes. */
 MUST_USE bool forward_decode(struct bytes in, struct forward *out);
@@ -185,6 +188,8 @@ struct forward_reply {
     struct server_id leader;
     struct log_index index; /* DONE: the log position that the answer saw */
     struct bytes bytes;
+    struct far far; /* a large part of the reply that is not in `bytes` */
 };
+enum { FORWARD_REPLY_HEAD = 8 + 1 + 8 + 4 + 8 };
 void forward_reply_encode(struct buf *out, const struct forward_reply *r);
 MUST_USE bool forward_reply_decode(struct bytes in, struct forward_reply *out);

@@ -194,34 +194,6 @@ def test_a_value_of_100_mb(one):
     wait_until(lambda: int(one[0].info()["used_memory"]) < 200 * MB, 20)
 
 
-@pytest.mark.parametrize("mb", [32, pytest.param(100, marks=pytest.mark.long)])
-def test_a_large_value_on_three_servers(make_cluster, mb):
-    """It travels in pieces: heartbeats go on, the leader stays."""
-    cluster = make_cluster(3, args=["--request-timeout", "60s"])
-    value = os.urandom(MB) * mb
-    leader = cluster.leader()
-    with cluster.followers()[0].conn(timeout=120) as c:
-        assert c("SET", "large", value) == "OK"
-        assert c("STRLEN", "large") == len(value)
-    for s in cluster.servers:
-        with s.conn(timeout=60) as c:
-            assert c("GET", "large") == value
-    cluster.wait_equal_digests(within_s=60)
-    assert cluster.leader() is leader
-    assert cluster[0].ask("DEL", "large") == 1
-
-
-@pytest.mark.long
-def test_a_value_of_512_mb(make_cluster):
-    s = make_cluster(1)[0]
-    value = b"x" * (512 * MB)
-    with s.conn(timeout=300) as c:
-        assert c("SET", "large", value) == "OK"
-        assert c("STRLEN", "large") == len(value)
-        assert c("APPEND", "large", "x") == \
-            "ERR string exceeds maximum allowed size (proto-max-bulk-len)"
-
-
 def test_huge_arguments_of_commands(one):
     with one[0].conn() as c:
         for command in (("SETRANGE", "a", "536870911", "xx"), ("SETRANGE", "a", "-1", "x"),

@@ -62,6 +62,17 @@ static void item_of(struct naive *n, const struct naive_entry *e, struct item *o
 {
     *out = (struct item){
         .type = e->type, .deadline_ms = e->deadline_ms, .value = lend(n, 1, e->value)};
+    if (e->value.len > NAIVE_FAR) out->value.at = NULL;
+}
+
+static void on_read(void *ctx, struct bytes key, uint64_t from, uint64_t len,
+                    struct buf *out)
+{
+    const struct naive_entry *e = entry_find(ctx, key);
+
+    check(e != NULL && e->value.len > NAIVE_FAR);
+    check(from <= e->value.len && len <= e->value.len - from);
+    buf_put(out, e->value.at + from, len);
 }
 
 static bool on_find(void *ctx, struct bytes key, struct item *out)
@@ -73,6 +84,16 @@ static bool on_find(void *ctx, struct bytes key, struct item *out)
     if (e == NULL) return false;
     item_of(n, e, out);
     return true;
+}
+
+/* A block of its own, as what is read bit by bit would come to be. */
+static struct block *on_share(void *ctx, struct bytes key, const struct item *item)
+{
+    struct naive *n = ctx;
+    struct buf whole = buf_new(&n->mem);
+
+    on_read(ctx, key, 0, item->value.len, &whole);
+    return block_take(&whole);
 }
 
 static uint64_t place_of(const struct naive *n, struct bytes key)
@@ -213,7 +234,7 @@ void naive_init(struct naive *n)
         .version = 2,
         .steps_max = 1000,
     };
-    n->view = (struct view){n, on_find, on_emit, on_walk, on_count};
+    n->view = (struct view){n, on_find, on_emit, on_walk, on_count, on_read, on_share};
 }
 
 void naive_free(struct naive *n)

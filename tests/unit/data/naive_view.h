@@ -9,7 +9,10 @@
 
 #include "data/command.h"
 
-enum { NAIVE_TEXT_MAX = 8192 };
+enum {
+    NAIVE_TEXT_MAX = 8192,
+    NAIVE_FAR = 64, /* find leaves longer values out, as those in pieces are */
+};
 
 struct naive_entry {
     struct bytes key, value; /* owned */

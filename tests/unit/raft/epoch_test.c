@@ -112,7 +112,8 @@ static void P31_a_decree_is_carried_out_once(void **state)
 static void append_in(struct rig *rig, struct term term, uint64_t prev,
                       struct term prev_term)
 {
-    const struct raft_entry entry = {{prev + 1}, term, RAFT_COMMAND, BYTES_OF("new")};
+    const struct raft_entry entry = {
+        {prev + 1}, term, RAFT_COMMAND, BYTES_OF("new"), NULL};
 
     rig_recv(rig, (struct raft_msg){.kind = RAFT_APPEND,
                                     .from = {2},

@@ -402,7 +402,7 @@ static void load(struct world *w, uint32_t id, struct raft_load wanted)
         if (i > n->disk.last || i <= n->disk.base) break;
         const struct disk_entry *d = &n->disk.log[i];
         entries[count++] = (struct raft_entry){
-            {i}, d->term, d->kind, {d->payload, d->len}};
+            {i}, d->term, d->kind, {d->payload, d->len}, NULL};
     }
     step(
         w, id,
@@ -485,8 +485,8 @@ static void start(struct world *w, uint32_t id)
     n->applied = n->disk.base;
     for (uint64_t i = n->disk.base + 1; i <= n->disk.last; i++) {
         const struct disk_entry *d = &n->disk.log[i];
-        raft_restore(n->raft,
-                     &(struct raft_entry){{i}, d->term, d->kind, {d->payload, d->len}});
+        raft_restore(n->raft, &(struct raft_entry){
+                                  {i}, d->term, d->kind, {d->payload, d->len}, NULL});
     }
     n->n_reads = n->n_follower_reads = 0;
     n->dirty = true;
@@ -704,7 +704,7 @@ static void disturb(struct world *w)
         uint32_t count = 1 + (uint32_t)prng_below(&w->prng, 4);
         while (count-- > 0) {
             const uint64_t v = ++w->value;
-            raft_propose(n->raft, (struct bytes){(const uint8_t *)&v, sizeof v});
+            raft_propose(n->raft, (struct bytes){(const uint8_t *)&v, sizeof v}, NULL);
         }
         n->dirty = true;
     }
@@ -921,8 +921,8 @@ static void calm_down(struct world *w)
     }
     struct raft *raft = w->nodes[leader].raft;
     const uint64_t v = ++w->value;
-    const struct log_index at = raft_propose(raft,
-                                             (struct bytes){(const uint8_t *)&v, 8});
+    const struct log_index at = raft_propose(raft, (struct bytes){(const uint8_t *)&v, 8},
+                                             NULL);
     w->nodes[leader].dirty = true;
     run_until(w, w->now + 1000 * MS_NS);
     if (w->wrong[0] != 0) return;

@@ -466,7 +466,7 @@ static void t3_10_leadership_is_handed_to_one_that_has_everything(void **state)
     rig_turn(&rig);
     rig_step(&rig, (struct raft_event){.kind = RAFT_TRANSFER_TO, .peer = {3}});
     assert_int_equal(raft_may_propose(rig.raft), RAFT_TRANSFERRING);
-    assert_int_equal(raft_propose(rig.raft, BYTES_OF("b")).v, 0);
+    assert_int_equal(raft_propose(rig.raft, BYTES_OF("b"), NULL).v, 0);
     assert_null(rig_sent(&rig, RAFT_TIMEOUT_NOW, 0));
     rig_ack(&rig, 3, 2);
     assert_non_null(rig_sent(&rig, RAFT_TIMEOUT_NOW, 3));

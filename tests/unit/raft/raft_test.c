@@ -325,7 +325,8 @@ static void append_config(struct rig *rig, uint32_t from, uint64_t term, uint64_
     struct buf encoded = buf_new(&rig->mem);
 
     raft_config_encode(&encoded, config);
-    const struct raft_entry e = {{prev + 1}, {term}, RAFT_CONFIG, buf_bytes(&encoded)};
+    const struct raft_entry e = {
+        {prev + 1}, {term}, RAFT_CONFIG, buf_bytes(&encoded), NULL};
     rig_recv(rig, (struct raft_msg){.kind = RAFT_APPEND,
                                     .from = {from},
                                     .term = {term},
@@ -549,8 +550,8 @@ static void an_ack_waits_for_the_disk_and_a_heartbeat_does_not(void **state)
 static void one_answer_serves_all_appends_of_a_turn(void **state)
 {
     struct rig rig;
-    const struct raft_entry e[] = {{{1}, {1}, RAFT_COMMAND, BYTES_OF("a")},
-                                   {{2}, {1}, RAFT_COMMAND, BYTES_OF("b")}};
+    const struct raft_entry e[] = {{{1}, {1}, RAFT_COMMAND, BYTES_OF("a"), NULL},
+                                   {{2}, {1}, RAFT_COMMAND, BYTES_OF("b"), NULL}};
     (void)state;
     rig_open_voter(&rig, 1, 3);
     for (uint32_t i = 0; i < 2; i++) {
@@ -911,7 +912,8 @@ static void evicted_entries_are_loaded_for_who_needs_them(void **state)
     rig_turn(&rig);
     assert_false(rig.out.load_wanted); /* one at a time */
     for (uint64_t i = 2; i <= 4; i++)
-        entries[i - 2] = (struct raft_entry){{i}, {1}, RAFT_COMMAND, BYTES_OF("aaaa")};
+        entries[i - 2] = (struct raft_entry){
+            {i}, {1}, RAFT_COMMAND, BYTES_OF("aaaa"), NULL};
     rig_step(&rig, (struct raft_event){
                        .kind = RAFT_LOADED, .entries = entries, .n_entries = 3});
     const struct raft_msg *m = rig_sent(&rig, RAFT_APPEND, 3);
@@ -1161,13 +1163,17 @@ static void R74_what_was_overwritten_does_not_come_back(void **state)
                                  .config = rig_voters(3)});
     for (uint64_t i = 1; i <= 6; i++)
         raft_restore(rig.raft,
-                     &(struct raft_entry){{i}, {2}, RAFT_COMMAND, BYTES_OF("x")});
+                     &(struct raft_entry){{i}, {2}, RAFT_COMMAND, BYTES_OF("x"), NULL});
     assert_int_equal(rig_info(&rig).last.v, 6);
-    raft_restore(rig.raft, &(struct raft_entry){{2}, {2}, RAFT_COMMAND, BYTES_OF("y")});
+    raft_restore(rig.raft,
+                 &(struct raft_entry){{2}, {2}, RAFT_COMMAND, BYTES_OF("y"), NULL});
     assert_int_equal(rig_info(&rig).last.v, 3);
-    raft_restore(rig.raft, &(struct raft_entry){{4}, {2}, RAFT_COMMAND, BYTES_OF("z")});
-    raft_restore(rig.raft, &(struct raft_entry){{5}, {2}, RAFT_COMMAND, BYTES_OF("z")});
-    raft_restore(rig.raft, &(struct raft_entry){{5}, {3}, RAFT_COMMAND, BYTES_OF("w")});
+    raft_restore(rig.raft,
+                 &(struct raft_entry){{4}, {2}, RAFT_COMMAND, BYTES_OF("z"), NULL});
+    raft_restore(rig.raft,
+                 &(struct raft_entry){{5}, {2}, RAFT_COMMAND, BYTES_OF("z"), NULL});
+    raft_restore(rig.raft,
+                 &(struct raft_entry){{5}, {3}, RAFT_COMMAND, BYTES_OF("w"), NULL});
     rig_turn(&rig);
     assert_int_equal(rig_info(&rig).last.v, 5);
     assert_int_equal(rig_info(&rig).durable.v, 5);
@@ -1183,7 +1189,8 @@ static void a_log_with_a_hole_is_doubtful(void **state)
     (void)state;
     rig_open_voter(&rig, 1, 3);
     rig_restore(&rig, TERMS(1, 1));
-    raft_restore(rig.raft, &(struct raft_entry){{5}, {1}, RAFT_COMMAND, BYTES_OF("x")});
+    raft_restore(rig.raft,
+                 &(struct raft_entry){{5}, {1}, RAFT_COMMAND, BYTES_OF("x"), NULL});
     rig_turn(&rig);
     assert_true(rig_info(&rig).doubtful);
     assert_true(rig.out.write_state);
@@ -1728,8 +1735,8 @@ static void messages_survive_their_encoding(void **state)
     struct mem mem = mem_for_test();
     struct buf bytes = buf_new(&mem);
     struct raft_entry out[4];
-    const struct raft_entry in[] = {{{8}, {3}, RAFT_NOOP, {(const uint8_t *)"", 0}},
-                                    {{9}, {5}, RAFT_COMMAND, BYTES_OF("command")}};
+    const struct raft_entry in[] = {{{8}, {3}, RAFT_NOOP, {(const uint8_t *)"", 0}, NULL},
+                                    {{9}, {5}, RAFT_COMMAND, BYTES_OF("command"), NULL}};
     const struct raft_msg m = {
         .kind = RAFT_APPEND,
         .flags = RAFT_CLEARED | RAFT_LEASE,
@@ -1792,6 +1799,178 @@ static void unsound_configs_are_refused(void **state)
     assert_false(raft_state_decode(BYTES_OF("\x01\x02\x04\0\0\0\0\0\0\0\0"), &s));
     assert_true(raft_state_decode(BYTES_OF("\x01\x02\x01\0\0\0\0\0\0\0\0"), &s));
     assert_true(s.doubtful && s.term.v == 1 && s.vote.v == 2);
+}
+
+/* --- large entries --- */
+
+enum { LARGE = 2 << 20 }; /* more than append_bytes_max of the rig */
+
+static struct log_index propose_large(struct rig *rig)
+{
+    struct buf bytes = buf_new(&rig->mem);
+
+    memset(buf_extend(&bytes, LARGE), 'l', LARGE);
+    struct block *block = block_take(&bytes);
+    const struct log_index at = raft_propose(rig->raft, buf_bytes(&block->bytes), block);
+    block_unref(block);
+    return at;
+}
+
+/* The log, a message and who else has it refer to one block. */
+static void a_large_entry_is_not_copied(void **state)
+{
+    struct rig rig;
+    (void)state;
+
+    rig_open_voter(&rig, 1, 3);
+    rig_lead(&rig);
+    const size_t used = rig.mem.used;
+    const struct log_index at = propose_large(&rig);
+    rig_turn(&rig);
+    assert_true(rig.mem.used < used + LARGE + (64 << 10));
+    const struct raft_msg *m = rig_sent(&rig, RAFT_APPEND, 2);
+    assert_non_null(m);
+    struct raft_entry e;
+    assert_true(raft_entry_at(rig.raft, at, &e));
+    assert_ptr_equal(m->entries[0].payload.at, e.payload.at);
+
+    struct buf out = buf_new(&rig.mem);
+    size_t gap = 0;
+    assert_ptr_equal(raft_msg_encode_around(&out, m, &gap), &m->entries[0]);
+    assert_true(out.len < 100);
+    struct buf whole = buf_new(&rig.mem);
+    buf_put(&whole, out.at, gap);
+    buf_put(&whole, e.payload.at, e.payload.len);
+    buf_put(&whole, out.at + gap, out.len - gap);
+    struct buf plain = buf_new(&rig.mem);
+    raft_msg_encode(&plain, m);
+    assert_true(bytes_equal(buf_bytes(&whole), buf_bytes(&plain)));
+    buf_free(&out);
+    buf_free(&whole);
+    buf_free(&plain);
+    rig_close(&rig);
+}
+
+/* It travels in pieces, and what is smaller passes it: heartbeats name what matches, and small
+ * entries wait. */
+static void heartbeats_pass_a_large_entry(void **state)
+{
+    struct rig rig;
+    (void)state;
+
+    rig_open_voter(&rig, 1, 3);
+    rig_lead(&rig);
+    const uint64_t match = rig.raft->log.last.v;
+    propose_large(&rig);
+    rig_propose(&rig, "small");
+    rig_turn(&rig);
+    assert_int_equal(rig_sent(&rig, RAFT_APPEND, 2)->n_entries, 1);
+    for (uint32_t i = 0; i < 50; i++) {
+        rig_tick_after(&rig, 100 * MS_NS);
+        const struct raft_msg *m = rig_sent(&rig, RAFT_APPEND, 2);
+        assert_non_null(m);
+        assert_int_equal(m->n_entries, 0);
+        assert_int_equal(m->index.v, match);
+        rig_ack(&rig, 2, match);
+        rig_ack(&rig, 3, match);
+        rig_step(&rig, (struct raft_event){.kind = RAFT_DURABLE}); /* at work on it */
+    }
+    assert_int_equal(rig.raft->role, RAFT_LEADER);
+    rig_ack(&rig, 2, match + 1);
+    const struct raft_msg *m = rig_sent(&rig, RAFT_APPEND, 2);
+    assert_int_equal(m->n_entries, 1);
+    assert_int_equal(m->index.v, match + 1);
+    rig_close(&rig);
+}
+
+/* Not for a guess of where the logs meet. */
+static void a_probe_brings_no_large_entry(void **state)
+{
+    struct rig rig;
+    (void)state;
+
+    rig_open_voter(&rig, 1, 3);
+    rig_lead(&rig);
+    const uint64_t match = rig.raft->log.last.v;
+    propose_large(&rig);
+    rig_turn(&rig);
+    rig_step(&rig, (struct raft_event){.kind = RAFT_UNSENT, .peer = {2}});
+    const struct raft_msg *m = rig_sent(&rig, RAFT_APPEND, 2);
+    assert_non_null(m);
+    assert_int_equal(m->n_entries, 0);
+    assert_int_equal(m->index.v, match);
+    rig_ack(&rig, 2, match);
+    assert_int_equal(rig_sent(&rig, RAFT_APPEND, 2)->n_entries, 1);
+    rig_close(&rig);
+}
+
+/* One that vanished without a trace is sent again, when the slowest link had brought it. */
+static void a_large_entry_that_is_lost_is_sent_again(void **state)
+{
+    struct rig rig;
+    uint32_t sent = 0;
+    (void)state;
+
+    rig_open_voter(&rig, 1, 3);
+    rig_lead(&rig);
+    const uint64_t match = rig.raft->log.last.v;
+    propose_large(&rig);
+    rig_turn(&rig);
+    rig_durable(&rig);
+    for (uint32_t ms = 0; ms < 6000; ms += 100) {
+        rig_tick_after(&rig, 100 * MS_NS);
+        const struct raft_msg *m = rig_sent(&rig, RAFT_APPEND, 2);
+        sent += m != NULL && m->n_entries == 1;
+        rig_ack(&rig, 2, match);
+        m = rig_sent(&rig, RAFT_APPEND, 2);
+        sent += m != NULL && m->n_entries == 1;
+        rig_ack(&rig, 3, match);
+        if (ms < 3000) assert_int_equal(sent, 0);
+    }
+    assert_int_equal(sent, 1);
+    rig_close(&rig);
+}
+
+/* Bounded by memory, not by the bound of what is uncommitted: small writes go on. */
+static void a_large_entry_does_not_fill_the_bound(void **state)
+{
+    struct rig rig;
+    (void)state;
+
+    rig_open_voter(&rig, 1, 3);
+    rig_lead(&rig);
+    propose_large(&rig);
+    assert_int_equal(raft_may_propose(rig.raft), RAFT_PROPOSED);
+    assert_true(raft_uncommitted_bytes(rig.raft) > LARGE);
+    rig_turn(&rig);
+    rig_durable(&rig);
+    rig_ack(&rig, 2, rig.raft->log.last.v);
+    assert_int_equal(raft_uncommitted_bytes(rig.raft), 0);
+    rig_close(&rig);
+}
+
+/* A follower that can't take entries says so: a heartbeat would not show it. */
+static void entries_without_room_are_refused(void **state)
+{
+    struct raft_settings settings = rig_settings();
+    struct rig rig;
+    (void)state;
+
+    settings.log_bytes_max = 1;
+    rig_open(&rig, 1, settings, (struct raft_start){.config = rig_voters(3)});
+    rig_append(&rig, 2, 1, 0, 0, TERMS(1, 1), 2);
+    rig_durable(&rig);
+    rig_append(&rig, 2, 1, 2, 1, TERMS(1), 2); /* 1 and 2 are committed, not applied */
+    const struct raft_msg *m = NULL;
+    for (uint32_t i = 0; i < rig.out.n_msgs; i++)
+        if (rig.out.msgs[i].flags & RAFT_REJECT) m = &rig.out.msgs[i];
+    assert_non_null(m);
+    assert_int_equal(m->index.v, 3);
+    assert_int_equal(m->commit.v, 2);
+    rig_apply(&rig);
+    rig_append(&rig, 2, 1, 2, 1, TERMS(1), 2);
+    assert_int_equal(rig.raft->log.last.v, 3);
+    rig_close(&rig);
 }
 
 int main(void)
@@ -1862,6 +2041,12 @@ int main(void)
         cmocka_unit_test(an_answer_from_before_the_doubt_does_not_end_it),
         cmocka_unit_test(messages_survive_their_encoding),
         cmocka_unit_test(unsound_configs_are_refused),
+        cmocka_unit_test(a_large_entry_is_not_copied),
+        cmocka_unit_test(heartbeats_pass_a_large_entry),
+        cmocka_unit_test(a_probe_brings_no_large_entry),
+        cmocka_unit_test(a_large_entry_that_is_lost_is_sent_again),
+        cmocka_unit_test(a_large_entry_does_not_fill_the_bound),
+        cmocka_unit_test(entries_without_room_are_refused),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -173,7 +173,7 @@ void rig_lead(struct rig *rig)
 
 struct log_index rig_propose(struct rig *rig, const char *text)
 {
-    return raft_propose(rig->raft, bytes_of_str(text));
+    return raft_propose(rig->raft, bytes_of_str(text), NULL);
 }
 
 void rig_append(struct rig *rig, uint32_t from, uint64_t term, uint64_t prev,
@@ -184,7 +184,7 @@ void rig_append(struct rig *rig, uint32_t from, uint64_t term, uint64_t prev,
     check(n <= RIG_MSGS_MAX);
     for (uint32_t i = 0; i < n; i++)
         entries[i] = (struct raft_entry){
-            {prev + 1 + i}, {terms[i]}, RAFT_COMMAND, BYTES_OF("entry")};
+            {prev + 1 + i}, {terms[i]}, RAFT_COMMAND, BYTES_OF("entry"), NULL};
     rig_recv(rig, (struct raft_msg){
                       .kind = RAFT_APPEND,
                       .from = {from},
@@ -202,7 +202,8 @@ void rig_append(struct rig *rig, uint32_t from, uint64_t term, uint64_t prev,
 void rig_restore(struct rig *rig, const uint64_t *terms, uint32_t n)
 {
     for (uint32_t i = 0; i < n; i++)
-        raft_restore(rig->raft, &(struct raft_entry){
-                                    {i + 1}, {terms[i]}, RAFT_COMMAND, BYTES_OF("old")});
+        raft_restore(rig->raft,
+                     &(struct raft_entry){
+                         {i + 1}, {terms[i]}, RAFT_COMMAND, BYTES_OF("old"), NULL});
     rig_turn(rig);
 }

@@ -441,9 +441,12 @@ static void a_start_meets_what_was_discarded_again(void **state)
     struct rig rig;
     (void)state;
     rig_open(&rig, 1, rig_settings(), (struct raft_start){.config = ruled(3, async)});
-    raft_restore(rig.raft, &(struct raft_entry){{1}, {1}, RAFT_COMMAND, BYTES_OF("a")});
-    raft_restore(rig.raft, &(struct raft_entry){{2}, {1}, RAFT_COMMAND, BYTES_OF("b")});
-    raft_restore(rig.raft, &(struct raft_entry){{2}, {3}, RAFT_COMMAND, BYTES_OF("c")});
+    raft_restore(rig.raft,
+                 &(struct raft_entry){{1}, {1}, RAFT_COMMAND, BYTES_OF("a"), NULL});
+    raft_restore(rig.raft,
+                 &(struct raft_entry){{2}, {1}, RAFT_COMMAND, BYTES_OF("b"), NULL});
+    raft_restore(rig.raft,
+                 &(struct raft_entry){{2}, {3}, RAFT_COMMAND, BYTES_OF("c"), NULL});
     raft_restored(rig.raft);
     rig_turn(&rig);
     assert_int_equal(rig.out.n_discarded, 1);

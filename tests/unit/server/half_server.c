@@ -102,6 +102,12 @@ struct server_action *server_act(struct server *s, enum server_action_kind kind)
     return a;
 }
 
+struct instant server_deadline(const struct server *s, uint64_t bytes)
+{
+    return (struct instant){s->now.ns + s->config.limits.request_timeout_ns +
+                            bytes * SERVER_NS_PER_BYTE};
+}
+
 void server_log(struct server *s, enum server_log_level level, const char *format, ...)
 {
     (void)s;

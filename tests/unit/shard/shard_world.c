@@ -155,7 +155,7 @@ static void turn(struct shards *w, struct replica *r)
         const uint64_t before = r->log->durable;
         world_run(r->log);
         shard_durable(r->shard, (struct lsn){r->log->durable},
-                      (struct lsn){r->log->durable}, w->now);
+                      (struct lsn){r->log->durable}, true, w->now);
         if (r->log->durable > before) r->wake = w->now;
     }
     if (out.load_wanted) load(w, r, out.load);

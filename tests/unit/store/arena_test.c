@@ -114,12 +114,50 @@ static void a_map_lives_in_an_arena_and_goes_with_it(void **state)
     assert_int_equal(mem.used, 0);
 }
 
+/* A block goes with the piece that refers to it, and counts as much as it did when it was
+ * held: others may add to it meanwhile. */
+static void a_block_is_held_as_long_as_its_piece(void **state)
+{
+    (void)state;
+    struct mem mem = mem_for_test();
+    struct grave grave = {.mem = &mem};
+    struct arena a = {.grave = &grave};
+    struct block *blocks[4];
+
+    for (uint64_t i = 0; i < 4; i++) {
+        struct buf bytes = buf_new(&mem);
+        buf_put(&bytes, "some bytes", 10);
+        blocks[i] = block_take(&bytes);
+        arena_alloc(&a, 16, i + 1);
+        arena_hold(&a, blocks[i], i + 1);
+        buf_put(&blocks[i]->bytes, "and more", 8);
+        block_unref(blocks[i]);
+    }
+    const uint64_t before = a.bytes;
+    arena_release(&a, 1);
+    assert_int_equal(a.bytes, before - 10);
+    arena_rollback(&a, 2);
+    assert_int_equal(a.bytes, before - 30);
+    assert_true(
+        bytes_equal(buf_bytes(&blocks[1]->bytes), BYTES_OF("some bytesand more")));
+    struct buf bytes = buf_new(&mem);
+    buf_put(&bytes, "another", 7);
+    struct block *another = block_take(&bytes);
+    arena_hold(&a, another, 2);
+    block_unref(another);
+    arena_release_all(&a);
+    assert_int_equal(a.bytes, 0);
+    grave_empty(&grave, UINT32_MAX);
+    assert_int_equal(mem.used, 0);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(what_is_not_released_stays_whole),
         cmocka_unit_test(what_is_released_is_used_again_and_given_back_in_steps),
         cmocka_unit_test(a_map_lives_in_an_arena_and_goes_with_it),
+        cmocka_unit_test(a_block_is_held_as_long_as_its_piece),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -925,6 +925,34 @@ static void many_lives_leave_no_trace(void **state)
     world_free(w);
 }
 
+/* A large body is written from its block, and the disk shows life while it takes it in. */
+static void a_body_in_a_block_is_synced_part_by_part(void **state)
+{
+    (void)state;
+    const size_t len = 2 * WAL_SYNC_BYTES + 12345;
+    struct world *w = world_new(30, 4096);
+    world_start(w);
+    entries_put(w, 1, 3, 40);
+    const size_t used = w->mem.used;
+    world_entry(w, 1, 4, 7, len);
+    assert_true(w->mem.used < used + 2 * len); /* the block, and no copy of it */
+    uint32_t syncs = 0;
+    const uint64_t before = w->durable;
+    world_turn(w);
+    while (w->durable == before) {
+        syncs += w->queue[w->queue_at].kind == WAL_OP_SYNC;
+        assert_true(world_perform(w));
+    }
+    assert_int_equal(syncs, 1 + 3); /* the segment's head; each full part, and the rest */
+    restart(w);
+    assert_int_equal(w->n_damage, 0);
+    const struct kept *last = &w->recovered.at[w->recovered.n - 1];
+    assert_int_equal(last->record.index.v, 4);
+    assert_int_equal(last->record.body.len, len + 8);
+    assert_int_equal(kept_serial(last), 7);
+    world_free(w);
+}
+
 /* The steady state asks for no memory. */
 static void appending_allocates_nothing_once_warm(void **state)
 {
@@ -977,6 +1005,7 @@ int main(void)
         cmocka_unit_test(reads_give_what_was_asked_in_bounds),
         cmocka_unit_test(kept_bytes_stay_readable_until_they_go),
         cmocka_unit_test(many_lives_leave_no_trace),
+        cmocka_unit_test(a_body_in_a_block_is_synced_part_by_part),
         cmocka_unit_test(appending_allocates_nothing_once_warm),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

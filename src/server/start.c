@@ -142,6 +142,25 @@ static void restore(struct server *s, const struct wal_record *r)
     shard_restore(slot_with_shard(s, r->group)->shard, r);
 }
 
+/* A shard that is past its founding shows that there was a log.  Without a file of it no shard
+ * can be relied on, those least of all that had not yet been checkpointed. */
+static bool log_is_gone(struct server *s)
+{
+    bool gone = false;
+
+    for (uint32_t i = 0; i < s->n_slots; i++) {
+        const struct slot *slot = s->all_slots[i];
+        if (slot->shard == NULL || !shard_lacks_log(slot->shard)) continue;
+        server_log(
+            s, LOG_ERROR,
+            "the log does not know shard %u, which the store holds: files of wal/ are "
+            "missing; the shard does not vote until its peers have repaired it",
+            slot->group.v);
+        gone = gone || s->config.n_wal_files == 0;
+    }
+    return gone;
+}
+
 static void opened(struct server *s, const struct wal_out *out)
 {
     s->wal_open = true;
@@ -157,10 +176,11 @@ static void opened(struct server *s, const struct wal_out *out)
             "there may be gone from this server; its shards do not vote until their "
             "peers have repaired them",
             out->damage[i].file, (unsigned long long)out->damage[i].offset);
+    const bool gone = log_is_gone(s);
     for (uint32_t i = 0; i < s->n_slots; i++) {
         struct slot *slot = s->all_slots[i];
         if (slot->shard == NULL) continue;
-        if (out->n_damage > 0) shard_doubt(slot->shard);
+        if (out->n_damage > 0 || gone) shard_doubt(slot->shard);
         shard_begin(slot->shard, s->now);
         slot_touch(s, slot);
     }

@@ -117,6 +117,7 @@ void shard_restore(struct shard *s, const struct wal_record *r)
     }
     case WAL_STATE: {
         struct raft_state state;
+        s->state_found = true;
         if (raft_state_decode(r->body, &state))
             raft_restore_state(s->raft, &state);
         else
@@ -139,9 +140,18 @@ void shard_doubt(struct shard *s)
     raft_doubt(s->raft);
 }
 
+/* Every segment opens with the term and vote of every group.  A replica whose checkpoint is
+ * of more than its founding has had them in its log; if they are not there, what it promised and
+ * what it held behind the checkpoint has gone. */
+bool shard_lacks_log(const struct shard *s)
+{
+    return store_base(s->store).index.v > 1 && !s->state_found;
+}
+
 void shard_begin(struct shard *s, struct instant now)
 {
     s->now = now;
+    if (shard_lacks_log(s)) shard_doubt(s);
     raft_restored(s->raft);
 }
 

@@ -76,6 +76,8 @@ void shard_found(struct shard *s, const struct raft_config *config, uint32_t epo
 void shard_restore(struct shard *s, const struct wal_record *record);
 /* The log of this group may lack entries (wal_out.damage). */
 void shard_doubt(struct shard *s);
+/* After all records: the checkpoint says that there must have been a log, and there is none. */
+bool shard_lacks_log(const struct shard *s);
 void shard_begin(struct shard *s, struct instant now);
 void shard_free(struct shard *s);
 

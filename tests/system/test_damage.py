@@ -302,3 +302,34 @@ def test_a_server_that_lost_its_data_is_told_no_or_made_whole(make_cluster):
     for s in cluster.servers:
         if s.is_running:
             load.check(s)
+
+
+def empty_log(server):
+    for path in walfile.segments(server):
+        os.unlink(path)
+
+
+def test_a_log_folder_that_was_emptied_is_missed(make_cluster):
+    """The votes and the entries that were in it are gone: the store says that there were some."""
+    cluster = make_cluster(3)
+    load = write_some(cluster)
+    victim = cluster.followers()[0]
+    victim.terminate()  # its checkpoint is of all of it
+    empty_log(victim)
+    cluster.restart(victim)
+    assert "the log does not know shard" in victim.log_text()
+    cluster.wait_ready()
+    cluster.wait_equal_digests()
+    load.check(victim)
+
+
+def test_a_server_alone_without_its_log_is_read_only(make_cluster):
+    cluster = make_cluster(1)
+    s = cluster[0]
+    load = write_some(cluster)
+    s.terminate()
+    empty_log(s)
+    cluster.restart(s, within_s=5)
+    reply = wait_until(lambda: s.ask("SET", "a", "1"), 5)
+    assert isinstance(reply, Error) and reply.code == "READONLY", reply
+    assert not isinstance(s.ask("GET", next(iter(load.acked))), Error)

@@ -10,6 +10,7 @@
  * A write that was sent and whose answer is lost is UNCERTAIN, and is not sent again.
  */
 #include "base/text.h"
+#include "server/failover.h"
 #include "server/request_run.h"
 
 /* ---- order ---- */
@@ -122,6 +123,7 @@ static void leave(struct server *s, struct request *r)
         break;
     case REQUEST_ROUND:
     case REQUEST_COPIES:
+    case REQUEST_LEAD:
     case REQUEST_APPLY:
         list_take(&slot->rounds_end, r);
         if (route != NULL) route->n_sent--;
@@ -155,6 +157,7 @@ static void enter(struct server *s, struct request *r, enum request_state state)
         return;
     case REQUEST_ROUND:
     case REQUEST_COPIES:
+    case REQUEST_LEAD:
     case REQUEST_APPLY: list_add(&slot->rounds_end, r); break;
     case REQUEST_SENT: hmap_put(&s->sent, r->id, r); break;
     case REQUEST_GATED: heap_remove(&s->timers, &r->timer); return;
@@ -293,6 +296,36 @@ static enum shard_refusal run_wait(struct server *s, struct slot *slot, struct r
     return SHARD_TAKEN;
 }
 
+/* True: it is done, and r is freed. */
+static bool lead_turn(struct server *s, const struct slot *slot, struct request *r)
+{
+    struct buf bytes = buf_new(s->mem);
+    struct reply reply = {&bytes, 2};
+    const bool ended = failover_look(s, slot, r->target, r->term, &reply) ==
+                       FAILOVER_ENDED;
+    const struct forward_reply done = {.status = FORWARD_DONE,
+                                       .bytes = buf_bytes(&bytes)};
+
+    if (ended) finish(s, r, &done, OUTCOME_NONE);
+    buf_free(&bytes);
+    return ended;
+}
+
+static enum shard_refusal run_lead(struct server *s, struct slot *slot, struct request *r,
+                                   struct forward f)
+{
+    struct server_id to;
+
+    if (!shard_leads(slot->shard) || !failover_read(f, &to)) return SHARD_NOT_LEADER;
+    if (to.v != s->identity.server.v) shard_transfer(slot->shard, to, s->now);
+    slot_touch(s, slot);
+    r->target = to;
+    r->term = shard_term(slot->shard);
+    enter(s, r, REQUEST_LEAD);
+    (void)lead_turn(s, slot, r);
+    return SHARD_TAKEN;
+}
+
 static enum outcome outcome_of(enum shard_refusal refusal)
 {
     switch (refusal) {
@@ -318,6 +351,10 @@ static bool evaluate(struct server *s, struct slot *slot, struct request *r,
         *refusal = run_wait(s, slot, r, f);
         return *refusal == SHARD_TAKEN;
     }
+    if (r->kind == FORWARD_LEAD) {
+        *refusal = run_lead(s, slot, r, f);
+        return *refusal == SHARD_TAKEN;
+    }
     struct answer *a = own_answer(s, r);
     struct shard_gate gate = {0};
     switch (r->kind) {
@@ -326,6 +363,7 @@ static bool evaluate(struct server *s, struct slot *slot, struct request *r,
     case FORWARD_WATCH: *refusal = run_watch(s, slot, f, a, &gate); break;
     case FORWARD_META: *refusal = run_meta(s, slot, r, f, a, &gate); break;
     case FORWARD_WAIT:
+    case FORWARD_LEAD:
     case FORWARD_KIND_END: check(false);
     }
     if (*refusal != SHARD_TAKEN) {
@@ -939,6 +977,8 @@ static void rounds_turn(struct server *s, struct slot *slot)
                 finish(s, r, NULL, OUTCOME_UNCERTAIN);
             else if (n >= r->copies)
                 count_reply(s, r, n);
+        } else if (r->state == REQUEST_LEAD) {
+            (void)lead_turn(s, slot, r);
         } else if (shard_applied(slot->shard).v >= r->index.v) {
             struct forward_reply done = {.status = FORWARD_DONE,
                                          .bytes = buf_bytes(&r->body)};
@@ -1012,7 +1052,13 @@ void request_timeout(struct server *s, struct request *r)
                               : OUTCOME_NOQUORUM);
         return;
     case REQUEST_ROUND: finish(s, r, NULL, OUTCOME_NOQUORUM); return;
-    case REQUEST_COPIES: count_reply(s, r, shard_copies(slot->shard, r->index)); return;
+    case REQUEST_COPIES:
+        if (slot->shard == NULL) /* the replica has gone meanwhile */
+            finish(s, r, NULL, OUTCOME_UNCERTAIN);
+        else
+            count_reply(s, r, shard_copies(slot->shard, r->index));
+        return;
+    case REQUEST_LEAD: finish(s, r, NULL, OUTCOME_NOLEADER); return;
     case REQUEST_APPLY: {
         struct forward_reply done = {.status = FORWARD_DONE,
                                      .bytes = buf_bytes(&r->body)};

@@ -7,6 +7,7 @@
  *   admin.c     commands about the server and the cluster: admin_config.c CONFIG,
  *               admin_info.c INFO, admin_cluster.c CLUSTER, admin_report.c KEYSPACE
  *               DIGEST and SHARD LIST
+ *   failover.c  FAILOVER, at the server that is asked and at the leader
  *   fanout.c    commands that every shard answers a part of: SCAN, KEYS, DBSIZE, FLUSHALL ...
  *   keyspace.c  KEYSPACE CREATE, ALTER, DROP, as who asked for them sees them
  *   closing.c   shards that close themselves for a keyspace that comes or goes
@@ -92,6 +93,7 @@ enum request_state {
     REQUEST_SENT,        /* in server->sent, forwarded to `target` */
     REQUEST_ROUND,       /* in slot->rounds: a follower's read waits for its round */
     REQUEST_COPIES,      /* in slot->rounds: WAIT, for copies */
+    REQUEST_LEAD,        /* in slot->rounds: a hand-over, to be done or given up */
     REQUEST_GATED,       /* evaluated here; its answer waits for its gate */
     REQUEST_APPLY, /* meta: done elsewhere; waits until this server has applied it */
 };
@@ -123,8 +125,8 @@ struct request {
     void (*done)(struct server *s, struct request *r, const struct forward_reply *reply,
                  enum outcome outcome);
     struct conn_id client;   /* whose it is, for `done`; 0: none */
-    struct server_id target; /* SENT */
-    struct term term;        /* SENT: the one it was meant for */
+    struct server_id target; /* SENT; LEAD: who is to lead */
+    struct term term;        /* SENT: the one it was meant for; LEAD: that it ends */
     uint64_t round;          /* ROUND */
     struct log_index index;  /* APPLY, COPIES */
     uint32_t copies;         /* COPIES: how many are wanted */
@@ -233,6 +235,10 @@ struct client {
         int64_t wanted, copies;
         struct instant deadline; /* 0: none */
     } wait;
+    struct { /* FAILOVER: the keyspace's shard that is next, while held */
+        uint32_t keyspace, at;
+        struct server_id to;
+    } failover;
     uint64_t owed_bytes; /* in all its answers */
     bool send_busy;      /* bytes were given that the world has not taken yet */
     bool dirty;          /* in server->dirty_clients */

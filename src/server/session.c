@@ -4,7 +4,7 @@
  *
  * A command whose result changes how later ones are understood (WATCH, WAIT, KEYSPACE
  * ...) holds the client: nothing more is parsed until it is done. */
-#include "server/server_state.h"
+#include "server/failover.h"
 
 #include <stdio.h>
 
@@ -685,6 +685,7 @@ static void other(struct server *s, struct client *c, const struct command *comm
         session_reset(s, c);
         session_simple(s, c, "RESET");
         return;
+    case COMMAND_FAILOVER: failover_begin(s, c, args, n_args); return;
     case COMMAND_KEYSPACE_CREATE:
     case COMMAND_KEYSPACE_ALTER:
     case COMMAND_KEYSPACE_DROP: keyspace_change(s, c, command, args, n_args); return;

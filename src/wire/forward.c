@@ -23,6 +23,7 @@ static bool is_sound(const struct forward *f)
 
     if (f->kind == FORWARD_WAIT && f->n_watches == 0) return false;
     if (f->kind == FORWARD_META && f->n_commands == 0) return false;
+    if (f->kind == FORWARD_LEAD && f->n_commands == 0) return false;
     return true;
 }
 

@@ -140,6 +140,7 @@ enum forward_kind {
     FORWARD_WATCH,        /* the change positions of the watched keys */
     FORWARD_WAIT,         /* copies that hold index watches[0].change: WAIT */
     FORWARD_META,         /* a KEYSPACE command or a join, for the meta shard's leader */
+    FORWARD_LEAD,         /* hand the group's lead over */
     FORWARD_KIND_END,
 };
 

@@ -77,12 +77,42 @@ def test_failover_command_moves_the_lead(make_cluster):
         load.check(s)
 
 
-@pytest.mark.xfail(strict=True, reason="FAILOVER is not forwarded: only the leader itself "
-                                       "takes it")
 def test_any_server_takes_the_failover_command(make_cluster):
+    """R98: it is answered when the other one leads, whoever was asked."""
     cluster = make_cluster(3)
+    assert cluster[0].ask("KEYSPACE", "CREATE", "wide", "MODE", "raft", "SHARDS", "7") == "OK"
+    cluster.wait_ready()
+    with Load(cluster.servers, threads=3, prefix="wide:") as load:
+        load.wait_acked(30)
+        for asked, target in ((0, 1), (1, 2), (2, 2), (2, 0)):
+            name = cluster[target].name
+            assert cluster[asked].ask("FAILOVER", "wide", "TO", name) == "OK"
+            leaders = {r["name"] for r in cluster.shard_rows(cluster[target], "wide")
+                       if r["role"] == "leader"}
+            assert leaders == {name}
+        load.wait_acked(30)
+    for s in cluster.servers:
+        load.check(s)
     follower = cluster.followers()[0]
-    assert follower.ask("FAILOVER", "default", "TO", follower.name) == "OK"
+    assert follower.ask("FAILOVER", "default") == "OK"
+
+
+def test_a_hand_over_that_can_not_be_says_why_and_changes_nothing(make_cluster):
+    """R98: the target is away: given up after an election timeout, and writes go on."""
+    cluster = make_cluster(4)
+    leader = cluster.leader()
+    rows, = cluster.own_shards("default").values()
+    voters = {r["name"] for r in rows if r["role"] in ("leader", "follower")}
+    asked, away = (s for s in cluster.others(leader) if s.name in voters)
+    stranger, = (s for s in cluster.servers if s.name not in voters)
+    reply = asked.ask("FAILOVER", "default", "TO", stranger.name)
+    assert isinstance(reply, Error) and "no voter" in reply, reply
+    away.pause()
+    reply = asked.ask("FAILOVER", "default", "TO", away.name)
+    assert isinstance(reply, Error) and "not handed over" in reply, reply
+    assert asked.ask("SET", "a", "1") == "OK"
+    assert cluster.leader(server=asked) is leader
+    away.resume()
 
 
 def test_a_paused_leader_neither_answers_stale_nor_loses(make_cluster):

@@ -43,6 +43,7 @@ void meta_found(struct meta_change *out, struct cluster_id id,
     record_put_keyspace(out->effects, &keyspace, true);
     shard.group = (struct group_id){GROUP_DEFAULT};
     shard.keyspace = KEYSPACE_DEFAULT;
+    shard.lead.v = SERVER_FOUNDER;
     record_put_shard(out->effects, &shard, true);
 }
 
@@ -98,6 +99,8 @@ static void forget_learner(const struct meta *m, struct server_id id,
         if (shard.learners[i].v != id.v) shard.learners[kept++] = shard.learners[i];
     if (kept == shard.n_learners) return;
     shard.n_learners = kept;
+    shard.version++;
+    shard.settled = false;
     record_put_shard(out->effects, &shard, false);
 }
 

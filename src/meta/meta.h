@@ -15,7 +15,9 @@
  *
  * Placement is a target.  A shard's record says who should be voter and learner; the
  * shard's own leader moves its Raft membership there, one safe step at a time
- * (meta_next_config()).
+ * (meta_next_config()), and says so when it has arrived (meta_arrived()).  Who was in an
+ * earlier target and has not been seen to be out is in `old`: a server is forgotten only
+ * when no shard has it in either.
  */
 #pragma once
 
@@ -39,13 +41,25 @@ struct meta_cluster {
     uint32_t next_server, next_keyspace, next_group;
 };
 
-enum meta_server_state { SERVER_ACTIVE = 1, SERVER_LEAVING, SERVER_STATE_END };
+/*          SERVER DRAIN            SERVER REMOVE
+ *   ACTIVE ────────────► DRAINING ─────────────► LEAVING ──► its record is gone
+ *     ▲  └──────────────────┼───────────────────────┘ ▲
+ *     └──── SERVER ACTIVATE ┴─────────────────────────┘
+ */
+enum meta_server_state {
+    SERVER_ACTIVE = 1,
+    SERVER_LEAVING,  /* as DRAINING, and it is forgotten when it holds nothing more */
+    SERVER_DRAINING, /* is given nothing, and what it has goes to others */
+    SERVER_STATE_END
+};
 
 struct meta_server {
     struct server_id id;
     enum meta_server_state state;
     struct meta_text name, client, peer, zone;
-    struct incarnation joined; /* the life in which it asked for its id */
+    struct incarnation joined;  /* the life in which it asked for its id */
+    bool shrink;                /* draining: also where nobody can take its place */
+    struct server_id successor; /* draining: who takes its place if it can; 0: whoever */
 };
 
 enum meta_keyspace_state { /* settle.c tells how one comes of the other */
@@ -72,8 +86,13 @@ struct meta_shard {
     uint32_t epoch;
     struct server_id founder; /* who began the group, with the voters of its first record;
                                  * set once at creation, never changed (server 1 for meta) */
-    uint8_t n_voters, n_learners;
+    uint64_t version;         /* counts targets; a membership names the one it follows */
+    bool settled;             /* its leader has said that the membership is this target */
+    struct server_id lead;    /* who should lead; 0: whoever */
+    bool pinned;              /* by an operator: `lead` is not balanced */
+    uint8_t n_voters, n_learners, n_old;
     struct server_id voters[RAFT_PEERS_MAX], learners[RAFT_PEERS_MAX];
+    struct server_id old[RAFT_PEERS_MAX]; /* may hold a replica that is to go */
 };
 
 struct meta {
@@ -155,14 +174,39 @@ bool meta_join(const struct meta *m, const struct meta_joiner *joiner,
  * true when effects were written, false when it is so already or has no record. */
 bool meta_update_self(const struct meta *m, struct server_id self, struct bytes client,
                       struct bytes peer, struct bytes zone, struct meta_change *out);
+/* How a server seems to the meta leader. */
+enum meta_health {
+    HEALTH_ALIVE = 1, /* heard lately */
+    HEALTH_SILENT,
+    HEALTH_LOST, /* silent for so long that its replicas are to be made elsewhere */
+};
+struct meta_judge { /* NULL: all are alive */
+    enum meta_health (*health)(void *ctx, struct server_id id);
+    void *ctx;
+};
 /* The next step towards what should be: targets of shards that are short of REPLICAS or
- * LEARNERS, the meta shard's own to 3 (5 with 5 or more servers), spread over zones and
- * evenly over servers.  `alive` tells which servers were heard lately; only those are given
- * new replicas.  Voters are 1, 3 or 5; what an even REPLICAS asks for beyond them is a learner.
- * All servers follow the meta shard, as learners if not voters.  One call writes the change
- * of one shard.  True when effects were written. */
-bool meta_plan(const struct meta *m, bool (*alive)(void *ctx, struct server_id id),
-               void *ctx, struct meta_change *out);
+ * LEARNERS or have members that drain or are lost, the meta shard's own to 3 (5 with 5 or more
+ * servers); then, a few at a time, moves that spread over zones and evenly over servers; then
+ * who should lead.  Only servers that are alive are given new replicas.  Voters are 1, 3 or 5;
+ * what an even REPLICAS asks for beyond them is a learner.  All servers follow the meta shard,
+ * as learners if not voters.  One call writes the change of one shard, or forgets one server.
+ * True when effects were written. */
+bool meta_plan(const struct meta *m, const struct meta_judge *judge,
+               struct meta_change *out);
+/* The leader of a group has seen its membership become the target of this version. */
+bool meta_arrived(const struct meta *m, struct group_id group, uint64_t version,
+                  struct meta_change *out);
+/* An operator wants this server to lead the group, for as long as it can. */
+bool meta_prefer(const struct meta *m, struct group_id group, struct server_id lead,
+                 struct meta_change *out);
+/* SERVER DRAIN|REMOVE|REPLACE|ACTIVATE, as meta_command(). */
+void meta_server_command(const struct meta *m, const struct meta_judge *judge,
+                         const struct bytes *args, uint32_t n_args,
+                         struct meta_change *out, struct reply *reply);
+/* Shards of which it holds a replica, or may still hold one. */
+uint32_t meta_held(const struct meta *m, struct server_id id);
+/* It was a member, and is none any more: ids are not given twice. */
+bool meta_was_removed(const struct meta *m, struct server_id id);
 /* What a policy asks of a shard with so many voters; NULL, the meta shard: consensus. */
 struct raft_rules meta_rules(const struct policy *policy, uint8_t n_voters);
 /* The next membership that moves `now` towards a shard's target: learners first, and voters
@@ -172,3 +216,6 @@ bool meta_next_config(const struct meta_shard *target, const struct policy *poli
                       const struct raft_config *now,
                       bool (*caught_up)(void *ctx, struct server_id id), void *ctx,
                       struct raft_config *next);
+/* Whether the membership and its rules are the target, and follow this very version of it. */
+bool meta_config_is(const struct meta_shard *target, const struct policy *policy,
+                    const struct raft_config *now);

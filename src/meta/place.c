@@ -10,7 +10,8 @@ enum tier {
     TIER_VOTER,   /* is one already */
     TIER_LEARNER, /* holds the data already */
     TIER_NEW,
-    TIER_LEAVING, /* a voter that goes as soon as it can be replaced */
+    TIER_LOST,    /* goes as soon as it can be replaced, and nobody asks for that */
+    TIER_LEAVING, /* goes as soon as it can be replaced */
     TIER_OUT,
 };
 
@@ -29,25 +30,27 @@ static void count_replicas(struct place *p, const struct server_id *ids, uint8_t
     }
 }
 
-struct place place_new(const struct meta *m,
-                       bool (*alive)(void *ctx, struct server_id id), void *ctx)
+struct place place_new(const struct meta *m, const struct meta_judge *judge)
 {
     struct place p = {.mem = m->mem, .n_servers = m->n_servers};
 
     p.servers = mem_zero(p.mem, p.n_servers * sizeof *p.servers);
     for (uint32_t i = 0; i < p.n_servers; i++) {
         const struct meta_server *s = m->servers[i];
+        const enum meta_health health = judge == NULL ? HEALTH_ALIVE
+                                                      : judge->health(judge->ctx, s->id);
         p.servers[i].server = s;
         p.servers[i].active = s->state == SERVER_ACTIVE;
-        p.servers[i].alive = alive == NULL || alive(ctx, s->id);
+        p.servers[i].alive = health == HEALTH_ALIVE;
+        p.servers[i].lost = health == HEALTH_LOST;
     }
     for (uint32_t i = 0; i < m->n_shards; i++) {
         const struct meta_shard *s = m->shards[i];
         if (s->group.v == META_GROUP) continue;
         count_replicas(&p, s->voters, s->n_voters);
         count_replicas(&p, s->learners, s->n_learners);
-        struct place_server *founder = find(&p, s->founder);
-        if (founder != NULL) founder->founded++;
+        struct place_server *lead = find(&p, s->lead);
+        if (lead != NULL) lead->leads++;
     }
     return p;
 }
@@ -58,10 +61,15 @@ void place_free(struct place *p)
     *p = (struct place){.mem = p->mem};
 }
 
-static enum tier voter_tier(const struct place_server *s)
+/* ---- who comes into question ---- */
+
+static enum tier voter_tier(const struct place *p, const struct place_server *s)
 {
-    if (!s->active) return s->was == ROLE_VOTER ? TIER_LEAVING : TIER_OUT;
-    if (s->was == ROLE_VOTER) return TIER_VOTER;
+    if (!s->active) {
+        if (s->was != ROLE_VOTER || s->server->shrink) return TIER_OUT;
+        return TIER_LEAVING;
+    }
+    if (s->was == ROLE_VOTER) return s->lost && !p->keep_lost ? TIER_LOST : TIER_VOTER;
 
     /* A new voter must catch up before the membership moves: a silent one would hold up
      * the others. */
@@ -69,24 +77,57 @@ static enum tier voter_tier(const struct place_server *s)
     return s->was == ROLE_LEARNER ? TIER_LEARNER : TIER_NEW;
 }
 
-static enum tier learner_tier(const struct place_server *s)
+static enum tier learner_tier(const struct place *p, const struct place_server *s)
 {
     if (!s->active) return TIER_OUT;
-    if (s->was != ROLE_NONE) return TIER_LEARNER;
+    if (s->was != ROLE_NONE) return s->lost && !p->keep_lost ? TIER_LOST : TIER_LEARNER;
     return s->alive ? TIER_NEW : TIER_OUT;
+}
+
+static bool same_zone(const struct place_server *a, const struct place_server *b)
+{
+    const struct bytes zone = meta_text_bytes(&a->server->zone);
+
+    return a == b ||
+           (zone.len > 0 && bytes_equal(meta_text_bytes(&b->server->zone), zone));
 }
 
 static bool zone_has_voter(const struct place *p, const struct place_server *s)
 {
-    const struct bytes zone = meta_text_bytes(&s->server->zone);
-
-    if (zone.len == 0) return false;
     for (uint32_t i = 0; i < p->n_servers; i++) {
         const struct place_server *other = &p->servers[i];
-        if (other == s || other->is != ROLE_VOTER) continue;
-        if (bytes_equal(meta_text_bytes(&other->server->zone), zone)) return true;
+        if (other != s && other->is == ROLE_VOTER && same_zone(s, other)) return true;
     }
     return false;
+}
+
+/* Zones that hold voters: as they were, or as they are. */
+static uint32_t zones_were(const struct place *p)
+{
+    uint32_t n = 0;
+
+    for (uint32_t i = 0; i < p->n_servers; i++) {
+        bool counts = p->servers[i].was == ROLE_VOTER;
+        for (uint32_t k = 0; k < i && counts; k++)
+            counts = p->servers[k].was != ROLE_VOTER ||
+                     !same_zone(&p->servers[i], &p->servers[k]);
+        n += counts;
+    }
+    return n;
+}
+
+static uint32_t zones_are(const struct place *p)
+{
+    uint32_t n = 0;
+
+    for (uint32_t i = 0; i < p->n_servers; i++) {
+        bool counts = p->servers[i].is == ROLE_VOTER;
+        for (uint32_t k = 0; k < i && counts; k++)
+            counts = p->servers[k].is != ROLE_VOTER ||
+                     !same_zone(&p->servers[i], &p->servers[k]);
+        n += counts;
+    }
+    return n;
 }
 
 /* Whether `a` is to be chosen before `b`, which has the lower id. */
@@ -95,6 +136,7 @@ static bool goes_before(const struct place *p, const struct place_server *a,
 {
     const bool crowded_a = zone_has_voter(p, a), crowded_b = zone_has_voter(p, b);
 
+    if (a->named != b->named) return a->named;
     if (crowded_a != crowded_b) return crowded_b;
     if (a->alive != b->alive) return a->alive;
     return a->replicas < b->replicas;
@@ -102,14 +144,15 @@ static bool goes_before(const struct place *p, const struct place_server *a,
 
 /* The best server that has no role yet; NULL: none is left. */
 static struct place_server *best(const struct place *p,
-                                 enum tier (*tier_of)(const struct place_server *s))
+                                 enum tier (*tier_of)(const struct place *p,
+                                                      const struct place_server *s))
 {
     struct place_server *found = NULL;
     enum tier found_tier = TIER_OUT;
 
     for (uint32_t i = 0; i < p->n_servers; i++) {
         struct place_server *s = &p->servers[i];
-        const enum tier tier = tier_of(s);
+        const enum tier tier = tier_of(p, s);
         if (s->is != ROLE_NONE || tier == TIER_OUT) continue;
         if (tier > found_tier) continue;
         if (tier == found_tier && !goes_before(p, s, found)) continue;
@@ -117,6 +160,13 @@ static struct place_server *best(const struct place *p,
         found_tier = tier;
     }
     return found;
+}
+
+uint32_t place_voters(uint32_t servers, uint32_t replicas)
+{
+    const uint32_t n = servers < replicas ? servers : replicas;
+
+    return n >= 5 ? 5 : n >= 3 ? 3 : n > 0;
 }
 
 struct place_wish place_wish_of(const struct policy *policy)
@@ -133,10 +183,21 @@ static uint32_t voters_wanted(const struct place *p, const struct place_wish *wi
     uint32_t n = 0;
 
     for (uint32_t i = 0; i < p->n_servers; i++)
-        n += voter_tier(&p->servers[i]) != TIER_OUT;
-    if (n > wish->replicas) n = wish->replicas;
-    if (wish->one_voter && n > 1) n = 1;
-    return n >= 5 ? 5 : n >= 3 ? 3 : n > 0;
+        n += voter_tier(p, &p->servers[i]) != TIER_OUT;
+    return place_voters(n, wish->one_voter ? 1 : wish->replicas);
+}
+
+/* ---- a shard ---- */
+
+static bool role_put(struct place *p, struct server_id id, enum place_role role)
+{
+    struct place_server *at = find(p, id);
+
+    if (at == NULL) return false; /* it is no server of the cluster any more */
+    at->was = (uint8_t)role;
+    struct place_server *next = at->active ? NULL : find(p, at->server->successor);
+    if (next != NULL) next->named = true;
+    return true;
 }
 
 /* False: a member is no server of the cluster any more. */
@@ -144,18 +205,15 @@ static bool roles_of(struct place *p, const struct meta_shard *s)
 {
     bool all_known = true;
 
-    for (uint32_t i = 0; i < p->n_servers; i++)
+    p->keep_lost = false;
+    for (uint32_t i = 0; i < p->n_servers; i++) {
         p->servers[i].was = p->servers[i].is = ROLE_NONE;
-    for (uint8_t i = 0; i < s->n_voters; i++) {
-        struct place_server *at = find(p, s->voters[i]);
-        if (at != NULL) at->was = ROLE_VOTER;
-        all_known &= at != NULL;
+        p->servers[i].named = false;
     }
-    for (uint8_t i = 0; i < s->n_learners; i++) {
-        struct place_server *at = find(p, s->learners[i]);
-        if (at != NULL) at->was = ROLE_LEARNER;
-        all_known &= at != NULL;
-    }
+    for (uint8_t i = 0; i < s->n_voters; i++)
+        all_known &= role_put(p, s->voters[i], ROLE_VOTER);
+    for (uint8_t i = 0; i < s->n_learners; i++)
+        all_known &= role_put(p, s->learners[i], ROLE_LEARNER);
     return all_known;
 }
 
@@ -164,13 +222,15 @@ static void choose(struct place *p, const struct place_wish *wish)
     const uint32_t voters = voters_wanted(p, wish);
     uint32_t learners = wish->replicas - voters + wish->learners;
 
+    for (uint32_t i = 0; i < p->n_servers; i++)
+        p->servers[i].is = ROLE_NONE;
     for (uint32_t i = 0; i < voters; i++)
         best(p, voter_tier)->is = ROLE_VOTER;
     if (wish->all_follow) {
         uint32_t room = RAFT_PEERS_MAX - voters;
         learners = 0;
         for (uint32_t i = 0; i < p->n_servers && room > 0; i++) {
-            if (!p->servers[i].active || p->servers[i].is != ROLE_NONE) continue;
+            if (p->servers[i].is != ROLE_NONE) continue;
             p->servers[i].is = ROLE_LEARNER;
             room--;
         }
@@ -183,6 +243,23 @@ static void choose(struct place *p, const struct place_wish *wish)
     }
 }
 
+/* A lost voter is not worth less spread over zones; and with a majority of them lost nobody
+ * could move the membership: then they are waited for. */
+static bool replacing_harms(const struct place *p)
+{
+    uint32_t voters = 0, lost = 0;
+    bool replaced = false;
+
+    for (uint32_t i = 0; i < p->n_servers; i++) {
+        const struct place_server *s = &p->servers[i];
+        if (s->was != ROLE_VOTER) continue;
+        voters++;
+        lost += s->lost;
+        replaced |= s->lost && s->active && s->is != ROLE_VOTER;
+    }
+    return replaced && (zones_are(p) < zones_were(p) || lost > (voters - 1) / 2);
+}
+
 static void choose_founder(struct place *p, struct meta_shard *s)
 {
     struct place_server *found = NULL;
@@ -190,37 +267,148 @@ static void choose_founder(struct place *p, struct meta_shard *s)
     for (uint32_t i = 0; i < p->n_servers; i++) {
         struct place_server *at = &p->servers[i];
         if (at->is != ROLE_VOTER) continue;
-        if (found == NULL || at->founded < found->founded) found = at;
+        if (found == NULL || at->leads < found->leads) found = at;
     }
-    found->founded++;
-    s->founder = found->server->id;
+    found->leads++;
+    s->founder = s->lead = found->server->id;
+}
+
+static bool shard_has(const struct meta_shard *s, struct server_id id)
+{
+    for (uint8_t i = 0; i < s->n_old; i++)
+        if (s->old[i].v == id.v) return true;
+    return meta_server_has(s, id);
+}
+
+/* Who was a member, or may still be one, and is not to be one any more. */
+static void note_old(const struct place *p, const struct meta_shard *before,
+                     struct meta_shard *next)
+{
+    next->n_old = 0;
+    for (uint32_t i = 0; i < p->n_servers && next->n_old < RAFT_PEERS_MAX; i++) {
+        const struct server_id id = p->servers[i].server->id;
+        if (shard_has(before, id) && !meta_server_has(next, id))
+            next->old[next->n_old++] = id;
+    }
+}
+
+/* What `is` says becomes the target. */
+static void put_members(struct place *p, struct meta_shard *s)
+{
+    struct meta_shard next = *s;
+
+    next.n_voters = next.n_learners = 0;
+    for (uint32_t i = 0; i < p->n_servers; i++) {
+        struct place_server *at = &p->servers[i];
+        if (at->is == ROLE_VOTER) next.voters[next.n_voters++] = at->server->id;
+        if (at->is == ROLE_LEARNER) next.learners[next.n_learners++] = at->server->id;
+        if (s->group.v == META_GROUP) continue;
+        at->replicas += at->is != ROLE_NONE;
+        at->replicas -= at->was != ROLE_NONE;
+    }
+    if (next.founder.v == 0) {
+        choose_founder(p, &next);
+    } else {
+        next.version++;
+        next.settled = false;
+    }
+    note_old(p, s, &next);
+    *s = next;
 }
 
 bool place_shard(struct place *p, const struct place_wish *wish, struct meta_shard *s)
 {
     bool changed = !roles_of(p, s);
+    bool voter = false;
 
     choose(p, wish);
-
-    uint8_t n_voters = 0, n_learners = 0;
-    struct meta_shard next = *s;
+    if (replacing_harms(p)) {
+        p->keep_lost = true;
+        choose(p, wish);
+    }
     for (uint32_t i = 0; i < p->n_servers; i++) {
-        struct place_server *at = &p->servers[i];
-        changed |= at->was != at->is;
-        if (at->is == ROLE_VOTER) next.voters[n_voters++] = at->server->id;
-        if (at->is == ROLE_LEARNER) next.learners[n_learners++] = at->server->id;
+        changed |= p->servers[i].was != p->servers[i].is;
+        voter |= p->servers[i].is == ROLE_VOTER;
     }
 
     /* Nobody to take over at all: what is there stays. */
-    if (!changed || n_voters == 0) return false;
-    if (s->group.v != META_GROUP)
-        for (uint32_t i = 0; i < p->n_servers; i++) {
-            p->servers[i].replicas += p->servers[i].is != ROLE_NONE;
-            p->servers[i].replicas -= p->servers[i].was != ROLE_NONE;
+    if (!changed || !voter) return false;
+    put_members(p, s);
+    return true;
+}
+
+/* ---- moves that nobody has to make ---- */
+
+struct move {
+    struct place_server *from, *to; /* NULL: none found */
+    uint32_t zones;                 /* that hold voters then */
+};
+
+static void swap_roles(struct place_server *a, struct place_server *b)
+{
+    const uint8_t is = a->is;
+
+    a->is = b->is;
+    b->is = is;
+}
+
+static bool is_better(const struct move *a, const struct move *b)
+{
+    if (b->to == NULL || a->zones != b->zones)
+        return b->to == NULL || a->zones > b->zones;
+    if (a->from->replicas != b->from->replicas)
+        return a->from->replicas > b->from->replicas;
+    return a->to->replicas < b->to->replicas;
+}
+
+bool place_improve(struct place *p, const struct place_wish *wish, struct meta_shard *s)
+{
+    struct move found = {.to = NULL};
+
+    (void)roles_of(p, s);
+    for (uint32_t i = 0; i < p->n_servers; i++)
+        p->servers[i].is = p->servers[i].was;
+    const uint32_t zones = zones_are(p);
+
+    for (uint32_t i = 0; i < p->n_servers; i++) {
+        struct place_server *from = &p->servers[i];
+        if (from->is == ROLE_NONE || (from->is == ROLE_VOTER && wish->one_voter))
+            continue;
+        for (uint32_t k = 0; k < p->n_servers; k++) {
+            struct place_server *to = &p->servers[k];
+            if (!to->active || !to->alive || to->is >= from->is) continue;
+            const bool evens = to->is == ROLE_NONE && s->group.v != META_GROUP &&
+                               from->replicas >= to->replicas + 2;
+            swap_roles(from, to);
+            const struct move move = {from, to, zones_are(p)};
+            swap_roles(from, to);
+            if (move.zones < zones || (move.zones == zones && !evens)) continue;
+            if (is_better(&move, &found)) found = move;
         }
-    next.n_voters = n_voters;
-    next.n_learners = n_learners;
-    if (next.founder.v == 0) choose_founder(p, &next);
-    *s = next;
+    }
+    if (found.to == NULL) return false;
+    swap_roles(found.from, found.to);
+    put_members(p, s);
+    return true;
+}
+
+bool place_lead(struct place *p, struct meta_shard *s)
+{
+    const struct place_server *now = NULL;
+    struct place_server *least = NULL;
+
+    for (uint8_t i = 0; i < s->n_voters; i++) {
+        struct place_server *at = find(p, s->voters[i]);
+        if (at == NULL || !at->active) continue;
+        if (at->server->id.v == s->lead.v) now = at;
+        if (least == NULL || at->leads < least->leads) least = at;
+    }
+    if (least == NULL || now == least) return false;
+    if (now != NULL && (s->pinned || now->leads < least->leads + 2)) return false;
+    struct place_server *before = find(p, s->lead);
+    if (before != NULL) before->leads--;
+    least->leads++;
+    s->lead = least->server->id;
+    s->pinned = false;
     return true;
 }

@@ -1,13 +1,20 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* place - which servers should hold a shard's replicas.  Inside src/meta only.
+/* place - which servers should hold a shard's replicas, and lead it.  Inside src/meta only.
  *
  * Who is there stays: a voter is given up only when fewer are wanted, or when its server
- * leaves and another can take over.  A new replica goes where it adds the most: first to
- * a zone that holds none of the shard's voters, then to the server with the fewest
- * replicas, then to the lowest id.  Servers without a zone are each a zone of their own.
+ * drains or is lost and another can take over; a lost one only if no fewer zones hold voters
+ * then.  A new replica goes where it adds the most: to who is named as successor of one that
+ * drains, then to a zone that holds none of the shard's voters, then to the server with the
+ * fewest replicas, then to the lowest id.  Servers without a zone are each a zone of their own.
+ *
+ * Moves that nobody has to make: of one voter, so that more zones hold voters; and of one
+ * replica to a server that holds at least two fewer, if no fewer zones do then.  Each makes
+ * (zones, evenness) strictly better whatever servers are alive, so they come to an end and are
+ * never undone by another.
  *
  * Voters are the largest odd number there is room for, up to 5; what REPLICAS asks for
  * beyond it are learners: the second of two servers, the second and fourth of REPLICAS 4.
+ * A server that drains keeps its room until it is replaced, unless an operator said SHRINK.
  */
 #pragma once
 
@@ -15,9 +22,10 @@
 
 struct place_server {
     const struct meta_server *server;
-    bool active, alive;
+    bool active, alive, lost;
+    bool named;        /* as successor of a member of the shard at hand that drains */
     uint32_t replicas; /* it holds, over all shards but the meta shard */
-    uint32_t founded;  /* shards that it began, and so leads first */
+    uint32_t leads;    /* shards that it should lead, or, of a new one, begins */
     uint8_t was, is;   /* in the shard at hand: enum place_role */
 };
 
@@ -25,19 +33,27 @@ struct place {
     struct mem *mem;
     struct place_server *servers; /* by id */
     uint32_t n_servers;
+    bool keep_lost; /* for the shard at hand: nobody can take over without harm */
 };
 
 struct place_wish {
     uint32_t replicas, learners;
-    bool all_follow; /* every active server is a learner at least */
+    bool all_follow; /* every server is a learner at least */
     bool one_voter;  /* FAILOVER manual: nobody is elected */
 };
 struct place_wish place_wish_of(const struct policy *policy);
 
-/* `alive` NULL: all are taken to be alive. */
-struct place place_new(const struct meta *m,
-                       bool (*alive)(void *ctx, struct server_id id), void *ctx);
+/* `judge` NULL: all are taken to be alive. */
+struct place place_new(const struct meta *m, const struct meta_judge *judge);
 void place_free(struct place *p);
 /* Moves the members of `s` to what is wished; true when they changed.  A shard without a
- * founder gets the one of its voters that founded the fewest. */
+ * founder gets the one of its voters that leads the fewest. */
 bool place_shard(struct place *p, const struct place_wish *wish, struct meta_shard *s);
+/* One move that makes zones or evenness better; true when there is one.  A voter that only an
+ * operator moves is left where it is. */
+bool place_improve(struct place *p, const struct place_wish *wish, struct meta_shard *s);
+/* Another one to lead: the one there is no voter, or drains, or leads two more than another
+ * voter; true when it changed. */
+bool place_lead(struct place *p, struct meta_shard *s);
+/* Voters that there would be with so many servers to put them on. */
+uint32_t place_voters(uint32_t servers, uint32_t replicas);

@@ -4,69 +4,185 @@
 #include "meta/place.h"
 #include "meta/record.h"
 
+/* Moves that nobody has to make wait while so many shards are on their way to a target. */
+enum { MOVING_MAX = 4 };
+
 /* The meta shard has 3 voters, and 5 once there are five servers. */
-static struct place_wish wish_of_meta(const struct place *p)
+static struct place_wish wish_of_meta(const struct meta *m)
 {
     uint32_t n = 0;
 
-    for (uint32_t i = 0; i < p->n_servers; i++)
-        n += p->servers[i].active;
+    for (uint32_t i = 0; i < m->n_servers; i++)
+        n += m->servers[i]->state == SERVER_ACTIVE;
     return (struct place_wish){.replicas = n >= 5 ? 5 : 3, .all_follow = true};
 }
 
-static bool plan_shard(struct place *p, const struct place_wish *wish,
-                       const struct meta_shard *s, struct meta_change *out)
+/* False: a shard of no keyspace, as one that was just dropped. */
+static bool wish_of(const struct meta *m, const struct meta_shard *s,
+                    struct place_wish *out)
 {
-    struct meta_shard next = *s;
+    const struct meta_keyspace *k = meta_keyspace(m, s->keyspace);
 
-    if (!place_shard(p, wish, &next)) return false;
-    record_put_shard(out->effects, &next, false);
+    if (s->group.v == META_GROUP) {
+        *out = wish_of_meta(m);
+        return true;
+    }
+    if (k == NULL) return false;
+    *out = place_wish_of(&k->policy);
     return true;
 }
 
-bool meta_plan(const struct meta *m, bool (*alive)(void *ctx, struct server_id id),
-               void *ctx, struct meta_change *out)
-{
-    const struct meta_shard *root = meta_shard(m, (struct group_id){META_GROUP});
-    bool changed = false;
+/* ---- servers that go ---- */
 
-    if (!m->founded || root == NULL) return false;
-
-    struct place p = place_new(m, alive, ctx);
-    const struct place_wish root_wish = wish_of_meta(&p);
-    changed = plan_shard(&p, &root_wish, root, out);
-    for (uint32_t i = 0; i < m->n_shards && !changed; i++) {
-        const struct meta_shard *s = m->shards[i];
-        const struct meta_keyspace *k = meta_keyspace(m, s->keyspace);
-        if (s == root || k == NULL) continue;
-        const struct place_wish wish = place_wish_of(&k->policy);
-        changed = plan_shard(&p, &wish, s, out);
-    }
-    place_free(&p);
-    return changed;
-}
-
-/* ---- a group's membership ---- */
-
-static bool holds(const struct server_id *ids, uint32_t n, struct server_id id)
+static bool in_list(const struct server_id *ids, uint32_t n, struct server_id id)
 {
     for (uint32_t i = 0; i < n; i++)
         if (ids[i].v == id.v) return true;
     return false;
 }
 
+/* That every server follows the meta shard is no reason to stay. */
+static bool holds_back(const struct meta_shard *s, struct server_id id)
+{
+    if (in_list(s->old, s->n_old, id)) return true;
+    if (s->group.v != META_GROUP) return meta_server_has(s, id);
+    return in_list(s->voters, s->n_voters, id);
+}
+
+uint32_t meta_held(const struct meta *m, struct server_id id)
+{
+    uint32_t n = 0;
+
+    for (uint32_t i = 0; i < m->n_shards; i++)
+        n += holds_back(m->shards[i], id);
+    return n;
+}
+
+bool meta_was_removed(const struct meta *m, struct server_id id)
+{
+    return m->founded && id.v != 0 && id.v < m->cluster.next_server &&
+           meta_server(m, id) == NULL;
+}
+
+/* A voter of the meta shard that became a learner is one only once that is settled. */
+static bool forget(const struct meta *m, struct meta_change *out)
+{
+    const struct meta_shard *root = meta_shard(m, (struct group_id){META_GROUP});
+
+    if (!root->settled) return false;
+    for (uint32_t i = 0; i < m->n_servers; i++) {
+        const struct meta_server *s = m->servers[i];
+        if (s->state != SERVER_LEAVING || meta_held(m, s->id) > 0) continue;
+        struct meta_shard next = *root;
+        next.n_learners = 0;
+        for (uint8_t k = 0; k < root->n_learners; k++)
+            if (root->learners[k].v != s->id.v)
+                next.learners[next.n_learners++] = root->learners[k];
+        next.version++;
+        next.settled = false;
+        record_clear_server(out->effects, s);
+        record_put_shard(out->effects, &next, false);
+        return true;
+    }
+    return false;
+}
+
+/* ---- the next step ---- */
+
+/* One look at every shard, the meta shard (group 0) first; true: it wrote a change. */
+typedef bool plan_step(const struct meta *m, struct place *p, struct meta_shard *s);
+
+static bool step_place(const struct meta *m, struct place *p, struct meta_shard *s)
+{
+    struct place_wish wish;
+
+    return wish_of(m, s, &wish) && place_shard(p, &wish, s);
+}
+
+static bool step_improve(const struct meta *m, struct place *p, struct meta_shard *s)
+{
+    struct place_wish wish;
+
+    return s->settled && wish_of(m, s, &wish) && place_improve(p, &wish, s);
+}
+
+static bool step_lead(const struct meta *m, struct place *p, struct meta_shard *s)
+{
+    (void)m;
+    return s->group.v != META_GROUP && place_lead(p, s);
+}
+
+static bool each_shard(const struct meta *m, struct place *p, plan_step *step,
+                       struct meta_change *out)
+{
+    for (uint32_t i = 0; i < m->n_shards; i++) {
+        struct meta_shard s = *m->shards[i];
+        if (!step(m, p, &s)) continue;
+        record_put_shard(out->effects, &s, false);
+        return true;
+    }
+    return false;
+}
+
+bool meta_plan(const struct meta *m, const struct meta_judge *judge,
+               struct meta_change *out)
+{
+    uint32_t moving = 0;
+
+    if (!m->founded || meta_shard(m, (struct group_id){META_GROUP}) == NULL) return false;
+    if (forget(m, out)) return true;
+
+    struct place p = place_new(m, judge);
+    for (uint32_t i = 0; i < m->n_shards; i++)
+        moving += !m->shards[i]->settled;
+    const bool changed = each_shard(m, &p, step_place, out) ||
+                         (moving < MOVING_MAX && each_shard(m, &p, step_improve, out)) ||
+                         each_shard(m, &p, step_lead, out);
+    place_free(&p);
+    return changed;
+}
+
+bool meta_arrived(const struct meta *m, struct group_id group, uint64_t version,
+                  struct meta_change *out)
+{
+    const struct meta_shard *now = meta_shard(m, group);
+
+    if (now == NULL || now->version != version || now->settled) return false;
+    struct meta_shard next = *now;
+    next.settled = true;
+    next.n_old = 0;
+    record_put_shard(out->effects, &next, false);
+    return true;
+}
+
+bool meta_prefer(const struct meta *m, struct group_id group, struct server_id lead,
+                 struct meta_change *out)
+{
+    const struct meta_shard *now = meta_shard(m, group);
+
+    if (now == NULL || !in_list(now->voters, now->n_voters, lead)) return false;
+    if (now->lead.v == lead.v && now->pinned) return false;
+    struct meta_shard next = *now;
+    next.lead = lead;
+    next.pinned = true;
+    record_put_shard(out->effects, &next, false);
+    return true;
+}
+
+/* ---- a group's membership ---- */
+
 static bool same_set(const struct server_id *a, uint32_t n_a, const struct server_id *b,
                      uint32_t n_b)
 {
     if (n_a != n_b) return false;
     for (uint32_t i = 0; i < n_a; i++)
-        if (!holds(b, n_b, a[i])) return false;
+        if (!in_list(b, n_b, a[i])) return false;
     return true;
 }
 
 static bool in_config(const struct raft_config *c, struct server_id id)
 {
-    return holds(c->voters, c->n_voters, id) || holds(c->learners, c->n_learners, id);
+    return in_list(c->voters, c->n_voters, id) || in_list(c->learners, c->n_learners, id);
 }
 
 /* Learners that the target does not know; they go last, or when they take up the room. */
@@ -123,8 +239,23 @@ static void move_voters(const struct meta_shard *target, struct raft_config *c)
             c->learners[c->n_learners++] = old.learners[i];
     for (uint8_t i = 0; i < old.n_voters; i++)
         if (!in_config(c, old.voters[i]) &&
-            holds(target->learners, target->n_learners, old.voters[i]))
+            in_list(target->learners, target->n_learners, old.voters[i]))
             c->learners[c->n_learners++] = old.voters[i];
+}
+
+static bool same_members(const struct meta_shard *target, const struct raft_config *c)
+{
+    return same_set(target->voters, target->n_voters, c->voters, c->n_voters) &&
+           same_set(target->learners, target->n_learners, c->learners, c->n_learners);
+}
+
+bool meta_config_is(const struct meta_shard *target, const struct policy *policy,
+                    const struct raft_config *now)
+{
+    const struct raft_rules rules = meta_rules(policy, now->n_voters);
+
+    return raft_rules_equal(&rules, &now->rules) && now->n_old == 0 &&
+           now->version == target->version && same_members(target, now);
 }
 
 bool meta_next_config(const struct meta_shard *target, const struct policy *policy,
@@ -134,7 +265,10 @@ bool meta_next_config(const struct meta_shard *target, const struct policy *poli
 {
     struct raft_config c = *now;
 
+    /* A leader before this one followed a newer target than the one known here. */
+    if (now->version > target->version) return false;
     if (now->n_old > 0 || target->n_voters == 0) return false;
+    c.version = target->version;
 
     bool changed = add_learners(target->voters, target->n_voters, &c);
     changed |= add_learners(target->learners, target->n_learners, &c);
@@ -149,7 +283,7 @@ bool meta_next_config(const struct meta_shard *target, const struct policy *poli
     if (!same_set(target->voters, target->n_voters, now->voters, now->n_voters)) {
         for (uint8_t i = 0; i < target->n_voters; i++) {
             const struct server_id id = target->voters[i];
-            if (holds(now->voters, now->n_voters, id)) continue;
+            if (in_list(now->voters, now->n_voters, id)) continue;
             if (!in_config(now, id) || !caught_up(ctx, id)) return false;
         }
         move_voters(target, &c);
@@ -158,7 +292,8 @@ bool meta_next_config(const struct meta_shard *target, const struct policy *poli
         return true;
     }
     c.rules = meta_rules(policy, c.n_voters);
-    if (!drop_learners(target, &c) && raft_rules_equal(&c.rules, &now->rules))
+    if (!drop_learners(target, &c) && raft_rules_equal(&c.rules, &now->rules) &&
+        now->version == target->version)
         return false;
     *next = c;
     return true;

@@ -123,6 +123,8 @@ void record_put_server(struct buf *effects, const struct meta_server *s, bool fr
     buf_put_blob(&v, meta_text_bytes(&s->peer));
     buf_put_blob(&v, meta_text_bytes(&s->zone));
     buf_put_u64(&v, s->joined.v);
+    buf_put_u8(&v, s->shrink);
+    buf_put_u32(&v, s->successor.v);
     put(effects, key_of_id(key, 's', s->id.v), &v, fresh);
 }
 
@@ -159,8 +161,13 @@ void record_put_shard(struct buf *effects, const struct meta_shard *s, bool fres
     buf_put_u16(&v, s->slot_last);
     buf_put_u32(&v, s->epoch);
     buf_put_u32(&v, s->founder.v);
+    buf_put_u64(&v, s->version);
+    buf_put_u8(&v, s->settled);
+    buf_put_u32(&v, s->lead.v);
+    buf_put_u8(&v, s->pinned);
     put_ids(&v, s->voters, s->n_voters);
     put_ids(&v, s->learners, s->n_learners);
+    put_ids(&v, s->old, s->n_old);
     put(effects, key_of_id(key, 'g', s->group.v), &v, fresh);
 }
 
@@ -206,6 +213,15 @@ static bool get_text(struct cursor *in, struct meta_text *out)
     return true;
 }
 
+static bool get_bool(struct cursor *in, bool *out)
+{
+    uint8_t v;
+
+    if (!get_u8(in, &v) || v > 1) return false;
+    *out = v == 1;
+    return true;
+}
+
 bool record_cluster_decode(struct bytes in, struct meta_cluster *out)
 {
     struct cursor c = cursor_of(in);
@@ -233,7 +249,8 @@ bool record_server_decode(struct bytes in, struct meta_server *out)
     if (!get_u8(&c, &state) || state == 0 || state >= SERVER_STATE_END) return false;
     if (!get_text(&c, &v.name) || !get_text(&c, &v.client)) return false;
     if (!get_text(&c, &v.peer) || !get_text(&c, &v.zone)) return false;
-    if (!get_u64(&c, &v.joined.v)) return false;
+    if (!get_u64(&c, &v.joined.v) || !get_bool(&c, &v.shrink)) return false;
+    if (!get_u32(&c, &v.successor.v)) return false;
     if (cursor_left(&c) != 0) return false;
     v.state = (enum meta_server_state)state;
     *out = v;
@@ -267,20 +284,23 @@ static bool get_ids(struct cursor *in, struct server_id *ids, uint8_t *n)
     return true;
 }
 
-/* Each server holds at most one replica, and there is a voter. */
+/* Each server holds at most one replica, and there is a voter.  Who is to go is no member. */
 static bool members_sound(const struct meta_shard *s)
 {
-    struct server_id all[2 * RAFT_PEERS_MAX];
+    struct server_id all[3 * RAFT_PEERS_MAX];
     uint32_t n = 0;
 
     for (uint8_t i = 0; i < s->n_voters; i++)
         all[n++] = s->voters[i];
     for (uint8_t i = 0; i < s->n_learners; i++)
         all[n++] = s->learners[i];
+    const uint32_t members = n;
+    for (uint8_t i = 0; i < s->n_old; i++)
+        all[n++] = s->old[i];
     for (uint32_t i = 0; i < n; i++)
         for (uint32_t k = 0; k < i; k++)
             if (all[i].v == all[k].v) return false;
-    return s->n_voters > 0 && n <= RAFT_PEERS_MAX;
+    return s->n_voters > 0 && members <= RAFT_PEERS_MAX;
 }
 
 bool record_shard_decode(struct bytes in, struct meta_shard *out)
@@ -293,8 +313,11 @@ bool record_shard_decode(struct bytes in, struct meta_shard *out)
     if (!get_u16(&c, &v.slot_first) || !get_u16(&c, &v.slot_last)) return false;
     if (!get_u32(&c, &v.epoch)) return false;
     if (!get_u32(&c, &v.founder.v) || v.founder.v == 0) return false;
+    if (!get_u64(&c, &v.version) || !get_bool(&c, &v.settled)) return false;
+    if (!get_u32(&c, &v.lead.v) || !get_bool(&c, &v.pinned)) return false;
     if (!get_ids(&c, v.voters, &v.n_voters)) return false;
     if (!get_ids(&c, v.learners, &v.n_learners)) return false;
+    if (!get_ids(&c, v.old, &v.n_old)) return false;
     if (cursor_left(&c) != 0) return false;
 
     if (v.slot_first > v.slot_last || v.slot_last >= SLOTS) return false;

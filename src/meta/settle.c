@@ -21,7 +21,7 @@ static void create_shards(const struct meta *m, const struct meta_keyspace *k,
 {
     const struct place_wish wish = place_wish_of(&k->policy);
     const uint32_t n = k->policy.shards;
-    struct place place = place_new(m, NULL, NULL);
+    struct place place = place_new(m, NULL);
 
     for (uint32_t i = 0; i < n; i++) {
         struct meta_shard s = {

@@ -470,12 +470,14 @@ void raft_member_on_change(struct raft *raft, const struct raft_config *config)
     if (!raft_is_ready(raft) || raft_member_is_joint(raft)) return;
     if (raft_member_config_index(raft).v > raft->commit.v) return;
     if (config == NULL || config->n_voters == 0 || config->n_old > 0) return;
+    if (config->version < current->version) return;
 
     /* Who decides changes only through a joint phase; what an answer needs, at once. */
     const bool same_quorums = same_ids(config->voters, config->n_voters, current->voters,
                                        current->n_voters) &&
                               config->rules.copies == current->rules.copies;
-    if (same_quorums && raft_rules_equal(&config->rules, &current->rules) &&
+    if (same_quorums && config->version == current->version &&
+        raft_rules_equal(&config->rules, &current->rules) &&
         same_ids(config->learners, config->n_learners, current->learners,
                  current->n_learners))
         return;

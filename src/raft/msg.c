@@ -202,6 +202,7 @@ void raft_config_encode(struct buf *out, const struct raft_config *c)
     put_ids(out, c->voters, c->n_voters);
     put_ids(out, c->old, c->n_old);
     put_ids(out, c->learners, c->n_learners);
+    buf_put_varint(out, c->version);
 }
 
 bool raft_config_decode(struct bytes in, struct raft_config *out)
@@ -213,6 +214,7 @@ bool raft_config_decode(struct bytes in, struct raft_config *out)
     if (!get_ids(&c, config.voters, &config.n_voters)) return false;
     if (!get_ids(&c, config.old, &config.n_old)) return false;
     if (!get_ids(&c, config.learners, &config.n_learners)) return false;
+    if (!get_varint(&c, &config.version)) return false;
     if (cursor_left(&c) > 0 || !config_is_sound(&config)) return false;
     if (!rules_are_sound(&config.rules, config.n_voters)) return false;
     if (!rules_are_sound(&config.old_rules, config.n_old)) return false;

@@ -103,8 +103,11 @@ struct raft_rules {
 };
 enum { RAFT_ACK_ALL = 255 };
 
-/* Membership.  Joint while n_old > 0: decisions need both sets, each by its own rules. */
+/* Membership.  Joint while n_old > 0: decisions need both sets, each by its own rules.  `version`
+ * says which plan of the caller's it follows: a change to an older one is refused, so that a
+ * leader whose plan is old can't undo what a leader before it has done. */
 struct raft_config {
+    uint64_t version;
     struct server_id voters[RAFT_PEERS_MAX], old[RAFT_PEERS_MAX],
         learners[RAFT_PEERS_MAX];
     uint8_t n_voters, n_old, n_learners;

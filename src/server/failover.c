@@ -4,9 +4,12 @@
  * Any server takes the command, and asks the leader of each of the keyspace's shards, one
  * after the other, with a LEAD request (FORWARD_LEAD).  The leader pauses, catches the other
  * up, and hands over (raft: RAFT_TRANSFER_TO); it answers when it has heard of its successor,
- * or when the hand-over was given up, which loses nothing.
+ * or when the hand-over was given up, which loses nothing.  Then the meta shard is told
+ * (PREFER), so that the lead is not balanced away again; without the meta shard's majority it
+ * may be.
  *
- *   LEAD command: "LEAD", then the server's id as 4 bytes little-endian, 0: whoever has most
+ *   LEAD command: "LEAD", then the server's id as 4 bytes little-endian, 0: whoever has most;
+ *   answered with the number of who leads now, or an error
  */
 #include "server/failover.h"
 
@@ -87,6 +90,51 @@ static void end(struct server *s, struct client *c, struct answer *a)
     answer_ready(s, a);
 }
 
+static void preferred(struct server *s, struct request *r,
+                      const struct forward_reply *reply, enum outcome o)
+{
+    struct answer *a = r->answer;
+
+    (void)reply;
+    (void)o; /* the lead is where it should be all the same */
+    if (a->client == NULL) {
+        end(s, NULL, a);
+        return;
+    }
+    a->client->failover.at++;
+    next_shard(s, a->client, a);
+}
+
+static void prefer(struct server *s, struct answer *a, struct group_id group,
+                   uint32_t lead)
+{
+    struct request *r = request_new(s, FORWARD_META, (struct group_id){META_GROUP}, 2);
+    const struct forward f = {.kind = FORWARD_META, .resp = 2, .n_commands = 1};
+    uint8_t what[8];
+
+    store_u32le(what, group.v);
+    store_u32le(what + 4, lead);
+    const struct bytes args[] = {BYTES_OF("PREFER"), {what, sizeof what}};
+    forward_encode(&r->body, &f);
+    forward_put_command(&r->body, args, 2);
+    r->origin = FROM_SERVER;
+    r->writes = true;
+    r->done = preferred;
+    r->answer = a;
+    request_submit(s, r);
+}
+
+/* The number of an integer reply: who leads now.  False: it is an error. */
+static bool leader_read(struct bytes reply, uint32_t *out)
+{
+    int64_t v;
+
+    if (reply.len < 4 || reply.at[0] != ':') return false;
+    if (!parse_i64((struct bytes){reply.at + 1, reply.len - 3}, &v)) return false;
+    *out = (uint32_t)v;
+    return v > 0 && v <= UINT32_MAX;
+}
+
 /* The first shard that can't be handed over ends it, with what its leader says. */
 static void handed_over(struct server *s, struct request *r,
                         const struct forward_reply *reply, enum outcome o)
@@ -94,10 +142,10 @@ static void handed_over(struct server *s, struct request *r,
     struct answer *a = r->answer;
     struct client *c = a->client;
 
-    if (c != NULL && o == OUTCOME_NONE && reply->bytes.len > 0 &&
-        reply->bytes.at[0] == '+') {
-        c->failover.at++;
-        next_shard(s, c, a);
+    uint32_t lead;
+
+    if (c != NULL && o == OUTCOME_NONE && leader_read(reply->bytes, &lead)) {
+        prefer(s, a, r->group, lead);
         return;
     }
     if (o == OUTCOME_NONE) {
@@ -197,7 +245,7 @@ enum failover_state failover_look(struct server *s, const struct slot *slot,
     }
     if (info.leader.v == 0) return FAILOVER_WAITS;
     if (to.v == 0 ? info.leader.v != self.v : info.leader.v == to.v)
-        reply_ok(reply);
+        reply_int(reply, info.leader.v);
     else
         reply_errorf(reply, "ERR shard %u is led by server '%s' now, whatever was asked",
                      slot->group.v, name_of(s, info.leader));

@@ -8,7 +8,16 @@
  */
 #include "server/server_state.h"
 
-enum { PLAN_MS = 200, ALIVE_MS = 3000, CAUGHT_UP_ENTRIES = 1000 };
+enum {
+    PLAN_MS = 200,
+    ALIVE_MS = 3000,
+    CAUGHT_UP_ENTRIES = 1000,
+    SETTLED_MAX = 64, /* shards of one message */
+    /* Leads go back to a server once it has been there for a while, and never many at once: so
+     * a restart is no storm of hand-overs. */
+    LEAD_STEADY_MS = 5000,
+    LEAD_EVERY_MS = 1000,
+};
 
 /* ---- the view ---- */
 
@@ -242,16 +251,28 @@ void reconcile_begin(struct server *s)
 
 /* ---- the meta leader ---- */
 
-bool reconcile_alive(const struct server *s, struct server_id id)
+/* Lost counts from what this server has seen since it leads the meta shard: who led before it
+ * may have heard more. */
+static enum meta_health health_of(const struct server *s, struct server_id id)
 {
-    if (id.v == s->identity.server.v) return true;
+    const uint64_t lost_ns = s->config.limits.replace_after_ns;
     const struct peer *p = peer_find(s, id);
-    return p != NULL && p->way != NULL && s->now.ns < p->heard.ns + ALIVE_MS * MS_NS;
+    if (id.v == s->identity.server.v) return HEALTH_ALIVE;
+    if (p != NULL && p->way != NULL && s->now.ns < p->heard.ns + ALIVE_MS * MS_NS)
+        return HEALTH_ALIVE;
+    uint64_t since_ns = s->plans_since.ns;
+    if (p != NULL && p->heard.ns > since_ns) since_ns = p->heard.ns;
+    return s->now.ns >= since_ns + lost_ns ? HEALTH_LOST : HEALTH_SILENT;
 }
 
-static bool alive(void *ctx, struct server_id id)
+bool reconcile_alive(const struct server *s, struct server_id id)
 {
-    return reconcile_alive(ctx, id);
+    return health_of(s, id) == HEALTH_ALIVE;
+}
+
+static enum meta_health health(void *ctx, struct server_id id)
+{
+    return health_of(ctx, id);
 }
 
 static void text_set(struct meta_text *t, struct bytes from)
@@ -275,14 +296,18 @@ static void found_cluster(struct server *s, struct meta_change *change)
 static void plan(struct server *s)
 {
     struct slot *slot = server_slot_find(s, (struct group_id){META_GROUP});
-    if (slot == NULL || slot->shard == NULL || !shard_leads(slot->shard)) return;
+    if (slot == NULL || slot->shard == NULL || !shard_leads(slot->shard)) {
+        s->plans_since.ns = 0;
+        return;
+    }
+    if (s->plans_since.ns == 0) s->plans_since = s->now;
     if (store_has_staged(shard_store(slot->shard))) return; /* one change at a time */
     struct buf effects = buf_new(s->mem);
     struct meta_change change = {&effects};
     if (!s->meta.founded)
         found_cluster(s, &change);
     else if (!closings_settle(s, &change))
-        (void)meta_plan(&s->meta, alive, s, &change);
+        (void)meta_plan(&s->meta, &(struct meta_judge){health, s}, &change);
     if (effects.len > 0) {
         struct shard_gate gate;
         if (shard_propose_effects(slot->shard, buf_bytes(&effects), &gate) == SHARD_TAKEN)
@@ -291,16 +316,31 @@ static void plan(struct server *s)
     buf_free(&effects);
 }
 
-static void moved_done(struct server *s, struct request *r,
-                       const struct forward_reply *reply, enum outcome o)
+/* ---- what the meta leader is told ---- */
+
+static void told(struct server *s, struct request *r, const struct forward_reply *reply,
+                 enum outcome o)
 {
     (void)r;
     (void)reply;
     (void)o; /* if it came to nothing it is told again */
-    s->moving = false;
+    s->telling = false;
 }
 
-/* A server that was started with other addresses tells the meta leader. */
+static void tell(struct server *s, const struct bytes *args, uint32_t n_args)
+{
+    struct request *r = request_new(s, FORWARD_META, (struct group_id){META_GROUP}, 2);
+    const struct forward head = {.kind = FORWARD_META, .resp = 2, .n_commands = 1};
+    s->telling = true;
+    forward_encode(&r->body, &head);
+    forward_put_command(&r->body, args, n_args);
+    r->origin = FROM_SERVER;
+    r->writes = true;
+    r->done = told;
+    request_submit(s, r);
+}
+
+/* A server that was started with other addresses. */
 static void tell_moved(struct server *s)
 {
     struct buf effects = buf_new(s->mem);
@@ -309,9 +349,8 @@ static void tell_moved(struct server *s)
         &s->meta, s->identity.server, s->config.advertise_client,
         s->config.advertise_peer, s->config.zone, &change);
     buf_free(&effects);
-    if (!moved || s->moving) return;
+    if (!moved || s->telling) return;
 
-    s->moving = true;
     uint8_t self[4];
     store_u32le(self, s->identity.server.v);
     const struct bytes args[] = {BYTES_OF("MOVED"),
@@ -319,14 +358,67 @@ static void tell_moved(struct server *s)
                                  s->config.advertise_client,
                                  s->config.advertise_peer,
                                  s->config.zone};
-    struct request *r = request_new(s, FORWARD_META, (struct group_id){META_GROUP}, 2);
-    const struct forward head = {.kind = FORWARD_META, .resp = 2, .n_commands = 1};
-    forward_encode(&r->body, &head);
-    forward_put_command(&r->body, args, 5);
-    r->origin = FROM_SERVER;
-    r->writes = true;
-    r->done = moved_done;
-    request_submit(s, r);
+    tell(s, args, 5);
+}
+
+/* Led here, and its membership is the target: nobody who is not in it is needed any more. */
+static bool has_arrived(const struct server *s, const struct slot *slot,
+                        const struct meta_shard *target)
+{
+    if (slot == NULL || slot->shard == NULL || !shard_leads(slot->shard)) return false;
+    struct raft_info info;
+    raft_info(shard_raft(slot->shard), &info);
+    return !info.joint && info.config_committed &&
+           meta_config_is(target, policy_of(s, target), &info.config);
+}
+
+static void tell_settled(struct server *s)
+{
+    uint8_t rows[SETTLED_MAX][12];
+    struct bytes args[1 + SETTLED_MAX] = {BYTES_OF("SETTLED")};
+    uint32_t n = 0;
+    if (s->telling) return;
+    for (uint32_t i = 0; i < s->meta.n_shards && n < SETTLED_MAX; i++) {
+        const struct meta_shard *target = s->meta.shards[i];
+        if (target->settled) continue;
+        if (!has_arrived(s, server_slot_find(s, target->group), target)) continue;
+        store_u32le(rows[n], target->group.v);
+        store_u64le(rows[n] + 4, target->version);
+        args[1 + n] = (struct bytes){rows[n], sizeof rows[n]};
+        n++;
+    }
+    if (n > 0) tell(s, args, 1 + n);
+}
+
+/* ---- what the meta leader is asked ---- */
+
+static void evaluate_settled(struct server *s, const struct bytes *args, uint32_t n_args,
+                             struct meta_change *change)
+{
+    for (uint32_t i = 1; i < n_args; i++) {
+        if (args[i].len != 12) continue;
+        (void)meta_arrived(&s->meta, (struct group_id){load_u32le(args[i].at)},
+                           load_u64le(args[i].at + 4), change);
+    }
+}
+
+/* What servers ask of each other; false: it is something else. */
+static bool evaluate_told(struct server *s, const struct bytes *args, uint32_t n_args,
+                          struct meta_change *change)
+{
+    if (n_args == 5 && args[1].len == 4 && bytes_equal(args[0], BYTES_OF("MOVED"))) {
+        const struct server_id id = {load_u32le(args[1].at)};
+        (void)meta_update_self(&s->meta, id, args[2], args[3], args[4], change);
+    } else if (bytes_equal(args[0], BYTES_OF("SETTLED"))) {
+        evaluate_settled(s, args, n_args, change);
+    } else if (n_args == 2 && args[1].len == 8 &&
+               bytes_equal(args[0], BYTES_OF("PREFER"))) {
+        (void)meta_prefer(&s->meta, (struct group_id){load_u32le(args[1].at)},
+                          (struct server_id){load_u32le(args[1].at + 4)}, change);
+    } else {
+        return false;
+    }
+    return true;
 }
 
 void reconcile_evaluate(struct server *s, const struct bytes *args, uint32_t n_args,
@@ -337,10 +429,13 @@ void reconcile_evaluate(struct server *s, const struct bytes *args, uint32_t n_a
         reply_ok(reply);
         return;
     }
-    if (n_args == 5 && args[1].len == 4 && bytes_equal(args[0], BYTES_OF("MOVED"))) {
-        const struct server_id id = {load_u32le(args[1].at)};
-        (void)meta_update_self(&s->meta, id, args[2], args[3], args[4], change);
+    if (evaluate_told(s, args, n_args, change)) {
         reply_ok(reply);
+        return;
+    }
+    if (bytes_equal_nocase(args[0], "server")) {
+        meta_server_command(&s->meta, &(struct meta_judge){health, s}, args, n_args,
+                            change, reply);
         return;
     }
     if (n_args != 6 || args[5].len != 8 || !bytes_equal(args[0], BYTES_OF("JOIN"))) {
@@ -390,6 +485,30 @@ static bool caught_up(void *ctx, struct server_id id)
     return false;
 }
 
+static bool is_in(const struct server_id *ids, uint32_t n, struct server_id id)
+{
+    for (uint32_t i = 0; i < n; i++)
+        if (ids[i].v == id.v) return true;
+    return false;
+}
+
+/* A leader that is to go hands over to one that stays, if there is one that is ready; else the
+ * others elect one when it is out. */
+static bool leave_lead(struct server *s, struct slot *slot,
+                       const struct meta_shard *target, const struct raft_info *info)
+{
+    struct catching c = {s, slot};
+    if (is_in(target->voters, target->n_voters, s->identity.server)) return false;
+    for (uint32_t i = 0; i < target->n_voters; i++) {
+        const struct server_id to = target->voters[i];
+        if (!raft_config_has_voter(&info->config, to) || !caught_up(&c, to)) continue;
+        shard_transfer(slot->shard, to, s->now);
+        slot_touch(s, slot);
+        return true;
+    }
+    return false;
+}
+
 static void move_members(struct server *s, struct slot *slot)
 {
     if (slot->shard == NULL || slot->retiring != RETIRE_NOT || !shard_leads(slot->shard))
@@ -403,8 +522,42 @@ static void move_members(struct server *s, struct slot *slot)
     struct raft_config next;
     const struct policy *policy = policy_of(s, target);
     if (!meta_next_config(target, policy, &info.config, caught_up, &c, &next)) return;
+    if (leave_lead(s, slot, target, &info)) return;
     shard_change_config(slot->shard, &next, s->now);
     slot_touch(s, slot);
+}
+
+/* Who should lead, if that is another that can now; 0: it is well as it is. */
+static struct server_id better_lead(const struct server *s, const struct slot *slot)
+{
+    const struct server_id none = {0};
+    if (slot->shard == NULL || slot->retiring != RETIRE_NOT || !shard_leads(slot->shard))
+        return none;
+    const struct meta_shard *target = meta_shard(&s->meta, slot->group);
+    if (target == NULL || target->lead.v == s->identity.server.v) return none;
+    const struct peer *p = peer_find(s, target->lead);
+    if (p == NULL || p->way == NULL ||
+        s->now.ns < p->way->opened.ns + LEAD_STEADY_MS * MS_NS)
+        return none;
+    struct raft_info info;
+    raft_info(shard_raft(slot->shard), &info);
+    struct catching c = {s, slot};
+    if (info.joint || info.transferring || !caught_up(&c, target->lead)) return none;
+    return raft_config_has_voter(&info.config, target->lead) ? target->lead : none;
+}
+
+static void balance_leads(struct server *s)
+{
+    if (s->now.ns < s->lead_at.ns) return;
+    for (uint32_t i = 0; i < s->n_slots; i++) {
+        struct slot *slot = s->all_slots[i];
+        const struct server_id to = better_lead(s, slot);
+        if (to.v == 0) continue;
+        s->lead_at.ns = s->now.ns + LEAD_EVERY_MS * MS_NS;
+        shard_transfer(slot->shard, to, s->now);
+        slot_touch(s, slot);
+        return;
+    }
 }
 
 void reconcile_turn(struct server *s)
@@ -415,7 +568,11 @@ void reconcile_turn(struct server *s)
     if (s->now.ns < s->plan_at.ns || s->phase == PHASE_STOPPING) return;
     s->plan_at.ns = s->now.ns + PLAN_MS * MS_NS;
     plan(s);
-    if (s->phase == PHASE_RUNNING) tell_moved(s);
+    if (s->phase == PHASE_RUNNING) {
+        tell_moved(s);
+        tell_settled(s);
+    }
     for (uint32_t i = 0; i < s->n_slots; i++)
         move_members(s, s->all_slots[i]);
+    balance_leads(s);
 }

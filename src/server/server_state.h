@@ -365,7 +365,9 @@ struct server {
     bool meta_rebuild;  /* the meta shard's state was replaced whole */
     uint64_t meta_seen; /* version of the view that placement was compared with */
     struct instant plan_at, retire_at;
-    bool moving; /* the meta leader is being told our new addresses */
+    struct instant plans_since; /* leads the meta shard; 0: it does not */
+    struct instant lead_at;     /* a lead may be given back again */
+    bool telling;               /* the meta leader is being told something: reconcile.c */
 
     struct hmap slots; /* group -> struct slot */
     struct slot **all_slots;

@@ -53,16 +53,47 @@ def test_replicas_spread_over_zones(make_cluster):
             assert {zone[r["name"]] for r in rows} == {"a", "b", "c"}, rows
 
 
-@pytest.mark.xfail(strict=True, reason="replicas that have their place are not moved when a "
-                                       "server of another zone joins")
 def test_replicas_move_when_a_new_zone_joins(make_cluster):
-    cluster = make_cluster(4, zones=["a", "a", "b", "c"])
-    zone = {s.name: s.zone for s in cluster.servers}
+    """Under load; and once they lie well they stay where they are."""
+    cluster = make_cluster(3, zones=["a", "a", "b"])
 
-    def spread():
+    def placed():
         rows, = cluster.own_shards("default").values()
-        return {zone[r["name"]] for r in rows if r["own"]} == {"a", "b", "c"}
-    wait_until(spread, 4)
+        return {r["name"] for r in rows if r["own"] and r["role"] in ("leader", "follower")}
+    assert placed() == {"s1", "s2", "s3"}
+    with Load(cluster.servers, threads=3) as load:
+        load.wait_acked(100)
+        cluster.add(zone="c")
+        wait_until(lambda: {"s3", "s4"} < placed() and len(placed()) == 3, 10)
+        load.wait_acked(100)
+    settled = placed()
+    for s in cluster.servers:
+        load.check(s)
+    time.sleep(2)
+    assert placed() == settled
+
+
+def test_replicas_and_leads_spread_over_a_server_that_joins(make_cluster):
+    """R117: a share of both moves, a few at a time, without a write lost."""
+    cluster = make_cluster(3)
+    assert cluster[0].ask("KEYSPACE", "CREATE", "wide", "MODE", "raft", "SHARDS", "11") == "OK"
+    with Load(cluster.servers, threads=3, prefix="wide:") as load:
+        load.wait_acked(100)
+        cluster.add()
+
+        def spread():
+            rows = [r for shard in cluster.own_shards().values() for r in shard
+                    if r["own"] and r["keyspace"] != "(meta)"]
+            held = [sum(r["name"] == s.name for r in rows) for s in cluster.servers]
+            leads = [sum(r["name"] == s.name and r["role"] == "leader" for r in rows)
+                     for s in cluster.servers]
+            print(held, leads)
+            return held == [9, 9, 9, 9] and max(leads) - min(leads) <= 1 and sum(leads) == 12
+        wait_until(spread, 60, "12 shards on 4 servers", 0.5)
+        load.wait_acked(100)
+    for s in cluster.servers:
+        load.check(s)
+    assert not load.unknown, load.errors
 
 
 def test_a_second_server_alone_does_not_make_the_first_depend_on_it(make_cluster):

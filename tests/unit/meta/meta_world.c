@@ -76,8 +76,13 @@ const char *meta_world_command(struct meta_world *w, const char *line)
         line += len + (line[len] == ' ');
     }
     w->text.len = 0;
-    meta_command(&w->meta, args, n_args, &(struct meta_change){&w->effects},
-                 &(struct reply){&w->text, 2});
+    const struct meta_judge judge = {meta_world_health, w};
+    struct meta_change change = {&w->effects};
+    struct reply reply = {&w->text, 2};
+    if (bytes_equal(args[0], BYTES_OF("SERVER")))
+        meta_server_command(&w->meta, &judge, args, n_args, &change, &reply);
+    else
+        meta_command(&w->meta, args, n_args, &change, &reply);
     check(w->text.len > 0);
     if (w->text.at[0] == '-') check(w->effects.len == 0);
     meta_world_commit(w);
@@ -108,18 +113,34 @@ uint32_t meta_world_settle(struct meta_world *w)
     return steps;
 }
 
-static bool heard(void *ctx, struct server_id id)
+enum meta_health meta_world_health(void *ctx, struct server_id id)
 {
     const struct meta_world *w = ctx;
-    return !(w->silent & 1u << id.v);
+
+    if (w->lost & 1u << id.v) return HEALTH_LOST;
+    return w->silent & 1u << id.v ? HEALTH_SILENT : HEALTH_ALIVE;
+}
+
+/* As if each leader got its membership to the target at once. */
+void meta_world_arrive(struct meta_world *w)
+{
+    for (uint32_t i = 0; i < w->meta.n_shards; i++) {
+        const struct meta_shard *s = w->meta.shards[i];
+        (void)meta_arrived(&w->meta, s->group, s->version,
+                           &(struct meta_change){&w->effects});
+        meta_world_commit(w);
+    }
 }
 
 uint32_t meta_world_plan(struct meta_world *w)
 {
     uint32_t steps = 0;
 
-    while (meta_plan(&w->meta, heard, w, &(struct meta_change){&w->effects})) {
+    const struct meta_judge judge = {meta_world_health, w};
+
+    while (meta_plan(&w->meta, &judge, &(struct meta_change){&w->effects})) {
         meta_world_commit(w);
+        meta_world_arrive(w);
         check(++steps < STEPS_MAX);
     }
     check(w->effects.len == 0);

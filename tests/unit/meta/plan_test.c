@@ -52,7 +52,7 @@ static void one_step_changes_one_shard_and_the_meta_shard_first(void **state)
 
     meta_world_found(&w, "");
     meta_world_join(&w, "");
-    assert_true(meta_plan(&w.meta, NULL, NULL, &(struct meta_change){&w.effects}));
+    assert_true(meta_plan(&w.meta, NULL, &(struct meta_change){&w.effects}));
     meta_world_commit(&w);
     assert_string_equal(meta_world_members(&w, 0), "1 | 2");
     assert_string_equal(meta_world_members(&w, 1), "1");
@@ -204,12 +204,16 @@ static void a_leaving_server_is_replaced_once_there_is_another(void **state)
     meta_world_join(&w, "");
     meta_world_plan(&w);
     leave(&w, 1);
-    assert_int_equal(meta_world_plan(&w), 0);
+    meta_world_plan(&w);
     assert_string_equal(meta_world_members(&w, 1), "1 2 3");
+    assert_int_not_equal(meta_shard(&w.meta, (struct group_id){1})->lead.v, 1);
+    assert_non_null(meta_server(&w.meta, (struct server_id){1}));
     meta_world_join(&w, "");
     meta_world_plan(&w);
     assert_string_equal(meta_world_members(&w, 0), "2 3 4");
     assert_string_equal(meta_world_members(&w, 1), "2 3 4");
+    assert_true(meta_was_removed(&w.meta, (struct server_id){1}));
+    assert_false(meta_was_removed(&w.meta, (struct server_id){5}));
     meta_world_free(&w);
 }
 
@@ -240,11 +244,411 @@ static void any_history_comes_to_rest(void **state)
             if (what == 3) meta_world_command(&w, line);
             if (what == 4) w.silent = (uint32_t)prng_next(&p);
             if (what == 5 && i > 30)
-                leave(&w, (uint32_t)prng_range(&p, 1, w.meta.n_servers));
+                leave(&w, w.meta.servers[prng_below(&p, w.meta.n_servers)]->id.v);
             meta_world_plan(&w);
             for (uint32_t s = 0; s < w.meta.n_shards; s++)
                 assert_int_equal(w.meta.shards[s]->n_voters % 2, 1);
         }
+        meta_world_free(&w);
+    }
+}
+
+/* ---- zones, evenness, leads ---- */
+
+static void a_replica_moves_to_a_zone_that_has_none(void **state)
+{
+    (void)state;
+    struct meta_world w;
+
+    meta_world_found(&w, "a");
+    meta_world_join(&w, "a");
+    meta_world_join(&w, "b");
+    meta_world_plan(&w);
+    assert_string_equal(meta_world_members(&w, 1), "1 2 3");
+    w.silent = 1u << 4;
+    meta_world_join(&w, "c");
+    meta_world_plan(&w); /* not to one that is not there */
+    assert_string_equal(meta_world_members(&w, 1), "1 2 3");
+    w.silent = 0;
+    meta_world_plan(&w);
+    assert_string_equal(meta_world_members(&w, 1), "2 3 4");
+    assert_string_equal(meta_world_members(&w, 0), "2 3 4 | 1");
+    for (uint32_t silent = 0; silent < 32; silent += 2) { /* and nothing undoes it */
+        w.silent = silent;
+        assert_int_equal(meta_world_plan(&w), 0);
+    }
+    meta_world_free(&w);
+}
+
+static void held_by(const struct meta_world *w, uint32_t held[RAFT_PEERS_MAX + 1],
+                    uint32_t leads[RAFT_PEERS_MAX + 1])
+{
+    for (uint32_t i = 0; i <= RAFT_PEERS_MAX; i++)
+        held[i] = leads[i] = 0;
+    for (uint32_t i = 0; i < w->meta.n_shards; i++) {
+        const struct meta_shard *s = w->meta.shards[i];
+        if (s->keyspace == 0) continue;
+        for (uint8_t v = 0; v < s->n_voters; v++)
+            held[s->voters[v].v]++;
+        leads[s->lead.v]++;
+    }
+}
+
+static void replicas_and_leads_move_to_servers_that_join(void **state)
+{
+    (void)state;
+    struct meta_world w;
+    uint32_t held[RAFT_PEERS_MAX + 1], leads[RAFT_PEERS_MAX + 1];
+
+    meta_world_found(&w, "");
+    meta_world_join(&w, "");
+    meta_world_join(&w, "");
+    meta_world_plan(&w);
+    meta_world_command(&w, "KEYSPACE CREATE cart MODE raft SHARDS 29");
+    for (int i = 0; i < 3; i++)
+        meta_world_join(&w, "");
+    meta_world_plan(&w);
+    held_by(&w, held, leads);
+    for (uint32_t id = 1; id <= 6; id++) {
+        assert_int_equal(held[id], 15); /* 30 shards, 3 replicas, 6 servers */
+        assert_int_equal(leads[id], 5);
+    }
+    assert_int_equal(meta_world_plan(&w), 0);
+    meta_world_free(&w);
+}
+
+static void few_shards_are_moved_at_once_without_need(void **state)
+{
+    (void)state;
+    struct meta_world w;
+    uint32_t moving = 0;
+
+    meta_world_found(&w, "");
+    meta_world_join(&w, "");
+    meta_world_join(&w, "");
+    meta_world_plan(&w);
+    meta_world_command(&w, "KEYSPACE CREATE cart MODE raft SHARDS 20");
+    meta_world_join(&w, "");
+    meta_world_plan(&w); /* all of it is settled now */
+    meta_world_join(&w, "");
+    while (meta_plan(&w.meta, NULL, &(struct meta_change){&w.effects}))
+        meta_world_commit(&w); /* but nobody arrives any more */
+    for (uint32_t i = 0; i < w.meta.n_shards; i++)
+        moving += !w.meta.shards[i]->settled;
+    assert_in_range(moving, 1, 4);
+    meta_world_free(&w);
+}
+
+static void a_lead_that_an_operator_gave_is_not_balanced(void **state)
+{
+    (void)state;
+    struct meta_world w;
+    const struct meta_shard *s;
+
+    meta_world_found(&w, "");
+    meta_world_join(&w, "");
+    meta_world_join(&w, "");
+    meta_world_plan(&w);
+    meta_world_command(&w, "KEYSPACE CREATE cart MODE raft SHARDS 8");
+    for (uint32_t i = 0; (s = meta_shard_of(&w.meta, 2, i)) != NULL; i++) {
+        (void)meta_prefer(&w.meta, s->group, (struct server_id){2},
+                          &(struct meta_change){&w.effects});
+        meta_world_commit(&w);
+    }
+    meta_world_plan(&w);
+    for (uint32_t i = 0; (s = meta_shard_of(&w.meta, 2, i)) != NULL; i++)
+        assert_int_equal(s->lead.v, 2);
+    assert_false(meta_prefer(&w.meta, (struct group_id){2}, (struct server_id){9},
+                             &(struct meta_change){&w.effects}));
+    meta_world_join(&w, "");
+    meta_world_command(&w, "SERVER DRAIN n2");
+    meta_world_plan(&w);
+    for (uint32_t i = 0; (s = meta_shard_of(&w.meta, 2, i)) != NULL; i++)
+        assert_int_not_equal(s->lead.v, 2);
+    meta_world_free(&w);
+}
+
+/* ---- servers that are lost ---- */
+
+static void a_lost_server_is_replaced_if_there_is_another(void **state)
+{
+    (void)state;
+    struct meta_world w;
+
+    meta_world_found(&w, "");
+    for (int i = 0; i < 2; i++)
+        meta_world_join(&w, "");
+    meta_world_plan(&w);
+    w.lost = 1u << 2;
+    meta_world_plan(&w);
+    assert_string_equal(meta_world_members(&w, 1), "1 2 3"); /* nobody could */
+    meta_world_join(&w, "");
+    meta_world_plan(&w);
+    assert_string_equal(meta_world_members(&w, 1), "1 3 4");
+    assert_string_equal(meta_world_members(&w, 0), "1 3 4 | 2");
+    w.lost = 0; /* it comes back: a member like any other, without its replicas */
+    assert_int_equal(meta_world_plan(&w), 0);
+    meta_world_free(&w);
+}
+
+static void a_lost_server_is_waited_for_where_zones_would_suffer(void **state)
+{
+    (void)state;
+    struct meta_world w;
+
+    meta_world_found(&w, "a");
+    meta_world_join(&w, "b");
+    meta_world_join(&w, "c");
+    meta_world_join(&w, "a");
+    meta_world_plan(&w);
+    assert_string_equal(meta_world_members(&w, 1), "1 2 3");
+    w.lost = 1u << 3;
+    meta_world_plan(&w);
+    assert_string_equal(meta_world_members(&w, 1), "1 2 3");
+    meta_world_join(&w, "c");
+    meta_world_plan(&w);
+    assert_string_equal(meta_world_members(&w, 1), "1 2 5");
+    meta_world_free(&w);
+}
+
+/* ---- SERVER ---- */
+
+static bool says(const char *reply, const char *words)
+{
+    return strstr(reply, words) != NULL;
+}
+
+static void a_server_drains_and_is_active_again(void **state)
+{
+    (void)state;
+    struct meta_world w;
+
+    meta_world_found(&w, "");
+    for (int i = 0; i < 3; i++)
+        meta_world_join(&w, "");
+    meta_world_plan(&w);
+    assert_string_equal(meta_world_command(&w, "SERVER DRAIN n2"), "+OK\r\n");
+    meta_world_plan(&w);
+    assert_string_equal(meta_world_members(&w, 1), "1 3 4");
+    assert_string_equal(meta_world_members(&w, 0), "1 3 4 | 2"); /* it still follows */
+    assert_int_equal(meta_held(&w.meta, (struct server_id){2}), 0);
+    assert_non_null(meta_server(&w.meta, (struct server_id){2}));
+    assert_string_equal(meta_world_command(&w, "SERVER ACTIVATE n2"), "+OK\r\n");
+    meta_world_command(&w, "KEYSPACE ALTER default REPLICAS 4");
+    meta_world_plan(&w);
+    assert_string_equal(meta_world_members(&w, 1), "1 3 4 | 2");
+    meta_world_free(&w);
+}
+
+static void a_server_is_forgotten_only_when_nobody_has_it(void **state)
+{
+    (void)state;
+    struct meta_world w;
+    struct meta_change change;
+
+    meta_world_found(&w, "");
+    for (int i = 0; i < 3; i++)
+        meta_world_join(&w, "");
+    meta_world_plan(&w);
+    meta_world_command(&w, "SERVER REMOVE n1");
+    change.effects = &w.effects;
+    while (meta_plan(&w.meta, NULL, &change)) /* targets move, but no membership yet */
+        meta_world_commit(&w);
+    assert_string_equal(meta_world_members(&w, 1), "2 3 4");
+    assert_int_equal(meta_held(&w.meta, (struct server_id){1}), 1);
+    assert_non_null(meta_server(&w.meta, (struct server_id){1}));
+
+    /* An arrival at an older target says nothing. */
+    assert_false(meta_arrived(&w.meta, (struct group_id){1},
+                              meta_shard(&w.meta, (struct group_id){1})->version - 1,
+                              &change));
+    meta_world_arrive(&w);
+    meta_world_plan(&w);
+    assert_null(meta_server(&w.meta, (struct server_id){1}));
+    assert_string_equal(meta_world_members(&w, 0), "2 3 4");
+    assert_true(meta_world_join(&w, "").v == 5); /* the id does not return */
+    meta_world_free(&w);
+}
+
+static void fewer_voters_are_for_an_operator_to_say(void **state)
+{
+    (void)state;
+    struct meta_world w;
+
+    meta_world_found(&w, "");
+    assert_true(says(meta_world_command(&w, "SERVER REMOVE n1"), "last server"));
+    meta_world_join(&w, "");
+    meta_world_join(&w, "");
+    meta_world_plan(&w);
+    assert_true(says(meta_world_command(&w, "SERVER REMOVE n3"), "say SHRINK"));
+    assert_true(says(meta_world_command(&w, "SERVER DRAIN n3 x"), "syntax"));
+    assert_true(says(meta_world_command(&w, "SERVER REMOVE nobody"), "no server"));
+    w.silent = 1u << 1 | 1u << 2;
+    assert_true(says(meta_world_command(&w, "SERVER REMOVE n3 SHRINK"), "majority"));
+    w.silent = 1u << 3; /* a dead one can go */
+    assert_string_equal(meta_world_command(&w, "SERVER REMOVE n3 SHRINK"), "+OK\r\n");
+    meta_world_plan(&w);
+    assert_string_equal(meta_world_members(&w, 1), "1 | 2");
+    assert_string_equal(meta_world_members(&w, 0), "1 | 2");
+    assert_null(meta_server(&w.meta, (struct server_id){3}));
+    meta_world_free(&w);
+}
+
+static void a_server_takes_the_place_of_another(void **state)
+{
+    (void)state;
+    struct meta_world w;
+
+    meta_world_found(&w, "");
+    for (int i = 0; i < 4; i++)
+        meta_world_join(&w, "");
+    meta_world_plan(&w);
+    assert_string_equal(meta_world_members(&w, 1), "1 2 3");
+    w.silent = 1u << 5;
+    assert_true(says(meta_world_command(&w, "SERVER REPLACE n2 n5"), "take over"));
+    w.silent = 0;
+    assert_true(says(meta_world_command(&w, "SERVER REPLACE n2 n2"), "take over"));
+    assert_string_equal(meta_world_command(&w, "SERVER REPLACE n2 n5"), "+OK\r\n");
+    meta_world_plan(&w);
+    assert_string_equal(meta_world_members(&w, 1), "1 3 5"); /* not 4 */
+    assert_null(meta_server(&w.meta, (struct server_id){2}));
+    meta_world_free(&w);
+}
+
+/* ---- targets and memberships together ---- */
+
+struct groups { /* what the leaders make of the targets */
+    struct meta_world *w;
+    struct raft_config config[64]; /* by group */
+    uint32_t n, down;              /* bit per server id: stopped */
+};
+
+static bool is_up(void *ctx, struct server_id id)
+{
+    const struct groups *g = ctx;
+
+    return !(g->down & 1u << id.v);
+}
+
+static bool has_majority(const struct groups *g, const struct server_id *ids, uint32_t n)
+{
+    uint32_t up = 0;
+
+    for (uint32_t i = 0; i < n; i++)
+        up += !(g->down & 1u << ids[i].v);
+    return up > n / 2;
+}
+
+/* The leaders of all groups that have one take a step.  What they may do must leave a majority
+ * of the new voters that is there and has the data, whoever is down. */
+static void leaders_step(struct groups *g)
+{
+    struct meta_world *w = g->w;
+
+    for (uint32_t i = 0; i < w->meta.n_shards; i++) {
+        const struct meta_shard *s = w->meta.shards[i];
+        assert_true(s->group.v < 64);
+        struct raft_config *c = &g->config[s->group.v], next;
+        if (c->n_voters == 0) {
+            c->n_voters = s->n_voters;
+            memcpy(c->voters, s->voters, sizeof c->voters);
+        }
+        if (!has_majority(g, c->voters, c->n_voters)) continue;
+        if (meta_next_config(s, NULL, c, is_up, g, &next)) {
+            for (uint8_t v = 0; v < next.n_voters; v++)
+                assert_true(raft_config_has(c, next.voters[v]));
+            if (!has_majority(g, next.voters, next.n_voters))
+                continue; /* it would hang */
+            *c = next;
+        } else if (meta_config_is(s, NULL, c)) {
+            (void)meta_arrived(&w->meta, s->group, s->version,
+                               &(struct meta_change){&w->effects});
+            meta_world_commit(w);
+        }
+    }
+}
+
+static void any_server_that_was_forgotten_is_needed_by_nobody(const struct groups *g)
+{
+    const struct meta *m = &g->w->meta;
+
+    for (uint32_t i = 0; i < m->n_shards; i++) {
+        const struct raft_config *c = &g->config[m->shards[i]->group.v];
+        for (uint8_t v = 0; v < c->n_voters; v++)
+            assert_non_null(meta_server(m, c->voters[v]));
+        for (uint8_t l = 0; l < c->n_learners && m->shards[i]->keyspace != 0; l++)
+            assert_non_null(meta_server(m, c->learners[l]));
+    }
+}
+
+static void something_happens(struct groups *g, struct prng *p)
+{
+    static const char *const words[] = {"DRAIN", "REMOVE", "ACTIVATE"};
+    struct meta_world *w = g->w;
+    const struct meta_server *s = w->meta.servers[prng_below(p, w->meta.n_servers)];
+    const struct meta_server *t = w->meta.servers[prng_below(p, w->meta.n_servers)];
+    const uint64_t what = prng_below(p, 7);
+    const char zone[] = {'z', (char)('0' + prng_below(p, 3)), 0};
+    char line[600];
+
+    if (what == 0 && w->meta.n_servers < 9 && w->meta.cluster.next_server < 30)
+        meta_world_join(w, zone);
+    if (what == 1) {
+        g->down = prng_below(p, 2) ? 0 : 1u << s->id.v;
+        w->silent = g->down;
+        w->lost = prng_below(p, 2) ? g->down : 0;
+    }
+    snprintf(line, sizeof line, "SERVER %s %s%s", words[prng_below(p, 3)], s->name.at,
+             prng_below(p, 3) == 0 ? " SHRINK" : "");
+    if (what == 2 || what == 3) meta_world_command(w, line);
+    snprintf(line, sizeof line, "SERVER REPLACE %s %s", s->name.at, t->name.at);
+    if (what == 4) meta_world_command(w, line);
+    snprintf(line, sizeof line, "KEYSPACE ALTER wide REPLICAS %u",
+             (unsigned)prng_range(p, 1, 5));
+    if (what == 5) meta_world_command(w, line);
+}
+
+static void one_step(struct groups *g, struct prng *p)
+{
+    const struct meta_judge judge = {meta_world_health, g->w};
+
+    if (prng_below(p, 2) == 0) leaders_step(g);
+    if (meta_plan(&g->w->meta, &judge, &(struct meta_change){&g->w->effects}))
+        meta_world_commit(g->w);
+    any_server_that_was_forgotten_is_needed_by_nobody(g);
+}
+
+/* Whatever joins, drains, goes, and is down meanwhile: nobody is forgotten who is needed, no
+ * group gets voters without the data or without a majority, and in the end all is as it should
+ * be: who was to go has gone, if the others can do without. */
+static void any_coming_and_going_ends_well(void **state)
+{
+    (void)state;
+    for (uint64_t seed = 0; seed < 150; seed++) {
+        struct prng p = prng_seed(seed);
+        struct meta_world w;
+        struct groups g = {.w = &w};
+
+        meta_world_found(&w, "z0");
+        leaders_step(&g);
+        meta_world_command(&w, "KEYSPACE CREATE wide MODE raft SHARDS 5");
+        for (int i = 0; i < 300; i++) {
+            if (prng_below(&p, 4) == 0) something_happens(&g, &p);
+            one_step(&g, &p);
+        }
+        g.down = w.silent = w.lost = 0;
+        for (int i = 0; i < 400; i++)
+            one_step(&g, &p);
+        assert_false(meta_plan(&w.meta, NULL, &(struct meta_change){&w.effects}));
+        for (uint32_t i = 0; i < w.meta.n_shards; i++) {
+            const struct meta_shard *s = w.meta.shards[i];
+            assert_true(s->settled && s->n_old == 0);
+            assert_true(meta_config_is(s, NULL, &g.config[s->group.v]));
+            assert_int_equal(s->n_voters % 2, 1);
+        }
+        for (uint32_t i = 0; i < w.meta.n_servers; i++)
+            if (w.meta.servers[i]->state == SERVER_LEAVING)
+                assert_true(meta_held(&w.meta, w.meta.servers[i]->id) > 0);
         meta_world_free(&w);
     }
 }
@@ -256,6 +660,24 @@ static bool yes(void *ctx, struct server_id id)
     (void)ctx;
     (void)id;
     return true;
+}
+
+static void a_leader_does_not_go_back_behind_a_target_that_was_followed(void **state)
+{
+    (void)state;
+    const struct meta_shard target = {
+        .version = 4, .n_voters = 3, .voters = {{1}, {2}, {3}}};
+    struct raft_config c = {.version = 5, .n_voters = 1, .voters = {{1}}}, next;
+
+    assert_false(meta_next_config(&target, NULL, &c, yes, NULL, &next));
+    c.version = 4;
+    assert_true(meta_next_config(&target, NULL, &c, yes, NULL, &next));
+    c = (struct raft_config){.version = 3, .n_voters = 3, .voters = {{1}, {2}, {3}}};
+    assert_false(meta_config_is(&target, NULL, &c));
+    assert_true(
+        meta_next_config(&target, NULL, &c, yes, NULL, &next)); /* only to say so */
+    assert_true(meta_config_is(&target, NULL, &next));
+    assert_false(meta_next_config(&target, NULL, &next, yes, NULL, &c));
 }
 
 static bool all_but(void *ctx, struct server_id id)
@@ -381,6 +803,18 @@ int main(void)
         cmocka_unit_test(a_silent_server_keeps_what_it_has_and_gets_nothing),
         cmocka_unit_test(a_leaving_server_is_replaced_once_there_is_another),
         cmocka_unit_test(any_history_comes_to_rest),
+        cmocka_unit_test(a_replica_moves_to_a_zone_that_has_none),
+        cmocka_unit_test(replicas_and_leads_move_to_servers_that_join),
+        cmocka_unit_test(few_shards_are_moved_at_once_without_need),
+        cmocka_unit_test(a_lead_that_an_operator_gave_is_not_balanced),
+        cmocka_unit_test(a_lost_server_is_replaced_if_there_is_another),
+        cmocka_unit_test(a_lost_server_is_waited_for_where_zones_would_suffer),
+        cmocka_unit_test(a_server_drains_and_is_active_again),
+        cmocka_unit_test(a_server_is_forgotten_only_when_nobody_has_it),
+        cmocka_unit_test(fewer_voters_are_for_an_operator_to_say),
+        cmocka_unit_test(a_server_takes_the_place_of_another),
+        cmocka_unit_test(any_coming_and_going_ends_well),
+        cmocka_unit_test(a_leader_does_not_go_back_behind_a_target_that_was_followed),
         cmocka_unit_test(new_voters_come_as_learners_then_move_in_one_step),
         cmocka_unit_test(nothing_is_asked_for_in_a_joint_phase),
         cmocka_unit_test(who_is_not_in_the_target_goes_last),

@@ -85,6 +85,7 @@ void admin_command(struct server *s, struct client *c, const struct command *com
     case COMMAND_INFO: admin_info(s, args, n_args, r); return;
     case COMMAND_TIME: reply_time(s, r); return;
     case COMMAND_ROLE: reply_role(s, r); return;
+    case COMMAND_SERVER_LIST: admin_servers(s, r); return;
     }
     if (command->id >= COMMAND_CLUSTER_INFO && command->id <= COMMAND_CLUSTER_KEYSLOT)
         admin_cluster(s, command, args, r);

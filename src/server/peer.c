@@ -29,6 +29,8 @@ enum {
     GREETING_MS = 5000,
     JOIN_GREETING_MS = 2000, /* an operator waits for it, or for a word */
     PING_MS = 1000,
+    TWIN_MS = 3000,       /* heard within it, a server with the same identity is there */
+    TWIN_ENDS_MS = 10000, /* up for so long, the older life's connections have ended */
     SILENT_MS = 5000, /* a connection whose pings are not answered for so long is dead */
     MESSAGE_HEAD = 9, /* u32 length, u32 group, u8 kind */
 };
@@ -226,19 +228,6 @@ void peer_forget(struct server *s, struct server_id id)
     mem_free(s->mem, p, sizeof *p);
 }
 
-/* Members that the meta shard no longer names, and whose address may be another's by now. */
-void peers_forget_strangers(struct server *s)
-{
-    uint64_t at = 0, key;
-    void *value;
-    while (hmap_next(&s->peers, &at, &key, &value)) {
-        const struct peer *p = value;
-        if (p->address.len == 0 || meta_server(&s->meta, p->id) != NULL) continue;
-        peer_forget(s, p->id);
-        at = 0; /* the table has changed */
-    }
-}
-
 /* ---- frames out ---- */
 
 static struct frame head_of(const struct server *s, const struct peer_conn *c,
@@ -253,12 +242,14 @@ static struct frame head_of(const struct server *s, const struct peer_conn *c,
     };
 }
 
-static void send_refused(struct server *s, struct peer_conn *c, const char *why)
+static void refuse(struct server *s, struct peer_conn *c, enum refused_for what,
+                   const char *why)
 {
     s->stats.peer_refused++;
     server_log(s, LOG_WARNING, "refused a peer connection from %s: %s", c->address, why);
     const struct frame head = head_of(s, c, FRAME_REFUSED);
     const size_t at = frame_begin(&c->out, &head);
+    buf_put_u8(&c->out, (uint8_t)what);
     buf_put(&c->out, why, strlen(why));
     frame_end(&c->out, at);
     struct server_action *a = server_act(s, SERVER_SEND);
@@ -267,11 +258,18 @@ static void send_refused(struct server *s, struct peer_conn *c, const char *why)
     conn_close(s, c, "refused");
 }
 
+static void send_refused(struct server *s, struct peer_conn *c, const char *why)
+{
+    refuse(s, c, REFUSED_OTHER, why);
+}
+
 static void send_hello(struct server *s, struct peer_conn *c)
 {
     store_u64le(c->nonce, prng_next(&s->prng));
     store_u64le(c->nonce + 8, prng_next(&s->prng));
+    const struct meta_server *to = meta_server(&s->meta, c->id);
     struct hello h = {.name = bytes_of_str(s->identity.name),
+                      .to_name = bytes_of_str(to == NULL ? "" : to->name.at),
                       .secret = s->config.secret.len > 0,
                       .feature = META_FEATURE};
     memcpy(h.nonce, c->nonce, sizeof h.nonce);
@@ -352,16 +350,55 @@ static void life_begins(struct server *s, struct peer *p, const struct peer_conn
     tell_shards_lost(s, c->id);
 }
 
-static void conn_is_up(struct server *s, struct peer_conn *c)
+/* A copied data directory, or the next life of one whose connections have not ended yet. */
+static bool has_twin(const struct server *s, const struct peer_conn *c)
 {
+    uint64_t at = 0, key;
+    void *value;
+    while (hmap_next(&s->conns, &at, &key, &value)) {
+        const struct peer_conn *other = value;
+        if (other->dialed || other->state != PEER_UP || other->id.v != c->id.v) continue;
+        if (other->incarnation.v == c->incarnation.v) continue;
+        if (s->now.ns < other->heard.ns + TWIN_MS * MS_NS) return true;
+    }
+    return false;
+}
+
+/* False: it is not let in, and gone. */
+static bool let_in(struct server *s, struct peer_conn *c)
+{
+    if (meta_was_removed(&s->meta, c->id))
+        refuse(s, c, REFUSED_REMOVED, "it was removed from the cluster");
+    else if (has_twin(s, c))
+        refuse(s, c, REFUSED_TWIN,
+               "another process with its identity is connected: a copy of its data "
+               "directory?");
+    else
+        return true;
+    return false;
+}
+
+/* False: c is gone. */
+static bool conn_is_up(struct server *s, struct peer_conn *c)
+{
+    if (c->claimed) {
+        server_exit(s, 1,
+                    "a member of another cluster, at %s, knows this server as its member "
+                    "'%s', and this data directory is not that member's: start it with "
+                    "its own data; or remove it there (sennit cluster remove %s), and "
+                    "start it with an empty directory and --join",
+                    c->address, s->identity.name, s->identity.name);
+        return true;
+    }
+    if (!c->dialed && c->id.v != 0 && !let_in(s, c)) return false;
     c->state = PEER_UP;
     c->heard = s->now;
     c->ping_at.ns = s->now.ns + PING_MS * MS_NS;
     if (c == s->join_conn) {
         send_join(s, c);
-        return;
+        return true;
     }
-    if (c->id.v == 0) return; /* it will ask to join */
+    if (c->id.v == 0) return true; /* it will ask to join */
     struct peer *p = peer_get(s, c->id);
     p->heard = s->now;
     life_begins(s, p, c);
@@ -373,6 +410,16 @@ static void conn_is_up(struct server *s, struct peer_conn *c)
         for (uint32_t i = 0; i < s->n_slots; i++)
             if (s->all_slots[i]->waiting != NULL) slot_touch(s, s->all_slots[i]);
     }
+    return true;
+}
+
+/* We are alone in our cluster, and who dials means us. */
+static bool is_claimed(const struct server *s, const struct peer_conn *c,
+                       const struct frame *f, const struct hello *h)
+{
+    return !c->dialed && s->meta.founded && s->meta.n_servers == 1 &&
+           f->cluster.v != s->identity.cluster.v && f->cluster.v != 0 &&
+           bytes_equal(h->to_name, bytes_of_str(s->identity.name));
 }
 
 static const char *hello_refusal(const struct server *s, const struct peer_conn *c,
@@ -405,7 +452,10 @@ static bool on_hello(struct server *s, struct peer_conn *c, const struct frame *
         return false;
     }
     const char *why = hello_refusal(s, c, f, &h);
-    if (why != NULL) {
+    c->claimed = is_claimed(s, c, f, &h) && h.secret == (s->config.secret.len > 0);
+    if (why != NULL && !c->claimed) {
+        const bool foreign = c->dialed && f->cluster.v != s->identity.cluster.v;
+        if (foreign && s->config.secret.len > 0 && h.secret) send_proof(s, c, h.nonce);
         send_refused(s, c, why);
         return false;
     }
@@ -413,10 +463,8 @@ static bool on_hello(struct server *s, struct peer_conn *c, const struct frame *
     c->id = f->from;
     c->incarnation = f->incarnation;
     if (!c->dialed) send_hello(s, c);
-    if (s->config.secret.len > 0)
-        send_proof(s, c, h.nonce);
-    else
-        conn_is_up(s, c);
+    if (s->config.secret.len == 0) return conn_is_up(s, c);
+    send_proof(s, c, h.nonce);
     return true;
 }
 
@@ -431,8 +479,36 @@ static bool on_proof(struct server *s, struct peer_conn *c, const struct frame *
         send_refused(s, c, "wrong cluster secret");
         return false;
     }
-    conn_is_up(s, c);
-    return true;
+    return conn_is_up(s, c);
+}
+
+/* ---- members that go ---- */
+
+static void refuse_removed(struct server *s)
+{
+    uint64_t at = 0, key;
+    void *value;
+    while (hmap_next(&s->conns, &at, &key, &value)) {
+        struct peer_conn *c = value;
+        if (c->dialed || c->state != PEER_UP || !meta_was_removed(&s->meta, c->id))
+            continue;
+        refuse(s, c, REFUSED_REMOVED, "it was removed from the cluster");
+        at = 0; /* the table has changed */
+    }
+}
+
+/* Members that the meta shard no longer names, and whose address may be another's by now. */
+void peers_forget_strangers(struct server *s)
+{
+    uint64_t at = 0, key;
+    void *value;
+    while (hmap_next(&s->peers, &at, &key, &value)) {
+        const struct peer *p = value;
+        if (p->address.len == 0 || meta_server(&s->meta, p->id) != NULL) continue;
+        peer_forget(s, p->id);
+        at = 0; /* the table has changed */
+    }
+    refuse_removed(s);
 }
 
 /* ---- joining: the member that was asked ---- */
@@ -601,11 +677,36 @@ static bool on_piece(struct server *s, struct peer_conn *c, struct bytes body)
     return alive;
 }
 
+/* Said by a member of our cluster, which has proved to be one if that is needed. */
+static bool is_members_word(const struct server *s, const struct peer_conn *c,
+                            const struct frame *f)
+{
+    return c->dialed && c->state == PEER_UP && c->id.v != 0 && f->from.v == c->id.v &&
+           f->cluster.v == s->identity.cluster.v && f->to.v == s->identity.server.v;
+}
+
+void server_was_removed(struct server *s)
+{
+    server_exit(s, 1,
+                "this server was removed from the cluster, and holds nothing of it any "
+                "more; its data directory can go.  To come back it starts with an empty "
+                "one and --join");
+}
+
 static bool on_refused(struct server *s, struct peer_conn *c, const struct frame *f)
 {
+    const uint8_t what = f->body.len > 0 ? f->body.at[0] : REFUSED_OTHER;
     const int len = (int)(f->body.len < 200 ? f->body.len : 200);
-    server_log(s, LOG_WARNING, "%s refuses us: %.*s", c->address, len,
-               (const char *)f->body.at);
+    server_log(s, LOG_WARNING, "%s refuses us: %.*s", c->address, len > 0 ? len - 1 : 0,
+               (const char *)f->body.at + (len > 0));
+    if (is_members_word(s, c, f) && what == REFUSED_REMOVED) server_was_removed(s);
+    if (is_members_word(s, c, f) && what == REFUSED_TWIN &&
+        s->now.ns >= s->started.ns + TWIN_ENDS_MS * MS_NS)
+        server_exit(s, 1,
+                    "another process with this server's identity runs, and %s knows it: "
+                    "one of the two data directories is a copy; keep the one that the "
+                    "cluster has known, and start no other",
+                    c->address);
     conn_close(s, c, "refused by the other side");
     return false;
 }
@@ -617,7 +718,7 @@ static bool on_frame(struct server *s, struct peer_conn *c, const struct frame *
     if (c->hello_got) {
         if (f->from.v != c->id.v || f->incarnation.v != c->incarnation.v ||
             (f->cluster.v != s->identity.cluster.v && f->cluster.v != 0 &&
-             s->identity.cluster.v != 0)) {
+             s->identity.cluster.v != 0 && !c->claimed)) {
             send_refused(s, c, "a frame of another sender, cluster or life");
             return false;
         }

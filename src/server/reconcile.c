@@ -194,6 +194,10 @@ void reconcile_follow(struct server *s)
 {
     if (s->meta.version == s->meta_seen) return;
     s->meta_seen = s->meta.version;
+    if (meta_was_removed(&s->meta, s->identity.server)) {
+        server_was_removed(s);
+        return;
+    }
     keep_view(s);
     learn_servers(s, &s->meta);
     if (view_is_whole(s)) peers_forget_strangers(s);

@@ -391,17 +391,26 @@ static bool evaluate(struct server *s, struct slot *slot, struct request *r,
 
 /* ---- where it goes ---- */
 
+/* A replica that is to go hears nothing more of its shard: it knows no better than a server
+ * without one. */
+static bool is_replica(const struct server *s, const struct slot *slot)
+{
+    const struct meta_shard *target = meta_shard(&s->meta, slot->group);
+    return slot->shard != NULL && slot->retiring == RETIRE_NOT &&
+           (target == NULL || meta_server_has(target, s->identity.server));
+}
+
 static struct server_id leader_of(const struct server *s, struct slot *slot,
                                   struct term *term)
 {
     *term = slot->hint_term;
     struct server_id leader = slot->hint;
-    if (slot->shard != NULL) {
+    if (is_replica(s, slot)) {
         leader = shard_leader(slot->shard);
         *term = shard_term(slot->shard);
     }
     if (leader.v == s->identity.server.v) leader.v = 0;
-    if (leader.v != 0 || slot->shard != NULL) return leader;
+    if (leader.v != 0 || is_replica(s, slot)) return leader;
 
     /* No replica here and no hint: any replica knows more than we do. */
     const struct meta_shard *shard = meta_shard(&s->meta, slot->group);
@@ -515,8 +524,8 @@ static bool read_at_replica(struct server *s, struct slot *slot, struct request 
 {
     if (!r->reads_only || r->kind != FORWARD_COMMANDS || r->origin == FROM_PEER)
         return false;
-    if (r->at_leader) return false;
-    if (slot->shard == NULL || shard_applied(slot->shard).v == 0) return false;
+    if (r->at_leader || !is_replica(s, slot)) return false;
+    if (shard_applied(slot->shard).v == 0) return false;
     struct client *c = client_of(r);
     if (r->read == READ_ANY) {
         const struct client_route *route = c == NULL ? NULL : route_find(c, r->group);
@@ -949,6 +958,11 @@ static void count_reply(struct server *s, struct request *r, uint32_t n)
 
 static void round_turn(struct server *s, struct slot *slot, struct request *r)
 {
+    if (!is_replica(s, slot)) { /* its leader answers it no more */
+        leave(s, r);
+        enter(s, r, REQUEST_WAITING);
+        return;
+    }
     switch (shard_round_done(slot->shard, r->round)) {
     case GATE_WAITS: return;
     case GATE_OPEN:
@@ -983,6 +997,22 @@ static void rounds_turn(struct server *s, struct slot *slot)
             struct forward_reply done = {.status = FORWARD_DONE,
                                          .bytes = buf_bytes(&r->body)};
             finish(s, r, &done, OUTCOME_NONE);
+        }
+    }
+}
+
+void requests_replica_gone(struct server *s, struct slot *slot)
+{
+    struct request *next;
+    for (struct request *r = slot->rounds; r != NULL; r = next) {
+        next = r->next;
+        if (r->state == REQUEST_ROUND) {
+            leave(s, r);
+            enter(s, r, REQUEST_WAITING);
+        } else if (r->state == REQUEST_COPIES) {
+            finish(s, r, NULL, OUTCOME_UNCERTAIN);
+        } else if (r->state == REQUEST_LEAD) {
+            finish(s, r, NULL, OUTCOME_NOLEADER);
         }
     }
 }
@@ -1052,12 +1082,7 @@ void request_timeout(struct server *s, struct request *r)
                               : OUTCOME_NOQUORUM);
         return;
     case REQUEST_ROUND: finish(s, r, NULL, OUTCOME_NOQUORUM); return;
-    case REQUEST_COPIES:
-        if (slot->shard == NULL) /* the replica has gone meanwhile */
-            finish(s, r, NULL, OUTCOME_UNCERTAIN);
-        else
-            count_reply(s, r, shard_copies(slot->shard, r->index));
-        return;
+    case REQUEST_COPIES: count_reply(s, r, shard_copies(slot->shard, r->index)); return;
     case REQUEST_LEAD: finish(s, r, NULL, OUTCOME_NOLEADER); return;
     case REQUEST_APPLY: {
         struct forward_reply done = {.status = FORWARD_DONE,

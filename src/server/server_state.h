@@ -6,7 +6,7 @@
  *   session_client.c  CLIENT
  *   admin.c     commands about the server and the cluster: admin_config.c CONFIG,
  *               admin_info.c INFO, admin_cluster.c CLUSTER, admin_report.c KEYSPACE
- *               DIGEST and SHARD LIST
+ *               DIGEST and SHARD LIST, admin_servers.c SERVER LIST
  *   failover.c  FAILOVER, at the server that is asked and at the leader
  *   fanout.c    commands that every shard answers a part of: SCAN, KEYS, DBSIZE, FLUSHALL ...
  *   keyspace.c  KEYSPACE CREATE, ALTER, DROP, as who asked for them sees them
@@ -261,6 +261,7 @@ struct
     uint8_t nonce[16];
     bool proved; /* the other side knows the secret, or none is needed */
     bool hello_got, proof_sent, joining;
+    bool claimed; /* a member of another cluster takes us for one of it */
     struct buf in;
     struct buf out; /* frames */
     uint64_t out_sent;
@@ -532,6 +533,8 @@ void admin_cluster(struct server *s, const struct command *command,
 uint32_t admin_members(const struct meta_shard *shard,
                        struct server_id out[2 * RAFT_PEERS_MAX]); /* admin_cluster.c */
 
+void admin_servers(struct server *s, struct reply *r); /* admin_servers.c */
+
 /* ---- admin_report.c: answered once every server was heard, or is known to be silent ---- */
 void admin_digest(struct server *s, struct client *c, struct bytes name);
 void admin_shard_list(struct server *s, struct client *c, const struct bytes *args,
@@ -586,6 +589,7 @@ void request_reply(struct server *s, struct server_id from,
                    const struct forward_reply *reply);
 void requests_slot_turn(struct server *s,
                         struct slot *slot); /* waiting, rounds: try again */
+void requests_replica_gone(struct server *s, struct slot *slot); /* retired: no rounds */
 void requests_term_changed(struct server *s, struct slot *slot);
 void requests_free(struct server *s);
 void requests_peer_lost(struct server *s, struct server_id peer);
@@ -610,6 +614,7 @@ void peer_said_around(struct server *s, struct server_id to, size_t start,
 bool peer_is_moving(const struct server *s, struct server_id id);
 bool peer_reachable(const struct server *s,
                     struct server_id id); /* heard or connected lately */
+void server_was_removed(struct server *s); /* its end, with what to do */
 void peers_turn_end(struct server *s);
 void peer_joined_reply(struct server *s, struct conn_id conn, const struct joined *j);
 struct instant peers_wake(const struct server *s);

@@ -593,7 +593,7 @@ static void wait(struct server *s, struct client *c, const struct bytes *args)
     wait_next(s, c, a);
 }
 
-/* ---- KEYSPACE ---- */
+/* ---- KEYSPACE, SERVER ---- */
 
 static void keyspace_look(struct server *s, struct client *c, const struct bytes *args,
                           uint32_t n_args)
@@ -688,7 +688,11 @@ static void other(struct server *s, struct client *c, const struct command *comm
     case COMMAND_FAILOVER: failover_begin(s, c, args, n_args); return;
     case COMMAND_KEYSPACE_CREATE:
     case COMMAND_KEYSPACE_ALTER:
-    case COMMAND_KEYSPACE_DROP: keyspace_change(s, c, command, args, n_args); return;
+    case COMMAND_KEYSPACE_DROP:
+    case COMMAND_SERVER_DRAIN:
+    case COMMAND_SERVER_REMOVE:
+    case COMMAND_SERVER_REPLACE:
+    case COMMAND_SERVER_ACTIVATE: keyspace_change(s, c, command, args, n_args); return;
     case COMMAND_KEYSPACE_LIST:
     case COMMAND_KEYSPACE_INFO: keyspace_look(s, c, args, n_args); return;
     case COMMAND_KEYSPACE_DIGEST: admin_digest(s, c, args[2]); return;
@@ -730,6 +734,10 @@ bool session_waits_for_all(const struct client *c, const struct bytes *args,
     case COMMAND_KEYSPACE_ALTER:
     case COMMAND_KEYSPACE_DROP:
     case COMMAND_KEYSPACE_DIGEST:
+    case COMMAND_SERVER_DRAIN:
+    case COMMAND_SERVER_REMOVE:
+    case COMMAND_SERVER_REPLACE:
+    case COMMAND_SERVER_ACTIVATE:
     case COMMAND_SHARD_LIST: return true;
     }
     return false;

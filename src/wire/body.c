@@ -22,8 +22,10 @@ static bool get_text(struct cursor *in, size_t len_max, struct bytes *out)
 void hello_encode(struct buf *out, const struct hello *h)
 {
     check(h->name.len <= WIRE_NAME_MAX);
+    check(h->to_name.len <= WIRE_NAME_MAX);
 
     buf_put_blob(out, h->name);
+    buf_put_blob(out, h->to_name);
     buf_put(out, h->nonce, sizeof h->nonce);
     buf_put_u8(out, h->secret);
     buf_put_u32(out, h->feature);
@@ -36,6 +38,7 @@ bool hello_decode(struct bytes in, struct hello *out)
     struct hello h;
 
     if (!get_text(&c, WIRE_NAME_MAX, &h.name)) return false;
+    if (!get_text(&c, WIRE_NAME_MAX, &h.to_name)) return false;
     if (!get_bytes(&c, sizeof h.nonce, &nonce)) return false;
     if (!get_flag(&c, &h.secret)) return false;
     if (!get_u32(&c, &h.feature)) return false;

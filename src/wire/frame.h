@@ -41,7 +41,7 @@ enum frame_kind {
     FRAME_PROOF,     /* answer to the other's nonce, keyed with the cluster secret */
     FRAME_JOIN,      /* a server without identity asks to become a member */
     FRAME_JOINED,    /* its identity, or why not */
-    FRAME_REFUSED,   /* why the connection is closed: text */
+    FRAME_REFUSED,   /* why the connection is closed: u8 enum refused_for, text */
     FRAME_BATCH,
     FRAME_PIECE,
     FRAME_KIND_END,
@@ -100,8 +100,14 @@ MUST_USE enum message_result message_decode(struct cursor *in, struct message *o
 
 enum { WIRE_NAME_MAX = 64, WIRE_ADDRESS_MAX = 255 };
 
+enum refused_for {
+    REFUSED_OTHER = 0,
+    REFUSED_REMOVED, /* who dialed was a member, and is none any more */
+    REFUSED_TWIN,    /* another process with the same identity is connected */
+};
+
 struct hello {
-    struct bytes name; /* to 64 bytes */
+    struct bytes name, to_name; /* to 64 bytes; of who is dialed: empty if not known */
     uint8_t nonce[16];
     bool secret;      /* a proof is wanted and will be given */
     uint32_t feature; /* the newest entry format this build knows */

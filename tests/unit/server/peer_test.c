@@ -233,7 +233,7 @@ static void expect_refused(struct lone *l, uint64_t conn, const char *why)
     assert_true(got_frame(l, conn, FRAME_REFUSED, 0, &f));
     char text[300] = "";
     assert_true(f.body.len < sizeof text);
-    memcpy(text, f.body.at, f.body.len);
+    memcpy(text, f.body.at + 1, f.body.len - 1);
     assert_non_null(strstr(text, why));
     assert_true(l->closed[conn]);
     assert_non_null(strstr(l->log, why)); /* and the operator can see it */

@@ -24,19 +24,24 @@ static void a_hello_comes_back_or_is_refused_whole(void **state)
     (void)state;
     struct mem mem = mem_for_test();
     struct buf b = buf_new(&mem);
-    struct hello got, sent = {.name = BYTES_OF("a-server"), .secret = true, .feature = 7};
+    struct hello got, sent = {.name = BYTES_OF("a-server"),
+                              .to_name = BYTES_OF("b"),
+                              .secret = true,
+                              .feature = 7};
 
     for (size_t i = 0; i < sizeof sent.nonce; i++)
         sent.nonce[i] = (uint8_t)(i * 17);
     hello_encode(&b, &sent);
     assert_true(hello_decode(buf_bytes(&b), &got));
     assert_true(bytes_equal(got.name, sent.name));
+    assert_true(bytes_equal(got.to_name, sent.to_name));
     assert_memory_equal(got.nonce, sent.nonce, sizeof sent.nonce);
     assert_true(got.secret);
     assert_int_equal(got.feature, 7);
     ASSERT_ONLY_WHOLE(&b, hello_decode, struct hello);
 
-    b.at[1 + sent.name.len + sizeof sent.nonce] = 2; /* neither yes nor no */
+    b.at[2 + sent.name.len + sent.to_name.len + sizeof sent.nonce] =
+        2; /* neither yes nor no */
     assert_false(hello_decode(buf_bytes(&b), &got));
     buf_free(&b);
 }
@@ -56,7 +61,7 @@ static void a_name_longer_than_64_bytes_is_refused(void **state)
 
     b.len = 0;
     buf_put_blob(&b, (struct bytes){(const uint8_t *)name, 65});
-    memset(buf_extend(&b, 16 + 1 + 4), 0, 16 + 1 + 4);
+    memset(buf_extend(&b, 1 + 16 + 1 + 4), 0, 1 + 16 + 1 + 4);
     assert_false(hello_decode(buf_bytes(&b), &got));
     buf_free(&b);
 }

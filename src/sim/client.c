@@ -801,6 +801,8 @@ static void end_order(struct client *c, const struct answer_part *p)
              (int)(p->b.len < 110 ? p->b.len : 110), (const char *)p->b.at);
     world_say(cs->world, "operator: %s: %s", o->text, cs->last_refusal);
     if (o->object != NULL) keyspace_told(cs, o, p);
+    if (ok && strncmp(o->text, "SERVER", 6) == 0)
+        cs->world->report.marks[MARK_server_orders]++;
     if (ok && o->is_failover) cs->world->report.marks[MARK_failovers]++;
     /* Made by an earlier try whose answer was lost. */
     const bool made = strstr(cs->last_refusal, "exists") != NULL &&
@@ -980,6 +982,10 @@ static void tick_operator(struct client *c)
     if (cs->orders == NULL && keyspaces && cs->asking) order_some_keyspace(c);
     struct order *o = cs->orders;
     if (o == NULL || c->n_pending > 0) return;
+    if (o->target >= 0 && cs->world->machines[o->target].removed) {
+        order_done(cs); /* nobody is there to carry it out */
+        return;
+    }
     if (c->stream != NULL && o->target >= 0 && c->target != (uint32_t)o->target)
         give_up(c);
     if (c->stream == NULL) {
@@ -1120,6 +1126,25 @@ void clients_replicas(struct world *w, uint32_t replicas)
 
     snprintf(after, sizeof after, "REPLICAS %u", replicas);
     order_for_each_keyspace(w, "KEYSPACE ALTER", after);
+}
+
+void clients_server(struct world *w, enum server_order order, uint32_t machine,
+                    uint32_t other)
+{
+    static const char *const words[] = {
+        [ORDER_DRAIN] = "DRAIN",
+        [ORDER_ACTIVATE] = "ACTIVATE",
+        [ORDER_REMOVE] = "REMOVE",
+        [ORDER_REPLACE] = "REPLACE",
+    };
+    char text[ORDER_BYTES_MAX];
+    const bool replaces = order == ORDER_REPLACE;
+
+    w->machines[machine].removal_asked |= order == ORDER_REMOVE || replaces;
+    snprintf(text, sizeof text, "SERVER %s %s%s%s", words[order],
+             w->machines[machine].name, replaces ? " " : "",
+             replaces ? w->machines[other].name : "");
+    order_put(w->clients, -1, true, text);
 }
 
 void clients_alter(struct world *w, uint32_t policy)

@@ -27,6 +27,8 @@ void clients_judge(struct world *w);
 
 void clients_make_keyspaces(struct world *w);
 void clients_failover(struct world *w, uint32_t machine);
+void clients_server(struct world *w, enum server_order order, uint32_t machine,
+                    uint32_t other);
 void clients_replicas(struct world *w, uint32_t replicas);
 void clients_alter(struct world *w, uint32_t policy); /* of the plan */
 void clients_probe(

@@ -245,10 +245,13 @@ static bool begin_fault(struct world *w, uint64_t number, struct machine *m)
         return false;
     case FAULT_KILL_NEW_LEADER:
     case FAULT_CUT_AT_JOINT: w->waiting[moment_of(f)] = number + 1; return false;
+    case FAULT_SERVER:
+        clients_server(w, (enum server_order)f->n, f->a, f->b);
+        return false;
     case FAULT_REPLICAS: clients_replicas(w, (uint32_t)f->n); return false;
     case FAULT_ALTER: clients_alter(w, (uint32_t)f->n); return false;
     case FAULT_START:
-        if (!m->started && m->power) world_start(w, m->index);
+        if (!m->started && !m->removed && m->power) world_start(w, m->index);
         return false;
     case FAULT_KIND_END: break;
     }
@@ -288,6 +291,7 @@ static void end_fault(struct world *w, const struct fault *f, struct machine *m)
     case FAULT_WALL_JUMP:
     case FAULT_STOP:
     case FAULT_FAILOVER:
+    case FAULT_SERVER:
     case FAULT_REPLICAS:
     case FAULT_ALTER:
     case FAULT_START: break;
@@ -393,7 +397,7 @@ void world_heal(struct world *w)
         struct machine *m = &w->machines[i];
         m->power = true;
         m->sync_error_next = m->engine_error_next = false;
-        if (m->life == NULL) world_start(w, i);
+        if (m->life == NULL && !m->removed) world_start(w, i);
     }
     world_say(w, "==== calm");
 }

@@ -345,6 +345,21 @@ const struct plan plans[] = {
         .n_marks = 6,
     },
     {
+        .name = "leaving", .about = "five servers that are drained, removed, replaced, under "
+                                    "load and faults",
+        .machines = 5, .shards = 4, .storm_ms = 40000,
+        .net_us_low = 100, .net_us_high = 4000, .sync_us_low = 100, .sync_us_high = 4000,
+        .faults = {
+            {FAULT_SERVER, 1, 4, 0, 0, ORDER_DRAIN, ORDER_ACTIVATE},
+            {FAULT_SERVER, 0, 2, 0, 0, ORDER_REMOVE, ORDER_REPLACE},
+            {FAULT_KILL, 0, 6, 50, 4000, 0, 0}, {FAULT_CUT, 0, 4, 200, 4000, 0, 0},
+            {FAULT_CUT_BOTH, 0, 2, 200, 4000, 0, 0}, {FAULT_POWER, 0, 3, 100, 3000, 0, 0},
+            {FAULT_FAILOVER, 0, 2, 0, 0, 0, 0}, {FAULT_PAUSE, 0, 2, 200, 5000, 0, 0},
+        },
+        .marks = {MARK_config_changes, MARK_answered, MARK_server_orders, MARK_removed},
+        .n_marks = 4,
+    },
+    {
         .name = "everything", .about = "three or five servers, a little of all at once",
         .machines = 3, .shards = 2, .storm_ms = 30000,
         .traits = PLAN_TRANSACTIONS | PLAN_SNAPSHOTS | PLAN_DEADLINES | PLAN_ONE_VICTIM,
@@ -433,6 +448,10 @@ static struct fault draw_fault(const struct plan *plan, const struct plan_fault 
         f.n = 0;
         break;
     case FAULT_REPLICAS: f.n = f.n / 2 * 2 + 1; break; /* 1, 3, 5 */
+    case FAULT_SERVER:
+        f.a = (uint32_t)prng_below(p, plan->machines);
+        f.b = (uint32_t)prng_below(p, plan->machines);
+        break;
     case FAULT_KILL:
     case FAULT_ALTER:
     case FAULT_POWER_ALL:
@@ -519,6 +538,7 @@ static const char *fault_name(enum fault_kind kind)
     case FAULT_ENGINE_ERROR: return "engine's commit fails";
     case FAULT_WRONG_SECRET: return "wrong secret";
     case FAULT_CUT_AT_JOINT: return "cut when a joint membership begins";
+    case FAULT_SERVER: return "drained, active again, removed, or replaced:";
     case FAULT_KIND_END: break;
     }
     check(false);

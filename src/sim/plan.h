@@ -50,8 +50,12 @@ enum fault_kind {
     FAULT_ENGINE_ERROR,     /* the next commit of machine a's engine fails */
     FAULT_WRONG_SECRET,     /* machine a is started with it, until it ends */
     FAULT_CUT_AT_JOINT,     /* as FAULT_CUT_BOTH, when a joint membership begins */
+    FAULT_SERVER,           /* enum server_order n of machine a, by b */
     FAULT_KIND_END,
 };
+
+/* What an operator asks: SERVER DRAIN ... */
+enum server_order { ORDER_DRAIN = 1, ORDER_ACTIVATE, ORDER_REMOVE, ORDER_REPLACE };
 
 struct fault {
     enum fault_kind kind;
@@ -84,7 +88,7 @@ enum plan_trait {
         1 << 10, /* answers may be lost with the primary, if they are kept aside */
     PLAN_SINGLE_ENTRIES = 1 << 11, /* each entry in a message of its own */
     PLAN_SECRET = 1 << 12,         /* servers prove to each other that they know one */
-    PLAN_KEYSPACES = 1 << 13,   /* keyspaces of one key each come and go */
+    PLAN_KEYSPACES = 1 << 13,      /* keyspaces of one key each come and go */
 };
 
 struct plan {

@@ -51,6 +51,8 @@ enum { REPORT_FD = 3, REPORT_TEXT_MAX = 6000 };
     MARK(moments, "faults that came at their moment")                                    \
     MARK(wrong_secrets, "servers started with a wrong secret")                           \
     MARK(joins, "servers joined")                                                        \
+    MARK(server_orders, "orders to drain, remove, replace, activate that were taken")    \
+    MARK(removed, "servers that ended since they were removed")                          \
     MARK(config_changes, "memberships changed")                                          \
     MARK(transactions, "transactions done")                                              \
     MARK(watches_broken, "transactions given up for a changed key")                      \

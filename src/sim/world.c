@@ -548,6 +548,12 @@ static void perform_exit(struct machine *m, int code, const char *why)
     world_say(w, "%s exits with %d: %s", m->name, code, why);
     if (code == 0 && !m->life->stopping)
         world_fail(w, "%s ended without being asked", m->name);
+    if (code != 0 && m->removal_asked && strstr(why, "was removed") != NULL) {
+        w->report.marks[MARK_removed]++;
+        m->removed = true;
+        m->started = m->wanted = false;
+        m->may_exit++;
+    }
     const bool excused = m->may_exit > 0 || m->life->saw_read_error;
     if (code != 0 && !excused)
         world_fail(w, "%s gave up with %d, for no reason that was given it: %s", m->name,

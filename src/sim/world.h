@@ -87,6 +87,8 @@ struct machine {
     struct disk disk;
     struct kv_memory *kv;
     struct life *life;           /* NULL: no process */
+    bool removal_asked;          /* an operator wants it gone */
+    bool removed;                /* it was told so, and stays away */
     bool power, started, wanted; /* wanted: an operator's supervisor starts it again */
     struct server_limits limits;
     uint32_t one_input_at_once; /* perturb: turns are as small as can be */

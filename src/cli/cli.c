@@ -16,6 +16,7 @@ static const struct command commands[] = {
     {"status", "show a running cluster: servers, keyspaces, shards", command_status},
     {"keyspace", "create, alter, drop, list or look at keyspaces", command_keyspace},
     {"cluster", "change which servers are members", command_cluster},
+    {"recover", "make a cluster of one of a survivor", command_recover},
 };
 enum { COMMANDS = sizeof commands / sizeof commands[0] };
 

@@ -203,6 +203,11 @@ bool meta_prefer(const struct meta *m, struct group_id group, struct server_id l
 void meta_server_command(const struct meta *m, const struct meta_judge *judge,
                          const struct bytes *args, uint32_t n_args,
                          struct meta_change *out, struct reply *reply);
+/* sennit recover: `self` alone, in a new cluster, with every shard that it has a replica of
+ * (`epoch` gives the epoch that begins, 0: it has none); the others begin anew, empty. */
+void meta_recover(const struct meta *m, struct server_id self, struct cluster_id id,
+                  uint32_t (*epoch)(void *ctx, const struct meta_shard *shard), void *ctx,
+                  struct meta_change *out);
 /* Shards of which it holds a replica, or may still hold one. */
 uint32_t meta_held(const struct meta *m, struct server_id id);
 /* It was a member, and is none any more: ids are not given twice. */

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* SERVER DRAIN, REMOVE, REPLACE and ACTIVATE: who is to go, and whether the others can do
- * without.  The moving itself is meta_plan()'s. */
+ * without.  The moving itself is meta_plan()'s.  And what is left after a disaster. */
 #include "meta/meta.h"
 #include "meta/place.h"
 #include "meta/record.h"
@@ -173,4 +173,53 @@ void meta_server_command(const struct meta *m, const struct meta_judge *judge,
     }
     reply_error(reply, "ERR unknown subcommand of SERVER; it has LIST, DRAIN, REMOVE, "
                        "REPLACE and ACTIVATE");
+}
+
+/* ---- sennit recover ---- */
+
+static void only_this_server(const struct meta *m, struct server_id self,
+                             struct meta_change *out)
+{
+    for (uint32_t i = 0; i < m->n_servers; i++) {
+        struct meta_server server = *m->servers[i];
+        if (server.id.v != self.v) {
+            record_clear_server(out->effects, &server);
+            continue;
+        }
+        server.state = SERVER_ACTIVE;
+        server.shrink = false;
+        server.successor.v = 0;
+        record_put_server(out->effects, &server, false);
+    }
+}
+
+void meta_recover(const struct meta *m, struct server_id self, struct cluster_id id,
+                  uint32_t (*epoch)(void *ctx, const struct meta_shard *shard), void *ctx,
+                  struct meta_change *out)
+{
+    struct meta_cluster cluster = m->cluster;
+
+    only_this_server(m, self, out);
+    for (uint32_t i = 0; i < m->n_shards; i++) {
+        struct meta_shard s = *m->shards[i];
+        const uint32_t begins = epoch(ctx, &s);
+        if (begins ==
+            0) { /* another group: what was promised in the old one stays there */
+            record_clear_shard(out->effects, &s);
+            s.group.v = cluster.next_group++;
+            s.founder = self;
+            s.version = 0;
+        } else {
+            s.version++;
+        }
+        s.epoch = begins;
+        s.settled = s.pinned = false;
+        s.lead.v = s.group.v == META_GROUP ? 0 : self.v;
+        s.n_voters = 1;
+        s.voters[0] = self;
+        s.n_learners = s.n_old = 0;
+        record_put_shard(out->effects, &s, begins == 0);
+    }
+    cluster.id = id;
+    record_put_cluster(out->effects, &cluster, false);
 }

@@ -419,6 +419,7 @@ static bool is_claimed(const struct server *s, const struct peer_conn *c,
 {
     return !c->dialed && s->meta.founded && s->meta.n_servers == 1 &&
            f->cluster.v != s->identity.cluster.v && f->cluster.v != 0 &&
+           f->cluster.v != s->identity.was.v &&
            bytes_equal(h->to_name, bytes_of_str(s->identity.name));
 }
 
@@ -433,6 +434,10 @@ static const char *hello_refusal(const struct server *s, const struct peer_conn 
     if (f->cluster.v == 0 && f->from.v == 0) /* a joiner; only we can be asked */
         return c->dialed ? "it is not a member of a cluster yet" : NULL;
     if (s->identity.cluster.v == 0) return NULL; /* we want to join its cluster */
+    if (f->cluster.v == s->identity.was.v)
+        return "the cluster was recovered without it (sennit recover): it may join with "
+               "an "
+               "empty data directory";
     if (f->cluster.v != s->identity.cluster.v) return "it belongs to another cluster";
     if (f->from.v == s->identity.server.v)
         return "it has this server's own id: a copy of its data directory?";

@@ -38,7 +38,7 @@ void reconcile_reset(void *ctx)
 }
 
 /* From the committed items of the meta shard's store. */
-static void rebuild(struct server *s)
+void reconcile_rebuild(struct server *s)
 {
     const struct slot *slot = server_slot_find(s, (struct group_id){META_GROUP});
     s->meta_rebuild = false;
@@ -249,7 +249,7 @@ void reconcile_begin(struct server *s)
         first.voters[0] = s->identity.server;
         make_replica(s, slot->group, s->identity.server.v == 1 ? &first : NULL);
     }
-    rebuild(s);
+    reconcile_rebuild(s);
     learn_from_log(s, slot);
 }
 
@@ -566,7 +566,7 @@ static void balance_leads(struct server *s)
 
 void reconcile_turn(struct server *s)
 {
-    if (s->meta_rebuild) rebuild(s);
+    if (s->meta_rebuild) reconcile_rebuild(s);
     reconcile_follow(s);
     retire_turn(s);
     if (s->now.ns < s->plan_at.ns || s->phase == PHASE_STOPPING) return;

@@ -72,7 +72,7 @@ static void end(struct server *s, struct slot *slot)
     slot->hint.v = 0;
     answers_check(s, slot); /* whoever waits here hears that it is lost */
     requests_replica_gone(s, slot);
-    s->meta_seen = 0;       /* it may have been placed here again meanwhile */
+    s->meta_seen = 0; /* it may have been placed here again meanwhile */
     server_log(s, LOG_INFO, "shard %u is no longer kept here", slot->group.v);
 }
 

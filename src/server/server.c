@@ -238,6 +238,7 @@ void server_free(struct server *s)
     heap_free(&s->slot_timers);
     slots_free(s);
     start_free(s);
+    recover_free(s);
     meta_free(&s->meta);
     hmap_free(&s->sent);
     hmap_free(&s->clients);
@@ -326,6 +327,7 @@ void server_job_done(struct server *s, struct kv_job *job, int error)
 {
     if (s->phase == PHASE_ENDED) return;
     if (s->n_jobs > 0) s->n_jobs--;
+    if (recover_job_done(s, job, error)) return;
     if (start_owns_job(s, job)) {
         start_job_done(s, error);
         return;
@@ -585,7 +587,7 @@ void server_turn_end(struct server *s, struct server_actions *out)
 {
     s->stats.turns++;
     bool more = false;
-    if (s->phase != PHASE_ENDED && s->wal_open) {
+    if (s->phase != PHASE_ENDED && s->wal_open && s->recover == NULL) {
         syncing_turn(s);
         timers_turn(s);
         reconcile_turn(s);

@@ -52,7 +52,11 @@ struct server_mutant {
     uint32_t server;
 };
 
+/* sennit recover: tell what there is, or make a cluster of one of it, and EXIT. */
+enum server_recover { RECOVER_NOT = 0, RECOVER_LOOK, RECOVER_DO };
+
 struct server_config {
+    enum server_recover recover;
     struct bytes name;                             /* empty: made once and kept */
     struct bytes advertise_client, advertise_peer; /* "host:port" as others dial it */
     struct bytes zone;

@@ -17,6 +17,7 @@
  *   answer.c    what is owed to someone, and the gate it waits for
  *   peer.c      connections between servers: dial, handshake, frames
  *   start.c     identity, founding, joining, recovery
+ *   recover.c   a cluster of one out of a survivor
  *   retire.c    replicas that are not to be here any more
  *   reconcile.c the meta shard's view, replicas that should be here, growth
  *   server.c    events in, actions out, the turn
@@ -323,8 +324,16 @@ enum server_phase {
     PHASE_ENDED
 };
 
+enum identity_state {
+    IDENTITY_SOUND = 0,
+    IDENTITY_BEGUN,    /* sennit recover is at work: recover.c */
+    IDENTITY_LOG_VOID, /* it is done, and the log's files are to go */
+};
+
 struct identity {
     struct cluster_id cluster;
+    struct cluster_id was; /* before it was recovered as a cluster of one; 0: never */
+    enum identity_state state;
     struct server_id server;
     char name[META_NAME_MAX + 1];
 };
@@ -416,6 +425,7 @@ struct server {
 
     uint32_t n_jobs;                   /* handed out */
     struct identity_job *identity_job; /* start.c */
+    struct recover *recover;           /* recover.c; NULL: a start like any other */
 
     struct action_list lists[2]; /* gathered, and given to the world, in turn */
     uint8_t gathering;
@@ -613,7 +623,7 @@ void peer_said_around(struct server *s, struct server_id to, size_t start,
 /* A large message is on its way, from there or to there. */
 bool peer_is_moving(const struct server *s, struct server_id id);
 bool peer_reachable(const struct server *s,
-                    struct server_id id); /* heard or connected lately */
+                    struct server_id id);  /* heard or connected lately */
 void server_was_removed(struct server *s); /* its end, with what to do */
 void peers_turn_end(struct server *s);
 void peer_joined_reply(struct server *s, struct conn_id conn, const struct joined *j);
@@ -629,10 +639,18 @@ void start_wal_out(struct server *s, const struct wal_out *out); /* while openin
 void start_join_turn(struct server *s);
 void start_joined(struct server *s, const struct joined *j);
 void start_free(struct server *s);
+void identity_save(struct server *s); /* a job; then start_job_done() */
 bool start_owns_job(const struct server *s, const struct kv_job *job);
 void start_job_done(struct server *s, int error);
 
+/* ---- recover.c ---- */
+void recover_begin(struct server *s); /* the log is open */
+void recover_saved(struct server *s); /* so is the identity */
+bool recover_job_done(struct server *s, struct kv_job *job, int error);
+void recover_free(struct server *s);
+
 /* ---- reconcile.c ---- */
+void reconcile_rebuild(struct server *s); /* the view, from the store */
 void reconcile_turn(struct server *s);
 void reconcile_follow(struct server *s); /* what a new view asks for, if it is new */
 /* A change of the meta shard asked for by args, at its leader: KEYSPACE ..., or JOIN name

@@ -6,13 +6,14 @@
  *   identity                 recovers its log; --join is ignored
  *
  * The identity is one record of the engine, written before anything else: key "I", value
- * u8 version 1, u64 cluster, u32 server, blob name.
+ * u8 version 1, u64 cluster, u32 server, blob name, u8 state, u64 the cluster that it was of
+ * before it was recovered (0: none).
  */
 #include "server/server_state.h"
 
 struct identity_job {
     struct kv_job job;
-    uint8_t value[32 + META_NAME_MAX];
+    uint8_t value[40 + META_NAME_MAX];
     size_t len;
 };
 
@@ -22,13 +23,15 @@ static int identity_run(struct kv_job *job, struct kv_txn *txn)
     return job->ops->put(txn, BYTES_OF("I"), (struct bytes){j->value, j->len});
 }
 
-static void identity_save(struct server *s)
+void identity_save(struct server *s)
 {
     struct buf value = buf_new(s->mem);
     buf_put_u8(&value, 1);
     buf_put_u64(&value, s->identity.cluster.v);
     buf_put_u32(&value, s->identity.server.v);
     buf_put_blob(&value, bytes_of_str(s->identity.name));
+    buf_put_u8(&value, (uint8_t)s->identity.state);
+    buf_put_u64(&value, s->identity.was.v);
 
     struct identity_job *j = mem_zero(s->mem, sizeof *j);
     check(value.len <= sizeof j->value);
@@ -47,14 +50,16 @@ static void identity_save(struct server *s)
 static bool identity_load(struct server *s, bool *found)
 {
     struct bytes value, name;
-    uint8_t version;
+    uint8_t version, state;
     *found = s->config.kv.ops->get(s->kv_reader, BYTES_OF("I"), &value);
     if (!*found) return true;
     struct cursor in = cursor_of(value);
     if (!get_u8(&in, &version) || version != 1) return false;
     if (!get_u64(&in, &s->identity.cluster.v) || !get_u32(&in, &s->identity.server.v) ||
-        !get_blob(&in, &name) || name.len > META_NAME_MAX)
+        !get_blob(&in, &name) || name.len > META_NAME_MAX || !get_u8(&in, &state) ||
+        state > IDENTITY_LOG_VOID || !get_u64(&in, &s->identity.was.v))
         return false;
+    s->identity.state = (enum identity_state)state;
     memcpy(s->identity.name, name.at, name.len);
     s->identity.name[name.len] = 0;
     return true;
@@ -181,10 +186,14 @@ static void opened(struct server *s, const struct wal_out *out)
         struct slot *slot = s->all_slots[i];
         if (slot->shard == NULL) continue;
         if (out->n_damage > 0 || gone) shard_doubt(slot->shard);
+        if (s->config.recover != RECOVER_NOT) continue;
         shard_begin(slot->shard, s->now);
         slot_touch(s, slot);
     }
-    reconcile_begin(s);
+    if (s->config.recover != RECOVER_NOT)
+        recover_begin(s);
+    else
+        reconcile_begin(s);
 }
 
 void start_wal_out(struct server *s, const struct wal_out *out)
@@ -206,6 +215,28 @@ static void found(struct server *s)
     s->identity.cluster.v = prng_next(&s->prng) | 1;
     s->identity.server.v = 1;
     identity_save(s); /* goes on in start_job_done() */
+}
+
+/* A directory that sennit recover has had in its hands.  True: there is no more to do here. */
+static bool half_recovered(struct server *s)
+{
+    const bool recovers = s->config.recover != RECOVER_NOT;
+    if (s->identity.state == IDENTITY_SOUND) return false;
+    if (s->identity.state == IDENTITY_BEGUN && recovers) return false;
+    if (s->identity.state == IDENTITY_BEGUN || (s->config.n_wal_files > 0 && !recovers)) {
+        server_exit(s, 1,
+                    "a recovery of this data directory was begun and not finished: run "
+                    "sennit recover --data DIR --yes again");
+        return true;
+    }
+    if (recovers) { /* what is left is to remove the log */
+        server_exit(s, 0, "this server is a cluster of one now");
+        return true;
+    }
+    load_shards(s);
+    s->identity.state = IDENTITY_SOUND;
+    identity_save(s);
+    return true;
 }
 
 void start_begin(struct server *s)
@@ -235,8 +266,13 @@ void start_begin(struct server *s)
                 s->identity.name, (int)given.len, (const char *)given.at);
             return;
         }
+        if (half_recovered(s)) return;
         load_shards(s);
         wal_start(s);
+        return;
+    }
+    if (s->config.recover != RECOVER_NOT) {
+        server_exit(s, 2, "there is no server's data in this directory");
         return;
     }
     if (s->config.join.len == 0) {
@@ -290,6 +326,10 @@ void start_job_done(struct server *s, int error)
         return;
     }
     s->config.kv.ops->reader_renew(s->config.kv.engine, s->kv_reader);
+    if (s->recover != NULL) {
+        recover_saved(s);
+        return;
+    }
     if (s->phase == PHASE_JOINING) s->phase = PHASE_OPENING;
     wal_start(s);
 }

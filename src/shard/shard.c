@@ -141,11 +141,14 @@ void shard_doubt(struct shard *s)
 }
 
 /* Every segment opens with the term and vote of every group.  A replica whose checkpoint is
- * of more than its founding has had them in its log; if they are not there, what it promised and
- * what it held behind the checkpoint has gone. */
+ * of more than its founding, or a recovery (their terms begin an epoch: nobody was elected in
+ * them), has had them in its log; if they are not there, what it promised and what it held
+ * behind the checkpoint has gone. */
 bool shard_lacks_log(const struct shard *s)
 {
-    return store_base(s->store).index.v > 1 && !s->state_found;
+    const struct term term = store_base(s->store).term;
+
+    return term.v != term_of_epoch(term_epoch(term)).v && !s->state_found;
 }
 
 void shard_begin(struct shard *s, struct instant now)
@@ -294,6 +297,23 @@ static void apply_committed(struct shard *s, struct log_index commit)
     struct raft_event ev = event_of(s, RAFT_APPLIED);
     ev.index = s->applied;
     raft_step(s->raft, &ev);
+}
+
+void shard_replay(struct shard *s)
+{
+    struct raft_entry entry;
+    struct raft_info info;
+
+    raft_info(s->raft, &info);
+    for (uint64_t i = s->applied.v + 1; i <= info.last.v; i++) {
+        struct effect e;
+        const bool there = raft_entry_at(s->raft, (struct log_index){i}, &entry);
+        check(there);
+        struct cursor in = cursor_of(entry.payload);
+        while (entry.kind == RAFT_COMMAND && effect_decode(&in, &e) == EFFECT_OK)
+            store_apply(s->store, entry.index, &e);
+    }
+    s->applied = info.last;
 }
 
 /* What is staged belongs to one leadership; without it, it is forgotten whole. */

@@ -79,6 +79,9 @@ void shard_doubt(struct shard *s);
 /* After all records: the checkpoint says that there must have been a log, and there is none. */
 bool shard_lacks_log(const struct shard *s);
 void shard_begin(struct shard *s, struct instant now);
+/* Instead: everything in the log goes into the store, committed or not (src/server/recover.c).
+ * The replica is of no other use then. */
+void shard_replay(struct shard *s);
 void shard_free(struct shard *s);
 
 /* ---- requests ---- */

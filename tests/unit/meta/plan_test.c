@@ -515,6 +515,43 @@ static void a_server_takes_the_place_of_another(void **state)
     meta_world_free(&w);
 }
 
+static uint32_t all_but_shard_3(void *ctx, const struct meta_shard *shard)
+{
+    (void)ctx;
+    return shard->group.v == 3 ? 0 : shard->epoch + 1;
+}
+
+static void a_survivor_is_alone_with_what_it_has(void **state)
+{
+    (void)state;
+    struct meta_world w;
+
+    meta_world_found(&w, "");
+    meta_world_join(&w, "");
+    meta_world_join(&w, "");
+    meta_world_plan(&w);
+    meta_world_command(&w, "KEYSPACE CREATE cart MODE raft SHARDS 3"); /* groups 2 to 4 */
+    meta_recover(&w.meta, (struct server_id){2}, (struct cluster_id){99}, all_but_shard_3,
+                 NULL, &(struct meta_change){&w.effects});
+    meta_world_commit(&w);
+    assert_int_equal(w.meta.cluster.id.v, 99);
+    assert_int_equal(w.meta.n_servers, 1);
+    assert_true(meta_was_removed(&w.meta, (struct server_id){1}));
+    for (uint32_t i = 0; i < w.meta.n_shards; i++)
+        assert_string_equal(meta_world_members(&w, w.meta.shards[i]->group.v), "2");
+    assert_null(meta_shard(&w.meta, (struct group_id){3}));
+    const struct meta_shard *lost = meta_shard_of(&w.meta, 2, 1);
+    assert_int_equal(lost->group.v, 5);
+    assert_int_equal(lost->founder.v, 2);
+    assert_int_equal(lost->epoch, 0);
+    assert_int_equal(meta_shard_of(&w.meta, 2, 0)->epoch, 1);
+    meta_world_join(&w, "");
+    meta_world_join(&w, "");
+    meta_world_plan(&w);
+    assert_string_equal(meta_world_members(&w, 5), "2 4 5");
+    meta_world_free(&w);
+}
+
 /* ---- targets and memberships together ---- */
 
 struct groups { /* what the leaders make of the targets */
@@ -813,6 +850,7 @@ int main(void)
         cmocka_unit_test(a_server_is_forgotten_only_when_nobody_has_it),
         cmocka_unit_test(fewer_voters_are_for_an_operator_to_say),
         cmocka_unit_test(a_server_takes_the_place_of_another),
+        cmocka_unit_test(a_survivor_is_alone_with_what_it_has),
         cmocka_unit_test(any_coming_and_going_ends_well),
         cmocka_unit_test(a_leader_does_not_go_back_behind_a_target_that_was_followed),
         cmocka_unit_test(new_voters_come_as_learners_then_move_in_one_step),

@@ -28,6 +28,7 @@ static const char help[] =
     "  --wal-keep SIZE          log kept for followers that are behind\n"
     "  --max-clock-skew TIME    (500ms)\n"
     "  --replace-after TIME     a lost server's replicas are made anew after it (10m)\n"
+    "  --transfer-rate SIZE     a second, of snapshots to other servers; 0: no bound (64mb)\n"
     "  --log-level LEVEL        debug, info, warn, error (info)\n"
     "  --insecure               listen beyond this machine without password or secret\n\n"
     "SIGTERM hands leadership over, flushes and exits 0.\n\n"

@@ -47,6 +47,7 @@ static const struct option options[] = {
     {"wal-keep", OPTION_SIZE, AT(wal_keep_bytes)},
     {"max-clock-skew", OPTION_DURATION, AT(max_clock_skew_ns)},
     {"replace-after", OPTION_DURATION, AT(replace_after_ns)},
+    {"transfer-rate", OPTION_SIZE, AT(transfer_bytes_per_s)},
     {"insecure", OPTION_SWITCH, AT(insecure)},
 };
 #undef AT
@@ -81,6 +82,7 @@ void config_default(struct config *c)
         .wal_keep_bytes = limits.wal_keep_bytes,
         .max_clock_skew_ns = limits.max_clock_skew_ms * MS_NS,
         .replace_after_ns = limits.replace_after_ns,
+        .transfer_bytes_per_s = limits.transfer_bytes_per_s,
         .log_level = LOG_INFO,
     };
 }

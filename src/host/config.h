@@ -43,7 +43,7 @@ struct config {
     uint64_t memory_bytes; /* 0: half of the machine's */
     uint64_t clients_max;
     uint64_t request_timeout_ns;
-    uint64_t wal_keep_bytes;
+    uint64_t wal_keep_bytes, transfer_bytes_per_s;
     uint64_t max_clock_skew_ns;
     uint64_t replace_after_ns;
     enum server_log_level log_level;

@@ -165,6 +165,7 @@ static int run_server(struct host *h, const char *version)
     sc.limits.request_timeout_ns = c->request_timeout_ns;
     sc.limits.wal_keep_bytes = c->wal_keep_bytes;
     sc.limits.replace_after_ns = c->replace_after_ns;
+    sc.limits.transfer_bytes_per_s = c->transfer_bytes_per_s;
     sc.limits.max_clock_skew_ms = c->max_clock_skew_ns / MS_NS;
 
     struct server *server = server_new(&sc, loop_now(h->loop), clock_wall());

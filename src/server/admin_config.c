@@ -27,6 +27,7 @@ enum setting_id {
     LOG_CHECKPOINT,
     TIMEOUT,
     REPLACE,
+    TRANSFER,
     SKEW,
     MEMORY,
     PORT,
@@ -66,6 +67,7 @@ static const struct setting settings[] = {
     {"save", SETTING_FIXED, "", NONE, false, 0},
     {"table-bytes-max", SETTING_BYTES, NULL, TABLE, true, 1 << 20},
     {"timeout", SETTING_FIXED, "0", NONE, false, 0},
+    {"transfer-rate", SETTING_BYTES, NULL, TRANSFER, true, 0},
 };
 enum { SETTINGS = sizeof settings / sizeof settings[0], VALUE_TEXT_MAX = 4096 };
 
@@ -84,6 +86,7 @@ static uint64_t number_of(const struct server *s, enum setting_id id)
     case LOG_CHECKPOINT: return l->log_bytes_checkpoint;
     case TIMEOUT: return l->request_timeout_ns;
     case REPLACE: return l->replace_after_ns;
+    case TRANSFER: return l->transfer_bytes_per_s;
     case SKEW: return l->max_clock_skew_ms;
     case MEMORY: return s->mem->limit;
     case PORT: return s->config.client_port;
@@ -107,6 +110,7 @@ static void number_set(struct server *s, enum setting_id id, uint64_t v)
     case LOG_CHECKPOINT: l->log_bytes_checkpoint = v; return;
     case TIMEOUT: l->request_timeout_ns = v; return;
     case REPLACE: l->replace_after_ns = v; return;
+    case TRANSFER: l->transfer_bytes_per_s = s->transfer_rate.bytes_per_s = v; return;
     case SKEW: l->max_clock_skew_ms = v; return;
     case MEMORY: s->mem->limit = (size_t)v; return;
     }

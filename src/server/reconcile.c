@@ -67,7 +67,9 @@ struct shard_config reconcile_shard_config(struct server *s, struct group_id gro
 {
     const struct server_limits *l = &s->config.limits;
     const bool meta = group.v == META_GROUP;
+    s->transfer_rate.bytes_per_s = l->transfer_bytes_per_s;
     struct shard_config c = {
+        .rate = &s->transfer_rate,
         .group = group,
         .self = s->identity.server,
         .kv = s->config.kv,

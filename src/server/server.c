@@ -32,6 +32,7 @@ struct server_limits server_limits_default(void)
         .wal_segment_bytes = 64 << 20,
         .wal_keep_bytes = 128 << 20,
         .replace_after_ns = 600 * SEC_NS,
+        .transfer_bytes_per_s = 64 << 20,
         .max_clock_skew_ms = 500,
     };
 }

@@ -41,6 +41,7 @@ struct server_limits {
     uint64_t uncommitted_bytes_max;
     uint64_t wal_segment_bytes, wal_keep_bytes;
     uint64_t replace_after_ns;
+    uint64_t transfer_bytes_per_s; /* of snapshots to others, all shards; 0: no bound */
     uint64_t max_clock_skew_ms;
 };
 struct server_limits server_limits_default(void);

@@ -370,6 +370,7 @@ struct server {
     struct lsn durable, written;
     struct lsn checkpoint_lsn; /* log position of the last round of checkpoints */
     struct kv_reader *kv_reader;
+    struct shard_rate transfer_rate;
 
     struct meta meta;
     bool meta_rebuild;  /* the meta shard's state was replaced whole */

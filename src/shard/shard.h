@@ -46,7 +46,15 @@ enum shard_refusal {
     SHARD_CLOSED, /* to a key of the request, for a keyspace that comes or goes: wait */
 };
 
+/* What snapshots may take of a server's links: shared by its shards. */
+struct shard_rate {
+    uint64_t bytes_per_s; /* 0: no bound */
+    uint64_t bytes;       /* may go now */
+    struct instant at;    /* when that was so */
+};
+
 struct shard_config {
+    struct shard_rate *rate; /* NULL: no bound */
     struct group_id group;
     struct server_id self;
     struct raft_settings raft;

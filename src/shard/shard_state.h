@@ -33,6 +33,7 @@ struct shard_sender {
     uint64_t acked, sent;        /* offsets in the stream; window holds acked .. */
     struct buf window;
     bool end_read; /* window reaches the end of the stream */
+    bool paced;    /* more is to leave, and the server's bound says not yet */
     struct instant progress, resend;
 };
 

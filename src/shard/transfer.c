@@ -144,6 +144,43 @@ static void fill_window(struct shard *s, struct shard_sender *x)
         store_snapshot_read(x->snap, stream_offset(x), piece, &x->window, &x->end_read);
 }
 
+/* ---- the bound of what leaves ---- */
+
+enum { RATE_PARTS = 10 }; /* of a second: what may go at once */
+
+static uint64_t rate_burst(const struct shard *s)
+{
+    const uint64_t piece = s->config.snapshot_piece_bytes;
+    const uint64_t part = s->config.rate->bytes_per_s / RATE_PARTS;
+
+    return part > piece ? part : piece;
+}
+
+static void rate_fill(struct shard *s)
+{
+    struct shard_rate *r = s->config.rate;
+    const uint64_t burst = rate_burst(s);
+    uint64_t ns = s->now.ns - r->at.ns;
+
+    if (ns > SEC_NS) ns = SEC_NS;
+    const uint64_t more = ns * (r->bytes_per_s / 1000) / MS_NS;
+    if (more == 0 && r->at.ns != 0) return; /* what is left of a byte is not lost */
+    r->bytes = r->bytes + more < burst ? r->bytes + more : burst;
+    r->at = s->now;
+}
+
+/* False: not now; transfer_wake() says when. */
+static bool rate_take(struct shard *s, uint64_t bytes)
+{
+    struct shard_rate *r = s->config.rate;
+
+    if (r == NULL || r->bytes_per_s == 0) return true;
+    rate_fill(s);
+    if (r->bytes < bytes) return false;
+    r->bytes -= bytes;
+    return true;
+}
+
 /* With everything acknowledged but its end not, an empty last piece asks again. */
 static void send_pieces(struct shard *s, struct shard_sender *x, bool ask_again)
 {
@@ -157,6 +194,8 @@ static void send_pieces(struct shard *s, struct shard_sender *x, bool ask_again)
                                  ? left
                                  : s->config.snapshot_piece_bytes;
         const bool last = x->end_read && x->sent + len == held;
+        x->paced = !rate_take(s, len);
+        if (x->paced) return;
         const struct raft_msg m = {
             .kind = RAFT_SNAPSHOT,
             .flags = last ? RAFT_DONE : 0,
@@ -200,8 +239,9 @@ struct instant transfer_wake(const struct shard *s)
     for (uint32_t i = 0; i < RAFT_PEERS_MAX; i++) {
         const struct shard_sender *x = &s->senders[i];
         if (x->to.v == 0) continue;
-        const uint64_t at = x->snap != NULL ? x->resend.ns
-                                            : x->progress.ns + GIVE_UP_MS * MS_NS + 1;
+        uint64_t at = x->snap != NULL ? x->resend.ns
+                                      : x->progress.ns + GIVE_UP_MS * MS_NS + 1;
+        if (x->snap != NULL && x->paced) at = s->now.ns + SEC_NS / RATE_PARTS / 4;
         if (wake.ns == 0 || at < wake.ns) wake.ns = at;
     }
     return wake;

@@ -457,6 +457,38 @@ static void R77_half_a_snapshot_of_a_lost_leader_holds_nothing_up(void **state)
     shards_free(w);
 }
 
+static uint64_t piece_bytes;
+
+static uint32_t weigh_pieces(struct shards *w, uint32_t from, struct raft_msg *m)
+{
+    (void)w;
+    (void)from;
+    if (m->kind == RAFT_SNAPSHOT) piece_bytes += m->data.len;
+    return 1;
+}
+
+static void a_snapshot_takes_no_more_of_the_link_than_it_may(void **state)
+{
+    struct shards *w = shards_new(4, 3);
+    const uint32_t leader = shards_lead(w);
+    (void)state;
+
+    fill(w, leader, 60);
+    piece_bytes = 0;
+    w->passes = weigh_pieces;
+    w->rate.bytes_per_s = 4000;
+    shards_config(w, leader, 3, 4);
+    shards_run(w, 2000);
+    assert_in_range(piece_bytes, 4000, 2 * 4000 + 1000);
+    assert_int_equal(w->at[4].shard->snapshots_installed, 0);
+    shards_expect(w, leader, "SET a 1", "+OK\r\n"); /* nothing else is held up */
+    w->rate.bytes_per_s = 0;                        /* no bound */
+    shards_run(w, 2000);
+    assert_int_equal(w->at[4].shard->snapshots_installed, 1);
+    shards_assert_equal(w);
+    shards_free(w);
+}
+
 /* ---- membership ---- */
 
 /* R91, R92: a fourth replica, while one of three is down.  As a learner it costs no
@@ -600,6 +632,7 @@ int main(void)
         cmocka_unit_test(a_checkpoint_that_fails_is_made_later),
         cmocka_unit_test(R84_pieces_are_lost_doubled_and_spoiled),
         cmocka_unit_test(R84_pieces_of_another_snapshot_are_not_mixed_in),
+        cmocka_unit_test(a_snapshot_takes_no_more_of_the_link_than_it_may),
         cmocka_unit_test(R77_half_a_snapshot_of_a_lost_leader_holds_nothing_up),
         cmocka_unit_test(R91_R92_a_fourth_is_added_while_one_is_down),
         cmocka_unit_test(a_doubtful_replica_is_repaired_by_the_others),

@@ -53,6 +53,7 @@ static struct shard_config config_of(struct shards *w, struct replica *r)
         .mem = &r->mem,
         .table_bytes_max = 1 << 20,
         .log_keep_bytes = w->log_keep_bytes,
+        .rate = &w->rate,
         .snapshot_piece_bytes = 512,
         .snapshot_pieces_max = 4,
         .on_effect = on_effect,

@@ -49,6 +49,7 @@ struct shards {
     uint32_t (*passes)(struct shards *w, uint32_t from, struct raft_msg *m);
     uint64_t passed; /* the test's own */
     uint64_t log_keep_bytes;
+    struct shard_rate rate; /* of what each leader's snapshots may take */
     /* Of the last ask. */
     struct buf reply;
     struct shard_gate gate;

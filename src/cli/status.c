@@ -21,8 +21,9 @@ static const char help[] =
 
 /* What one look at the cluster gives: each reply in a client of its own, which holds it. */
 struct look {
-    struct client nodes, shards, names, *infos;
-    const struct value *nodes_reply, *shards_reply, *names_reply, **info_replies;
+    struct client nodes, servers, shards, names, *infos;
+    const struct value *nodes_reply, *servers_reply, *shards_reply, *names_reply,
+        **info_replies;
     uint32_t n_keyspaces;
 };
 
@@ -74,6 +75,7 @@ static bool ask_keyspaces(const struct target *t, struct look *l)
 static void look_end(struct look *l)
 {
     client_close(&l->nodes);
+    client_close(&l->servers);
     client_close(&l->shards);
     client_close(&l->names);
     for (uint32_t i = 0; i < l->n_keyspaces; i++)
@@ -85,11 +87,16 @@ static void look_end(struct look *l)
 static bool look_begin(const struct target *t, struct look *l)
 {
     static const char *const nodes[] = {"CLUSTER", "NODES"};
+    static const char *const servers[] = {"SERVER", "LIST"};
     static const char *const shards[] = {"SHARD", "LIST"};
     static const char *const names[] = {"KEYSPACE", "LIST"};
 
-    *l = (struct look){.nodes = {.fd = -1}, .shards = {.fd = -1}, .names = {.fd = -1}};
+    *l = (struct look){.nodes = {.fd = -1},
+                       .servers = {.fd = -1},
+                       .shards = {.fd = -1},
+                       .names = {.fd = -1}};
     if (ask(t, &l->nodes, 2, nodes, &l->nodes_reply) &&
+        ask(t, &l->servers, 2, servers, &l->servers_reply) &&
         ask(t, &l->shards, 2, shards, &l->shards_reply) &&
         ask(t, &l->names, 2, names, &l->names_reply) && ask_keyspaces(t, l))
         return true;
@@ -147,12 +154,29 @@ static bool node_is_well(const struct node *node)
            !has_word(node->flags, "fail") && !has_word(node->flags, "fail?");
 }
 
+/* Its row of SERVER LIST; NULL: it has come or gone between the two questions. */
+static const struct value *row_of(const struct look *l, struct bytes name)
+{
+    for (uint32_t i = 0; l->servers_reply->kind == VALUE_ARRAY && i < l->servers_reply->n;
+         i++) {
+        const struct value *row = value_at(l->servers_reply, i);
+        if (bytes_equal(value_text(value_of(row, "name")), name)) return row;
+    }
+    return NULL;
+}
+
+static struct bytes field_of(const struct value *row, const char *name)
+{
+    return value_text(row == NULL ? NULL : value_of(row, name));
+}
+
 /* ---- for people ---- */
 
 static void print_nodes(const struct look *l, bool coloured)
 {
-    static const char *const heads[] = {"SERVER", "CLIENTS AT", "STATE", "ID"};
-    struct grid t = grid_new(4, heads);
+    static const char *const heads[] = {"SERVER",   "CLIENTS AT", "STATE", "MEMBER",
+                                        "REPLICAS", "LEADS",      "TO GO", "ID"};
+    struct grid t = grid_new(8, heads);
     struct bytes text = value_text(l->nodes_reply);
     struct node node;
 
@@ -162,6 +186,13 @@ static void print_nodes(const struct look *l, bool coloured)
         grid_put(&t, node.address, TONE_PLAIN);
         grid_put(&t, well ? BYTES_OF("connected") : BYTES_OF("not reachable"),
                  well ? TONE_GOOD : TONE_BAD);
+        const struct value *row = row_of(l, node.name);
+        const struct bytes member = field_of(row, "state");
+        const bool stays = bytes_equal(member, BYTES_OF("active"));
+        grid_put(&t, member, stays ? TONE_PLAIN : TONE_BAD);
+        grid_put(&t, field_of(row, "replicas"), TONE_PLAIN);
+        grid_put(&t, field_of(row, "leads"), TONE_PLAIN);
+        grid_put(&t, stays ? BYTES_OF("") : field_of(row, "to-go"), TONE_PLAIN);
         if (node.id.len > 8) node.id.len = 8;
         grid_put(&t, node.id, TONE_PLAIN);
     }
@@ -333,6 +364,13 @@ static void print_json(const struct look *l)
         json_field("address", node.address);
         json_field("id", node.id);
         json_field("flags", node.flags);
+        json_field("state", field_of(row_of(l, node.name), "state"));
+        json_field("zone", field_of(row_of(l, node.name), "zone"));
+        fputs("\"to_go\":", stdout);
+        json_value(row_of(l, node.name) == NULL
+                       ? NULL
+                       : value_of(row_of(l, node.name), "to-go"));
+        putchar(',');
         printf("\"connected\":%s}", node_is_well(&node) ? "true" : "false");
     }
     fputs("],\"keyspaces\":[", stdout);

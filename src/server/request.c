@@ -301,6 +301,7 @@ static enum outcome outcome_of(enum shard_refusal refusal)
     case SHARD_NO_ROOM: return OUTCOME_FULL_DISK;
     case SHARD_NO_MEMORY: return OUTCOME_FULL_MEMORY;
     case SHARD_DAMAGED: return OUTCOME_READONLY;
+    case SHARD_ONCE_FULL: return OUTCOME_REQUEST_FULL;
     case SHARD_TAKEN:
     case SHARD_NOT_LEADER:
     case SHARD_NOT_READY:
@@ -661,7 +662,10 @@ static struct request *request_of_command(struct server *s, struct client *c,
                                           const struct bytes *args, uint32_t n_args)
 {
     struct request *r = request_new(s, FORWARD_COMMANDS, group, c->resp);
-    const struct forward f = {.kind = FORWARD_COMMANDS, .resp = c->resp, .n_commands = 1};
+    const struct forward f = {.kind = FORWARD_COMMANDS,
+                              .resp = c->resp,
+                              .once = client_once(c),
+                              .n_commands = 1};
     forward_encode(&r->body, &f);
     forward_put_command(&r->body, args, n_args);
     r->origin = FROM_CLIENT;
@@ -690,6 +694,7 @@ void request_command(struct server *s, struct client *c, const struct command *c
             .args = &args,
             .n_args = &n_args,
             .n_commands = 1,
+            .once = client_once(c),
             .now = s->wall,
             .at = s->now,
             .lent = s->lent,

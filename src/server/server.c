@@ -23,6 +23,8 @@ struct server_limits server_limits_default(void)
         .table_bytes_max = 64 << 20,
         .log_bytes_checkpoint = 128 << 20,
         .request_timeout_ns = 5 * SEC_NS,
+        .once_max = 1000000,
+        .once_keep_ns = 600 * SEC_NS,
         .election_ns = 1 * SEC_NS,
         .heartbeat_ns = 100 * MS_NS,
         .append_bytes_max = 192 << 10,
@@ -538,7 +540,7 @@ static void sweep_turn(struct server *s)
             slot_touch(s, slot);
         }
         if (slot->shard != NULL && shard_leads(slot->shard) &&
-            shard_expire(slot->shard, s->wall))
+            shard_expire(slot->shard, s->wall, s->now))
             slot_touch(s, slot);
     }
     if (s->wal_full) wal_retry(s->wal);

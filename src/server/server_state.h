@@ -219,6 +219,11 @@ struct client {
     struct buf watches;          /* forward_put_watch() form */
     uint32_t n_watches;
 
+    /* CLIENT REQUEST: the id of the next command, or of the EXEC of a MULTI. */
+    uint8_t once[FORWARD_ONCE_MAX];
+    uint8_t once_len;
+    bool once_fresh; /* no command has come after it yet */
+
     /* Outstanding requests off the fast path, and what it has seen. */
     struct client_route *routes; /* request.c; given back by request_client_gone() */
     uint32_t n_routes, routes_cap;
@@ -482,6 +487,10 @@ bool client_sent(struct server *s, struct conn_id conn,
 bool client_writable(struct server *s, struct conn_id conn);
 void client_note(struct client *c, struct group_id group, struct log_index index);
 struct log_index client_position(const struct client *c, struct group_id group);
+static inline struct bytes client_once(const struct client *c)
+{
+    return (struct bytes){c->once, c->once_len};
+}
 
 #define REDIS_VERSION "7.2.0" /* whose commands and replies ours follow */
 

@@ -256,6 +256,7 @@ static void discard(struct client *c)
     c->multi = c->multi_broken = false;
     c->queue_writes = false;
     c->n_queued = 0;
+    c->once_len = 0;
     c->queue.len = 0;
     if (c->queue.cap > QUEUE_KEPT_BYTES) buf_free(&c->queue);
     unwatch(c);
@@ -351,6 +352,7 @@ static void exec_submit(struct server *s, struct client *c)
     const struct forward f = {
         .kind = FORWARD_EXEC,
         .resp = c->resp,
+        .once = client_once(c),
         .n_watches = c->n_watches,
         .n_commands = c->n_queued,
     };
@@ -734,6 +736,33 @@ bool session_waits_for_all(const struct client *c, const struct bytes *args,
     return false;
 }
 
+/* The id of CLIENT REQUEST is for the command that comes next, or, if that is MULTI, for the
+ * EXEC that ends it. */
+static void once_step(struct client *c)
+{
+    if (!c->once_fresh && !c->multi) c->once_len = 0;
+    c->once_fresh = false;
+}
+
+/* What would be carried out twice although an id was given. */
+static bool is_never_once(const struct command *command)
+{
+    return (command->flags & (CF_WRITE | CF_ADMIN)) != 0 &&
+           (command->flags & CF_SHARD) == 0;
+}
+
+static void refuse_once(struct server *s, struct client *c, const struct command *command)
+{
+    char text[192];
+
+    snprintf(
+        text, sizeof text,
+        "ERR CLIENT REQUEST is for commands on keys and for MULTI and EXEC; '%s' was "
+        "not carried out",
+        command->name);
+    session_error(s, c, text);
+}
+
 void session_command(struct server *s, struct client *c, const struct bytes *args,
                      uint32_t n_args)
 {
@@ -742,6 +771,7 @@ void session_command(struct server *s, struct client *c, const struct bytes *arg
 
     c->reply_skip = c->reply_skip_next;
     c->reply_skip_next = false;
+    once_step(c);
     c->commands_total++;
     s->stats.commands++;
     if (UNLIKELY(command == NULL)) {
@@ -756,6 +786,8 @@ void session_command(struct server *s, struct client *c, const struct bytes *arg
         wrong_arity(s, c, command);
     else if (UNLIKELY(!c->authenticated) && !(command->flags & CF_NOAUTH))
         session_outcome(s, c, OUTCOME_NOAUTH);
+    else if (UNLIKELY(c->once_len > 0) && !c->multi && is_never_once(command))
+        refuse_once(s, c, command);
     else if (UNLIKELY(c->multi) && !is_of_multi(command))
         queue(s, c, command, args, n_args);
     else if (LIKELY(command->flags & CF_SHARD))

@@ -89,10 +89,8 @@ static void emit_large(struct shard *s, const struct effect *e)
     store_stage(s->store, s->next_index, &own);
 }
 
-static void view_emit(void *ctx, const struct effect *e)
+void shard_emit(struct shard *s, const struct effect *e)
 {
-    struct shard *s = ctx;
-
     close_note(s, e);
     if (UNLIKELY(e->value.len >= BLOCK_BYTES_MIN)) {
         emit_large(s, e);
@@ -101,6 +99,11 @@ static void view_emit(void *ctx, const struct effect *e)
     if (UNLIKELY(s->entry_block != NULL)) entry_block_own(s);
     effect_encode(s->entry_block != NULL ? &s->entry_block->bytes : &s->entry, e);
     store_stage(s->store, s->next_index, e);
+}
+
+static void view_emit(void *ctx, const struct effect *e)
+{
+    shard_emit(ctx, e);
 }
 
 static bool view_walk(void *ctx, struct key_place from, uint32_t skip,
@@ -279,6 +282,34 @@ static void evaluation_end(struct shard *s, enum policy_read read,
     if (read == READ_LEASE) gate->round = raft_read(s->raft, RAFT_READ_LEASE, s->now);
 }
 
+/* A request with an id that may write: carried out once. */
+static enum shard_refusal run_once(struct shard *s, const struct shard_request *q,
+                                   struct reply *reply, struct shard_gate *gate)
+{
+    evaluation_begin(s);
+    if (once_again(s, q, reply)) {
+        /* What it saw is true for ever once that is committed, whoever leads by then. */
+        evaluation_end(s, READ_ANY, gate);
+        gate->wrote = gate->index.v != 0; /* the first one's outcome is not known yet */
+        return SHARD_TAKEN;
+    }
+    if (!once_room(s)) return SHARD_ONCE_FULL;
+
+    /* The answer whole, and the request as it came: both are looked at once more. */
+    const size_t start = reply->out->len;
+    struct shard_request plain = *q;
+    plain.far = NULL;
+    if (!watches_hold(s, q)) {
+        reply_null_array(reply);
+    } else {
+        run_commands(s, &plain, reply, true);
+        const struct bytes answer = {reply->out->at + start, reply->out->len - start};
+        once_record(s, q, reply->version, answer);
+    }
+    evaluation_end(s, q->read, gate);
+    return SHARD_TAKEN;
+}
+
 enum shard_refusal shard_run(struct shard *s, const struct shard_request *q,
                              struct reply *reply, struct shard_gate *gate)
 {
@@ -294,6 +325,7 @@ enum shard_refusal shard_run(struct shard *s, const struct shard_request *q,
         if (writes(q) || shard_sees_deadline(s, q)) return refusal;
         may_write_now = false; /* a read goes on */
     }
+    if (q->once.len > 0 && writes(q)) return run_once(s, q, reply, gate);
 
     evaluation_begin(s);
     s->lent = q->lent;
@@ -341,19 +373,22 @@ enum shard_refusal shard_propose_effects(struct shard *s, struct bytes effects,
     return SHARD_TAKEN;
 }
 
-bool shard_expire(struct shard *s, struct wall now)
+bool shard_expire(struct shard *s, struct wall now, struct instant at)
 {
     enum { KEYS_PER_ENTRY = 128 };
     struct bytes key;
+    once_age(s, at);
     if (!s->ready || raft_may_propose(s->raft) != RAFT_PROPOSED) return false;
     const struct wall due = {now.ms -
                              1}; /* a deadline has passed when now is beyond it */
-    if (!store_due(s->store, due, &key)) return false;
+    if (store_count_system(s->store) == 0 && !store_due(s->store, due, &key))
+        return false;
 
     const struct view view = view_of(s);
     evaluation_begin(s);
     for (uint32_t i = 0; i < KEYS_PER_ENTRY && store_due(s->store, due, &key); i++)
         if (!command_expire(&view, key, now)) break;
+    once_sweep(s);
     struct shard_gate gate;
     evaluation_end(s, READ_ANY, &gate);
     return gate.wrote;

@@ -458,6 +458,7 @@ void shard_turn_end(struct shard *s, struct wal *wal, struct instant now,
 
     const bool confirmed = s->lead_term.v != 0 && r.confirmed_round > s->confirmed_round;
     if (confirmed) s->confirmed_round = r.confirmed_round;
+    once_age(s, now);
     transfer_overtaken(s, r.commit);
     if (!s->install.active) apply_committed(s, r.commit);
     /* What needs the commit waits until it is applied: others may look at it then. */

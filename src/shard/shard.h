@@ -44,6 +44,7 @@ enum shard_refusal {
     SHARD_NO_MEMORY, /* likewise; only for CF_DENYOOM, as for a disk without room for data */
     SHARD_DAMAGED,    /* alone and doubtful: READONLY */
     SHARD_CLOSED, /* to a key of the request, for a keyspace that comes or goes: wait */
+    SHARD_ONCE_FULL, /* no room to remember one more request id */
 };
 
 struct shard_config {
@@ -56,6 +57,9 @@ struct shard_config {
     uint64_t log_keep_bytes; /* of entries below a checkpoint, for followers behind */
     uint64_t snapshot_piece_bytes;
     uint32_t snapshot_pieces_max; /* on their way to one follower */
+    uint32_t once_max;            /* request ids remembered, */
+    uint64_t once_keep_ns;        /* and for how long at least */
+    bool bug_once_unlogged; /* the simulator's mutant: remembered by the leader alone */
     /* Every effect on a key that commits, in order (the meta shard's view); NULL: nobody
      * asks. */
     void (*on_effect)(void *ctx, const struct effect *e);
@@ -82,6 +86,8 @@ void shard_begin(struct shard *s, struct instant now);
 void shard_free(struct shard *s);
 
 /* ---- requests ---- */
+enum { SHARD_ONCE_MAX = 128 };
+
 struct shard_request {
     const struct command *const
         *commands; /* n of them; for n > 1 they are one entry (EXEC) */
@@ -90,6 +96,7 @@ struct shard_request {
     uint32_t n_commands;
     const struct shard_watch *watches; /* EXEC: positions that must still hold */
     uint32_t n_watches;
+    struct bytes once; /* id of CLIENT REQUEST, to SHARD_ONCE_MAX bytes; empty: none */
     struct wall now;
     struct instant at; /* what leases are judged by; 0: when the shard was stepped last */
     /* What the arguments lie in, to be given away: a large value may stay there, and bytes
@@ -178,8 +185,9 @@ bool shard_is_fresh(const struct shard *s, struct instant now, uint64_t lag_max_
 uint32_t shard_copies(const struct shard *s, struct log_index index);
 
 /* ---- the rest of the world ---- */
-/* Proposes the deletion of some keys that are due; true if it did.  At the leader. */
-bool shard_expire(struct shard *s, struct wall now);
+/* Now and then: proposes the deletion of some keys that are due, and forgets some request
+ * ids that are old enough; true if it did.  At the leader. */
+bool shard_expire(struct shard *s, struct wall now, struct instant at);
 bool shard_busy(const struct shard *s); /* a job is under way */
 /* Whether something of this shard waits for the log. */
 bool shard_syncing(const struct shard *s);

@@ -47,6 +47,19 @@ struct shard_install {
     bool whole;
 };
 
+/* What was applied at which time, for the age of what is remembered: once.c. */
+enum { SHARD_AGES_MAX = 18 };
+struct shard_age {
+    struct instant when;
+    struct log_index applied;
+};
+struct shard_ages {
+    struct shard_age at[SHARD_AGES_MAX]; /* a ring, the oldest at `first` */
+    uint32_t first, n;
+    struct instant next;  /* when the next is due */
+    struct log_index old; /* entries up to here were applied `once_keep_ns` ago */
+};
+
 enum shard_job_kind {
     SHARD_JOB_NONE = 0,
     SHARD_JOB_CHECKPOINT,
@@ -91,6 +104,10 @@ struct shard {
     struct log_index seen;       /* newest uncommitted index that evaluation saw */
     struct log_index acked;      /* answers that saw no more may leave */
     struct hmap maybe_closed;    /* hashes of names that are or were closed: close.c */
+
+    /* Request ids that are remembered. */
+    struct shard_ages ages;
+    struct key_place once_at; /* of the walk over them; 0: at its beginning */
 
     /* Confirmed by the core. */
     uint64_t confirmed_round;

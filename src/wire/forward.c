@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* Requests between servers.  A FORWARD body, one field after the other:
  *
- *   u64 id, u8 kind, u64 term, u8 resp, varint n_watches, varint n_commands,
+ *   u64 id, u8 kind, u64 term, u8 resp, blob once, varint n_watches, varint n_commands,
  *   n_watches times   blob key, u64 change
  *   n_commands times  varint n_args (from 1), then that many blobs
  *
@@ -16,6 +16,9 @@ static bool is_sound(const struct forward *f)
     if (f->kind < FORWARD_COMMANDS || f->kind >= FORWARD_KIND_END) return false;
     if (f->n_watches > FORWARD_COMMANDS_MAX) return false;
     if (f->n_commands > FORWARD_COMMANDS_MAX) return false;
+    if (f->once.len > FORWARD_ONCE_MAX) return false;
+    if (f->once.len > 0 && f->kind != FORWARD_COMMANDS && f->kind != FORWARD_EXEC)
+        return false;
 
     /* These two are answered with positions and counts, not in RESP. */
     const bool plain = f->kind == FORWARD_WATCH || f->kind == FORWARD_WAIT;
@@ -34,6 +37,7 @@ void forward_encode(struct buf *out, const struct forward *f)
     buf_put_u8(out, (uint8_t)f->kind);
     buf_put_u64(out, f->term.v);
     buf_put_u8(out, f->resp);
+    buf_put_blob(out, f->once);
     buf_put_varint(out, f->n_watches);
     buf_put_varint(out, f->n_commands);
 }
@@ -98,6 +102,7 @@ static bool get_head(struct cursor *in, struct forward *f)
     if (!get_u8(in, &kind)) return false;
     if (!get_u64(in, &f->term.v)) return false;
     if (!get_u8(in, &f->resp)) return false;
+    if (!get_blob(in, &f->once)) return false;
     if (!get_count(in, FORWARD_COMMANDS_MAX, &f->n_watches)) return false;
     if (!get_count(in, FORWARD_COMMANDS_MAX, &f->n_commands)) return false;
     f->kind = (enum forward_kind)kind;
@@ -108,7 +113,7 @@ bool forward_decode(struct bytes in, struct forward *out)
 {
     struct cursor c = cursor_of(in);
     struct forward_watch watch;
-    struct forward f;
+    struct forward f = {0};
 
     if (!get_head(&c, &f)) return false;
 

@@ -149,12 +149,14 @@ struct forward_watch {
 };
 
 enum { FORWARD_COMMANDS_MAX = 1 << 20, FORWARD_ARGS_MAX = 1 << 20 };
+enum { FORWARD_ONCE_MAX = 128 };
 
 struct forward {
     uint64_t id; /* of the sender's, echoed in the reply */
     enum forward_kind kind;
-    struct term term; /* the one it is meant for; another refuses it.  0: any */
-    uint8_t resp;     /* version of the reply wanted */
+    struct term term;  /* the one it is meant for; another refuses it.  0: any */
+    uint8_t resp;      /* version of the reply wanted */
+    struct bytes once; /* COMMANDS, EXEC: id of CLIENT REQUEST; empty: none */
     uint32_t n_watches, n_commands;
     struct cursor watches;  /* forward_next_watch() */
     struct cursor commands; /* forward_next_command() */

@@ -12,6 +12,7 @@ static void put_exec(struct buf *b)
                                  .kind = FORWARD_EXEC,
                                  .term = {5},
                                  .resp = 3,
+                                 .once = BYTES_OF("an id"),
                                  .n_watches = 2,
                                  .n_commands = 2};
 
@@ -37,6 +38,7 @@ static void a_forward_comes_back_as_it_was_sent(void **state)
     assert_int_equal(f.kind, FORWARD_EXEC);
     assert_int_equal(f.term.v, 5);
     assert_int_equal(f.resp, 3);
+    assert_true(bytes_equal(f.once, BYTES_OF("an id")));
     assert_int_equal(f.n_watches, 2);
     assert_int_equal(f.n_commands, 2);
 
@@ -89,6 +91,7 @@ static bool decodes(struct buf *b, uint8_t kind, uint8_t resp, uint64_t n_watche
     buf_put_u8(b, kind);
     buf_put_u64(b, 0);
     buf_put_u8(b, resp);
+    buf_put_varint(b, 0);
     buf_put_varint(b, n_watches);
     buf_put_varint(b, n_commands);
     buf_put(b, rest.at, rest.len);

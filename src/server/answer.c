@@ -243,12 +243,21 @@ static void lost(struct server *s, struct answer *a)
     answer_error(s, a, a->gate.wrote ? OUTCOME_UNCERTAIN : OUTCOME_NOLEADER);
 }
 
+/* What the client is told now it has seen. */
+static void note(struct answer *a, const struct slot *slot, const struct shard_gate *gate)
+{
+    if (a->client == NULL || gate->saw.v == 0 || slot->shard == NULL) return;
+    client_note(a->client, slot->group, shard_position_at(slot->shard, gate->saw),
+                gate->wrote);
+}
+
 static void gate_begin(struct server *s, struct answer *a, struct slot *slot,
                        const struct shard_gate *gate, enum shard_gate_state state)
 {
     a->gate = *gate;
     a->replies = 1;
     if (state == GATE_OPEN) {
+        note(a, slot, gate);
         answer_ready(s, a);
         return;
     }
@@ -276,12 +285,14 @@ void answer_gate(struct server *s, struct answer *a, struct slot *slot,
         a->replies++;
         count(a);
         client_touch(s, a->client);
+        note(a, slot, gate);
         return;
     }
     if (a->state == ANSWER_GATED && state != GATE_LOST &&
         (gate->term.v == 0 || gate->term.v == a->gate.term.v)) {
         if (gate->index.v > a->gate.index.v) a->gate.index = gate->index;
         if (gate->round > a->gate.round) a->gate.round = gate->round;
+        if (gate->saw.v > a->gate.saw.v) a->gate.saw = gate->saw;
         a->gate.wrote |= gate->wrote;
         if (gate->ahead_bytes >= BLOCK_BYTES_MIN)
             a->deadline = server_deadline(s, gate->ahead_bytes);
@@ -315,10 +326,12 @@ void answers_check(struct server *s, struct slot *slot)
             continue;
         }
         struct answer *a = gate_take(slot, at);
-        if (state == GATE_OPEN)
-            answer_ready(s, a);
-        else
+        if (state == GATE_LOST) {
             lost(s, a);
+            continue;
+        }
+        note(a, slot, &a->gate);
+        answer_ready(s, a);
     }
 }
 

@@ -153,8 +153,8 @@ struct shard_request shard_request_of(const struct server *s, const struct decod
 }
 
 enum shard_refusal run_commands(struct server *s, struct slot *slot, struct request *r,
-                                struct forward f, struct answer *a,
-                                struct shard_gate *gate)
+                                struct forward f, struct shard_position position,
+                                struct answer *a, struct shard_gate *gate)
 {
     struct decoded d;
     enum shard_refusal refusal = SHARD_TAKEN;
@@ -163,6 +163,7 @@ enum shard_refusal run_commands(struct server *s, struct slot *slot, struct requ
         struct shard_request q = shard_request_of(s, &d, r);
         if (r->origin == FROM_CLIENT || r->origin == FROM_PEER) q.far = &a->far;
         q.once = f.once;
+        q.position = position;
         refusal = belongs_here(s, r->group, &d) ? shard_run(slot->shard, &q, &reply, gate)
                                                 : SHARD_CLOSED;
     } else {

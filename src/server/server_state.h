@@ -4,6 +4,7 @@
  *   client.c    connections of clients: parse, answers in order, flush
  *   session.c   commands about the connection: HELLO, AUTH, CLIENT, MULTI, WATCH ...
  *   session_client.c  CLIENT
+ *   token.c     SESSION: what a connection has seen, as a text
  *   admin.c     commands about the server and the cluster: admin_config.c CONFIG,
  *               admin_info.c INFO, admin_cluster.c CLUSTER, admin_report.c KEYSPACE
  *               DIGEST and SHARD LIST
@@ -109,12 +110,13 @@ struct request {
     enum forward_kind kind;
     uint8_t resp;
     bool writes, reads_only;
-    bool at_leader;  /* a read that this server's replica may not answer */
-    bool closed;     /* WAITING: the shard is closed to a key of it */
-    uint64_t routed; /* version of the meta view that said which group */
+    bool at_leader;                 /* a read that this server's replica may not answer */
+    bool closed;                    /* WAITING: the shard is closed to a key of it */
+    uint64_t routed;                /* version of the meta view that said which group */
+    struct shard_position position; /* FROM_PEER: what must be seen */
     enum policy_read read;
-    uint64_t maxlag_ms;    /* READ any: how old the replica's state may be; 0: any age */
-    bool stale;            /* it was older than that, so it went to the leader */
+    uint64_t maxlag_ms; /* READ any: how old the replica's state may be; 0: any age */
+    bool stale; /* it is older than that, or than what must be seen: leader, or wait */
     struct answer *answer; /* FROM_CLIENT: to be filled */
     struct fanout *fanout; /* FROM_FANOUT */
     struct server_id peer; /* FROM_PEER, with peer_id */
@@ -173,9 +175,10 @@ struct client_route { /* outstanding requests of this client for one group */
     uint64_t held_walk; /* the walk of the waiting list in which one was left there */
 };
 
-struct client_position { /* newest write or read of this client in one group */
+struct client_position { /* of this client in one group, by what it was told */
     struct group_id group;
-    struct log_index index;
+    struct shard_position seen; /* written or read: the newest */
+    struct log_index wrote;     /* 0: nothing */
 };
 
 struct client {
@@ -229,6 +232,7 @@ struct client {
     uint32_t n_routes, routes_cap;
     struct client_position *positions;
     uint32_t n_positions, positions_cap;
+    bool session; /* SESSION: what was discarded is an error, never older data */
 
     struct answer *answers, *last_answer;
     uint32_t n_filling;   /* answers that are FILLING */
@@ -485,8 +489,9 @@ void clients_free(struct server *s); /* all, with what they own */
 bool client_sent(struct server *s, struct conn_id conn,
                  size_t taken); /* false: no client's */
 bool client_writable(struct server *s, struct conn_id conn);
-void client_note(struct client *c, struct group_id group, struct log_index index);
-struct log_index client_position(const struct client *c, struct group_id group);
+void client_note(struct client *c, struct group_id group, struct shard_position seen,
+                 bool wrote);
+struct shard_position client_position(const struct client *c, struct group_id group);
 static inline struct bytes client_once(const struct client *c)
 {
     return (struct bytes){c->once, c->once_len};
@@ -510,6 +515,10 @@ bool session_waits_for_all(const struct client *c, const struct bytes *args,
 void session_client_command(struct server *s, struct client *c,
                             const struct command *command, const struct bytes *args,
                             uint32_t n_args); /* session_client.c */
+
+/* ---- token.c: SESSION TOKEN, SESSION RESUME ---- */
+void token_give(struct server *s, struct client *c);
+void token_resume(struct server *s, struct client *c, struct bytes text);
 
 /* ---- admin.c: writes one reply ---- */
 void admin_command(struct server *s, struct client *c, const struct command *command,
@@ -549,6 +558,7 @@ void fanout_begin(struct server *s, struct client *c, const struct command *comm
                   const struct bytes *args, uint32_t n_args);
 void fanout_part(struct server *s, struct fanout *f, const struct forward_reply *reply,
                  enum outcome outcome);
+struct client *fanout_client(const struct fanout *f); /* NULL: gone */
 void fanouts_turn(struct server *s); /* parts that came back: the next one, or the end */
 void fanouts_free(struct server *s);
 

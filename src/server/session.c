@@ -269,6 +269,8 @@ void session_reset(struct server *s, struct client *c)
     c->authenticated = s->config.password.len == 0;
     c->reply_off = c->reply_skip = c->reply_skip_next = false;
     c->no_evict = c->no_touch = false;
+    c->session = false;
+    c->n_positions = 0;
     c->name[0] = 0;
 }
 
@@ -533,6 +535,8 @@ static int64_t wait_piece_ms(const struct server *s, const struct client *c)
  * time, so that nothing waits long for a client that has gone. */
 static void wait_next(struct server *s, struct client *c, struct answer *a)
 {
+    while (c->wait.at < c->n_positions && c->positions[c->wait.at].wrote.v == 0)
+        c->wait.at++;
     if (c->wait.at == c->n_positions) {
         struct reply reply = {&a->bytes, c->resp};
         reply_int(&reply, c->wait.copies);
@@ -550,7 +554,7 @@ static void wait_next(struct server *s, struct client *c, struct answer *a)
     };
     const struct forward f = {
         .kind = FORWARD_WAIT, .resp = 2, .n_watches = 1, .n_commands = 1};
-    const struct forward_watch w = {.change = at.index};
+    const struct forward_watch w = {.change = at.wrote};
     struct request *r = request_new(s, FORWARD_WAIT, at.group, 2);
     forward_encode(&r->body, &f);
     forward_put_watch(&r->body, &w);
@@ -588,7 +592,10 @@ static void wait(struct server *s, struct client *c, const struct bytes *args)
     }
     c->wait.at = 0;
     c->wait.wanted = wanted > 0 ? wanted : 0;
-    c->wait.copies = c->n_positions == 0 ? copies_there_are(s) : INT64_MAX;
+    bool wrote = false;
+    for (uint32_t i = 0; i < c->n_positions; i++)
+        wrote = wrote || c->positions[i].wrote.v != 0;
+    c->wait.copies = wrote ? INT64_MAX : copies_there_are(s);
     c->wait.deadline.ns = ms == 0 ? 0 : s->now.ns + (uint64_t)ms * MS_NS;
     struct answer *a = answer_open(c);
     hold(c);
@@ -694,6 +701,8 @@ static void other(struct server *s, struct client *c, const struct command *comm
     case COMMAND_KEYSPACE_INFO: keyspace_look(s, c, args, n_args); return;
     case COMMAND_KEYSPACE_DIGEST: admin_digest(s, c, args[2]); return;
     case COMMAND_SHARD_LIST: admin_shard_list(s, c, args, n_args); return;
+    case COMMAND_SESSION_TOKEN: token_give(s, c); return;
+    case COMMAND_SESSION_RESUME: token_resume(s, c, args[2]); return;
     }
     if (command->id >= COMMAND_CLIENT && command->id <= COMMAND_CLIENT_HELP)
         session_client_command(s, c, command, args, n_args);
@@ -731,6 +740,7 @@ bool session_waits_for_all(const struct client *c, const struct bytes *args,
     case COMMAND_KEYSPACE_ALTER:
     case COMMAND_KEYSPACE_DROP:
     case COMMAND_KEYSPACE_DIGEST:
+    case COMMAND_SESSION_TOKEN:
     case COMMAND_SHARD_LIST: return true;
     }
     return false;

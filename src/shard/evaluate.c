@@ -14,6 +14,7 @@ static void note_seen(struct shard *s, bool found, const struct item *item)
                          : store_has_staged(s->store) ? s->next_index.v - 1
                                                       : 0;
     if (saw > s->seen.v) s->seen.v = saw;
+    if (!found) s->saw = s->applied;
 }
 
 static bool view_find(void *ctx, struct bytes key, struct item *out)
@@ -245,7 +246,7 @@ static void evaluation_begin(struct shard *s)
     struct raft_info info;
     raft_info(s->raft, &info);
     s->next_index.v = info.last.v + 1;
-    s->seen.v = 0;
+    s->seen.v = s->saw.v = 0;
     s->entry.len = 0;
 }
 
@@ -267,7 +268,7 @@ static void evaluation_end(struct shard *s, enum policy_read read,
         block_unref(s->entry_block);
         s->entry_block = NULL;
         s->entry_lent.len = 0;
-        gate->index = at;
+        gate->index = gate->saw = at;
         gate->wrote = true;
         if (s->entry.cap > ENTRY_KEPT_BYTES) buf_free(&s->entry);
         gate->ahead_bytes = raft_uncommitted_bytes(s->raft);
@@ -275,11 +276,22 @@ static void evaluation_end(struct shard *s, enum policy_read read,
     }
     gate->ahead_bytes = raft_uncommitted_bytes(s->raft);
     if (s->seen.v > s->acked.v) gate->index = s->seen;
+    gate->saw = s->saw.v > s->seen.v ? s->saw : s->seen;
     /* The lease is asked for after the evaluation: a pause in between can't make the
      * answer stale unseen. */
     if (read == READ_LINEARIZABLE)
         gate->round = raft_read(s->raft, RAFT_READ_ROUND, s->now);
     if (read == READ_LEASE) gate->round = raft_read(s->raft, RAFT_READ_LEASE, s->now);
+}
+
+static enum shard_refusal may_see(const struct shard *s, const struct shard_position *p)
+{
+    switch (shard_position(s, p)) {
+    case POSITION_HERE: break;
+    case POSITION_AHEAD: return SHARD_BEHIND;
+    case POSITION_LOST: return SHARD_LOST;
+    }
+    return SHARD_TAKEN;
 }
 
 /* A request with an id that may write: carried out once. */
@@ -317,6 +329,7 @@ enum shard_refusal shard_run(struct shard *s, const struct shard_request *q,
      * the time of the last step a lease would seem to hold that ran out meanwhile. */
     if (q->at.ns > s->now.ns) s->now = q->at;
     enum shard_refusal refusal = may_serve(s);
+    if (refusal == SHARD_TAKEN) refusal = may_see(s, &q->position);
     if (refusal != SHARD_TAKEN) return refusal;
     if (close_refuses(s, q)) return SHARD_CLOSED;
     bool may_write_now = true;
@@ -400,6 +413,49 @@ enum shard_gate_state shard_gate(const struct shard *s, const struct shard_gate 
     if (s->lead_term.v != gate->term.v) return GATE_LOST;
     if (gate->index.v > s->acked.v || gate->round > s->confirmed_round) return GATE_WAITS;
     return GATE_OPEN;
+}
+
+/* ---- positions of clients ---- */
+
+struct shard_position shard_position_at(const struct shard *s, struct log_index index)
+{
+    struct term term = raft_term_at(s->raft, index);
+
+    if (term.v == 0) {
+        struct raft_info info;
+        raft_info(s->raft, &info);
+        index = info.base;
+        term = raft_term_at(s->raft, index);
+    }
+    /* Under DURABILITY memory a power cut may take what was committed. */
+    const bool settled = index.v <= s->applied.v && !s->unsynced;
+    return (struct shard_position){index, term, settled};
+}
+
+/* A leader's log is what its answers come from; any other replica has what it applied.  That
+ * two entries at one index are the same is told by their terms [RAFT 5.3]. */
+enum shard_position_state shard_position(const struct shard *s,
+                                         const struct shard_position *p)
+{
+    if (p->index.v == 0) return POSITION_HERE;
+
+    struct raft_info info;
+    raft_info(s->raft, &info);
+    const bool settled = p->settled && term_epoch(p->term) == term_epoch(info.term);
+    const struct log_index upto = s->ready ? info.last : s->applied;
+    /* A later leader's log that lacks it: no majority had it, and nobody will have it. */
+    const bool is_out = s->ready && !settled && p->term.v < info.term.v;
+    if (p->term.v > info.term.v) return POSITION_AHEAD;
+    if (p->index.v > upto.v) return is_out ? POSITION_LOST : POSITION_AHEAD;
+
+    const struct term term = raft_term_at(s->raft, p->index);
+    if (term.v == p->term.v) return POSITION_HERE;
+    if (term.v == 0) {
+        /* Too old to be told by its own entry.  All behind the base is committed. */
+        const bool same = raft_term_at(s->raft, info.base).v == p->term.v;
+        return settled || same ? POSITION_HERE : POSITION_LOST;
+    }
+    return p->index.v <= s->applied.v || is_out ? POSITION_LOST : POSITION_AHEAD;
 }
 
 /* ---- at a follower ---- */

@@ -471,6 +471,8 @@ void shard_turn_end(struct shard *s, struct wal *wal, struct instant now,
 
     struct raft_info info;
     raft_info(s->raft, &info);
+    s->unsynced = info.config.rules.memory ||
+                  (info.config.n_old > 0 && info.config.old_rules.memory);
     s->ready = s->lead_term.v != 0 && info.ready && info.applied.v == s->applied.v;
     out->progressed = r.role_changed || confirmed || r.n_reads > 0 ||
                       s->applied.v != applied_before.v || s->ready != ready_before ||

@@ -21,11 +21,26 @@
 #include "store/store.h"
 #include "wal/wal.h"
 
+/* Where in a shard's log a client has been: what it wrote or saw lies in the log up to
+ * `index`, whose entry there is of `term`. */
+struct shard_position {
+    struct log_index index; /* 0: nowhere yet */
+    struct term term;
+    bool settled; /* that was committed: only a new epoch could take it back */
+};
+
+enum shard_position_state {
+    POSITION_HERE = 1, /* what this replica would answer from has it */
+    POSITION_AHEAD,    /* not yet */
+    POSITION_LOST, /* never: this log has something else there, or nothing that tells */
+};
+
 /* Everything in a gate must have come about, in the term it was made in. */
 struct shard_gate {
     struct term term;       /* of the leadership that answered; 0: no gate at all */
     struct log_index index; /* committed up to here; 0: nothing */
     uint64_t round;         /* read round confirmed; 0: none */
+    struct log_index saw;   /* newest entry that the answer shows something of */
     bool wrote; /* effects were proposed: lost means UNCERTAIN, not NOLEADER */
     uint64_t
         ahead_bytes; /* of the log, its own included, that were to be committed then */
@@ -45,6 +60,8 @@ enum shard_refusal {
     SHARD_DAMAGED,    /* alone and doubtful: READONLY */
     SHARD_CLOSED, /* to a key of the request, for a keyspace that comes or goes: wait */
     SHARD_ONCE_FULL, /* no room to remember one more request id */
+    SHARD_BEHIND,    /* of request->position: wait */
+    SHARD_LOST,      /* what it names is not in this log, and never will be */
 };
 
 struct shard_config {
@@ -97,6 +114,7 @@ struct shard_request {
     const struct shard_watch *watches; /* EXEC: positions that must still hold */
     uint32_t n_watches;
     struct bytes once; /* id of CLIENT REQUEST, to SHARD_ONCE_MAX bytes; empty: none */
+    struct shard_position position; /* what must be seen */
     struct wall now;
     struct instant at; /* what leases are judged by; 0: when the shard was stepped last */
     /* What the arguments lie in, to be given away: a large value may stay there, and bytes
@@ -136,6 +154,11 @@ MUST_USE enum shard_refusal shard_watch(struct shard *s, struct wall now,
 MUST_USE enum shard_refusal shard_propose_effects(struct shard *s, struct bytes effects,
                                                   struct shard_gate *gate);
 enum shard_gate_state shard_gate(const struct shard *s, const struct shard_gate *gate);
+
+/* Of an entry of this log; of one that is not in memory any more, a later one's. */
+struct shard_position shard_position_at(const struct shard *s, struct log_index index);
+enum shard_position_state shard_position(const struct shard *s,
+                                         const struct shard_position *p);
 
 /* ---- closed prefixes (close.c) ----
  * A keyspace that comes takes keys from default, one that goes gives them back, and servers

@@ -81,6 +81,7 @@ struct shard {
     bool founding;         /* its first checkpoint is not durable yet: it says nothing */
     struct term lead_term; /* the term this replica leads in; 0: it does not */
     bool ready;            /* leads, and evaluates */
+    bool unsynced;         /* DURABILITY memory: a power cut may take what is committed */
     struct prng prng;
 
     /* Durability. */
@@ -102,6 +103,7 @@ struct shard {
     size_t lent_at;
     struct log_index next_index; /* that it will have */
     struct log_index seen;       /* newest uncommitted index that evaluation saw */
+    struct log_index saw;        /* newest that it showed, by what is not there, too */
     struct log_index acked;      /* answers that saw no more may leave */
     struct hmap maybe_closed;    /* hashes of names that are or were closed: close.c */
 

@@ -122,6 +122,12 @@ enum shard_gate_state shard_gate(const struct shard *s, const struct shard_gate 
     return gate->index.v <= half->applied.v ? GATE_OPEN : GATE_WAITS;
 }
 
+struct shard_position shard_position_at(const struct shard *s, struct log_index index)
+{
+    (void)s;
+    return (struct shard_position){index, half->term, index.v <= half->applied.v};
+}
+
 void request_gate_result(struct server *s, struct request *r, struct answer *a,
                          enum outcome o)
 {

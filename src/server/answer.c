@@ -77,6 +77,7 @@ static struct answer *append(struct client *c, enum answer_state state)
         c->last_answer->next = a;
     c->last_answer = a;
     c->n_filling += state == ANSWER_FILLING;
+    c->n_open += state != ANSWER_READY;
     return a;
 }
 
@@ -118,7 +119,13 @@ static void filled(struct server *s, struct answer *a)
     c->asked_bytes -= a->asked;
     a->asked = 0;
     if (c->choked) client_touch(s, c);
-    if (c->n_filling > 0 || !c->draining) return;
+}
+
+static void closed(struct server *s, struct client *c)
+{
+    check(c->n_open > 0);
+    c->n_open--;
+    if (c->n_open > 0 || !c->draining) return;
     c->draining = false;
     client_go_on(s, c);
 }
@@ -148,6 +155,7 @@ void answer_ready(struct server *s, struct answer *a)
         return;
     }
     count(a);
+    closed(s, a->client);
     client_touch(s, a->client);
 }
 

@@ -66,6 +66,7 @@ static void answers_leave(struct server *s, struct client *c)
     c->answers = NULL;
     c->last_answer = NULL;
     c->n_filling = 0;
+    c->n_open = 0;
     while (a != NULL) {
         struct answer *next = a->next;
         a->next = NULL;
@@ -377,7 +378,7 @@ static size_t commands_run(struct server *s, struct client *c, struct bytes run)
         case RESP_BROKEN: protocol_error(s, c, parsed.error); return run.len;
         case RESP_COMMAND: break;
         }
-        if (UNLIKELY(c->n_filling > 0) &&
+        if (UNLIKELY(c->n_open > 0) &&
             session_waits_for_all(c, parsed.args, parsed.n_args)) {
             c->draining = true; /* and is parsed once more then */
             return at;

@@ -198,7 +198,7 @@ struct client {
     bool paused;     /* reading is paused: backpressure */
     bool blocked;    /* commands are not parsed until an outstanding one is done */
     bool held;       /* likewise, by session.c and fanout.c: WATCH, WAIT, SCAN ... */
-    bool draining;   /* likewise, until no answer is FILLING any more */
+    bool draining;   /* likewise, until every answer is READY */
     bool dropped;    /* to be removed at the end of the turn */
     bool gone;       /* removed; kept while the world or a list has it */
     bool choked;     /* too much is owed or asked: parse on at half of that */
@@ -235,7 +235,8 @@ struct client {
     bool session; /* SESSION: what was discarded is an error, never older data */
 
     struct answer *answers, *last_answer;
-    uint32_t n_filling;   /* answers that are FILLING */
+    uint32_t n_filling; /* answers that are FILLING */
+    uint32_t n_open;    /* answers that are not READY: what they show is not known yet */
     uint64_t asked_bytes; /* of their requests */
     struct {              /* WAIT: over positions[], while held */
         uint32_t at;

@@ -180,6 +180,23 @@ const struct plan plans[] = {
         .n_marks = 3,
     },
     {
+        .name = "retries", .about = "requests repeated with their id, sessions that move on, "
+                                    "under crashes and cuts",
+        .machines = 3, .shards = 1, .storm_ms = 35000,
+        .traits = PLAN_ROAMERS | PLAN_SNAPSHOTS,
+        .net_us_low = 100, .net_us_high = 4000, .sync_us_low = 100, .sync_us_high = 5000,
+        .faults = {
+            {FAULT_KILL, 3, 9, 50, 3000, 0, 0}, {FAULT_CUT_BOTH, 2, 6, 300, 4000, 0, 0},
+            {FAULT_CUT, 1, 4, 200, 3000, 0, 0}, {FAULT_BREAK, 1, 6, 0, 0, 0, 0},
+            {FAULT_FAILOVER, 0, 4, 0, 0, 0, 0}, {FAULT_POWER, 0, 3, 100, 3000, 0, 0},
+            {FAULT_PAUSE, 0, 2, 200, 3000, 0, 0}, {FAULT_CUT_CLIENTS, 0, 3, 200, 3000, 0, 0},
+            {FAULT_WALL_JUMP, 0, 3, 0, 0, -3600000, 3600000},
+        },
+        .marks = {MARK_repeats, MARK_once, MARK_forgotten, MARK_resumed, MARK_elections,
+                  MARK_snapshots, MARK_answered},
+        .n_marks = 7,
+    },
+    {
         .name = "large", .about = "values of up to a few MB, in pieces",
         .machines = 3, .shards = 1, .storm_ms = 15000, .traits = PLAN_LARGE,
         .net_us_low = 100, .net_us_high = 3000, .sync_us_low = 200, .sync_us_high = 5000,

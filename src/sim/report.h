@@ -58,6 +58,11 @@ enum { REPORT_FD = 3, REPORT_TEXT_MAX = 6000 };
     MARK(keyspaces_refused, "keyspaces refused for the key that they would hide")        \
     MARK(keyspaces_dropped, "keyspaces dropped")                                         \
     MARK(lapsed, "values gone by their deadline")                                        \
+    MARK(repeats, "requests repeated with their id")                                     \
+    MARK(once, "requests with an id answered")                                           \
+    MARK(forgotten, "request ids forgotten for their age")                               \
+    MARK(resumed, "sessions resumed elsewhere")                                          \
+    MARK(stale, "reads that no replica could answer in time")                            \
     MARK(histories, "histories proved linearizable")                                     \
     MARK(undecided, "histories too hard to judge")
 

@@ -201,8 +201,8 @@ static void a_long_answer_is_remembered_as_done(void **state)
     shards_free(w);
 }
 
-/* R64: what can't be remembered is refused, not carried out without a memory. */
-static void R64_no_room_is_an_error_and_age_makes_room(void **state)
+/* What can't be remembered is refused, not carried out without a memory. */
+static void no_room_is_an_error_and_age_makes_room(void **state)
 {
     struct shards *w = shards_new(3, 3);
     const uint32_t id = shards_lead(w);
@@ -277,7 +277,7 @@ int main(void)
         cmocka_unit_test(what_a_deposed_leader_carried_out_is_carried_out_again),
         cmocka_unit_test(exec_has_one_id),
         cmocka_unit_test(a_long_answer_is_remembered_as_done),
-        cmocka_unit_test(R64_no_room_is_an_error_and_age_makes_room),
+        cmocka_unit_test(no_room_is_an_error_and_age_makes_room),
         cmocka_unit_test(the_young_stay_while_the_old_are_forgotten),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

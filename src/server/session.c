@@ -741,6 +741,7 @@ bool session_waits_for_all(const struct client *c, const struct bytes *args,
     case COMMAND_KEYSPACE_DROP:
     case COMMAND_KEYSPACE_DIGEST:
     case COMMAND_SESSION_TOKEN:
+    case COMMAND_SESSION_RESUME:
     case COMMAND_SHARD_LIST: return true;
     }
     return false;

@@ -9,6 +9,10 @@
  * The checksum keeps a mangled token out, and the cluster's id a foreign one.  It is no proof
  * of origin: who makes up a token can make nobody but himself wait.
  *
+ * RESUME takes the token's positions instead of the connection's own.  Of two positions whose
+ * logs may have parted, neither could stand for both; from then on each answer is checked
+ * against the one there is before it becomes the next one.
+ *
  * What a connection is told later, by whichever replica, is checked against its positions
  * where it is evaluated: shard_position().
  */
@@ -151,6 +155,7 @@ void token_resume(struct server *s, struct client *c, struct bytes text)
             session_simple(s, c, "OK");
             break;
         }
+        c->n_positions = 0;
         result = token_read(buf_bytes(&token), s->identity.cluster, c);
         check(result == TOKEN_GOOD);
         c->session = true;

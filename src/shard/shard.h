@@ -76,7 +76,9 @@ struct shard_config {
     uint32_t snapshot_pieces_max; /* on their way to one follower */
     uint32_t once_max;            /* request ids remembered, */
     uint64_t once_keep_ns;        /* and for how long at least */
-    bool bug_once_unlogged; /* the simulator's mutant: remembered by the leader alone */
+    /* mutants of the simulator; all false in the product */
+    bool bug_once_unlogged;  /* remembered by the leader alone */
+    bool bug_position_index; /* of a position only the index counts */
     /* Every effect on a key that commits, in order (the meta shard's view); NULL: nobody
      * asks. */
     void (*on_effect)(void *ctx, const struct effect *e);

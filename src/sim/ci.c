@@ -245,7 +245,8 @@ static const struct mutant mutants[] = {
     {"primary: a lost tail is not missed after a power cut", {.raft = 15}, {"memory"}, 100},
     {"shard: closed to nothing while a keyspace comes", {.server = 1}, {"keyspaces"}, 60},
     {"wal: durable before the sync", {.wal = 1}, {"alone", "power"}, 40},
-    {"shard: a request id is known to its leader alone", {.server = 1}, {"retries"}, 60},
+    {"shard: a request id is known to its leader alone", {.server = 4}, {"retries"}, 60},
+    {"shard: a position is told by its index alone", {.server = 3}, {"retries"}, 200},
     {"server: a token is taken and forgotten", {.server = 2}, {"retries"}, 60},
     {"wal: damage is taken for a torn tail", {.wal = 2}, {"damage"}, 200},
 };

@@ -1085,8 +1085,10 @@ void clients_make_keyspaces(struct world *w)
         order_put(cs, -1, false, text);
         cs->keyspaces[cs->n_keyspaces++] = "wide:";
     }
-    if ((w->plan->traits & PLAN_ROAMERS) != 0)
+    if ((w->plan->traits & PLAN_ROAMERS) != 0) {
         order_put(cs, -1, false, "KEYSPACE CREATE any MODE raft READ any");
+        order_put(cs, -1, false, "KEYSPACE CREATE loose MODE primary READ any");
+    }
     if ((w->plan->traits & PLAN_LEASE) != 0) {
         order_put(cs, -1, false, "KEYSPACE CREATE lease MODE raft READ lease");
         cs->keyspaces[cs->n_keyspaces++] = "lease:";

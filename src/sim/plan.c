@@ -192,9 +192,9 @@ const struct plan plans[] = {
             {FAULT_PAUSE, 0, 2, 200, 3000, 0, 0}, {FAULT_CUT_CLIENTS, 0, 3, 200, 3000, 0, 0},
             {FAULT_WALL_JUMP, 0, 3, 0, 0, -3600000, 3600000},
         },
-        .marks = {MARK_repeats, MARK_once, MARK_forgotten, MARK_resumed, MARK_elections,
-                  MARK_snapshots, MARK_answered},
-        .n_marks = 7,
+        .marks = {MARK_repeats, MARK_once, MARK_forgotten, MARK_resumed, MARK_sessions_lost,
+                  MARK_elections, MARK_snapshots, MARK_answered},
+        .n_marks = 8,
     },
     {
         .name = "large", .about = "values of up to a few MB, in pieces",

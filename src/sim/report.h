@@ -62,6 +62,7 @@ enum { REPORT_FD = 3, REPORT_TEXT_MAX = 6000 };
     MARK(once, "requests with an id answered")                                           \
     MARK(forgotten, "request ids forgotten for their age")                               \
     MARK(resumed, "sessions resumed elsewhere")                                          \
+    MARK(sessions_lost, "sessions told that what they saw is lost")                      \
     MARK(stale, "reads that no replica could answer in time")                            \
     MARK(histories, "histories proved linearizable")                                     \
     MARK(undecided, "histories too hard to judge")

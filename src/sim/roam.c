@@ -62,6 +62,7 @@ struct roamer {
     /* A roamer's session. */
     char token[TOKEN_MAX];
     int64_t seen[COUNTERS], covered[COUNTERS]; /* covered: by the token */
+    bool lost; /* what it has seen is no more: another one is to begin */
 };
 
 struct roamers {
@@ -78,6 +79,13 @@ static void on_tick(void *ctx, uint64_t index, uint64_t unused);
 static bool repeats(const struct roamer *r)
 {
     return r->index < REPEATERS;
+}
+
+/* The last one goes where an answer may be lost with the primary; then its session has to be
+ * told so. */
+static bool is_loose(const struct roamer *r)
+{
+    return r->index == ROAMERS_MAX - 1;
 }
 
 static void expect(struct roamer *r, enum wait_kind kind, uint32_t counter)
@@ -188,7 +196,11 @@ static void tick_repeater(struct roamer *r)
 
 static void begin_session(struct roamer *r)
 {
-    if (r->token[0] == 0) return;
+    if (r->token[0] == 0) {
+        buf_putf(&r->out, "SESSION TOKEN\r\n"); /* this begins one */
+        expect(r, WAIT_TOKEN, 0);
+        return;
+    }
     buf_putf(&r->out, "SESSION RESUME %s\r\n", r->token);
     expect(r, WAIT_RESUMED, 0);
     r->all->world->report.marks[MARK_resumed]++;
@@ -200,7 +212,8 @@ static void tick_roamer(struct roamer *r)
     for (uint64_t n = prng_range(&r->prng, 1, 3); n > 0; n--) {
         const uint32_t counter = (uint32_t)prng_below(&r->prng, COUNTERS);
         const bool reads = prng_chance(&r->prng, 650);
-        buf_putf(&r->out, "%s any:c%" PRIu32 "\r\n", reads ? "GET" : "INCR", counter);
+        buf_putf(&r->out, "%s %s:c%" PRIu32 "\r\n", reads ? "GET" : "INCR",
+                 is_loose(r) ? "loose" : "any", counter);
         expect(r, reads ? WAIT_READ : WAIT_COUNT, counter);
     }
     if (!prng_chance(&r->prng, 500)) return;
@@ -224,6 +237,10 @@ static void take_error(struct roamer *r, struct bytes text)
                                          "FULL ",      "STALE ",    "EXECABORT ",
                                          "READONLY ",  "LOADING "};
 
+    if (is_loose(r) && starts(text, "LOST ")) {
+        r->lost = true;
+        return;
+    }
     if (starts(text, "STALE ")) r->all->world->report.marks[MARK_stale]++;
     for (uint32_t i = 0; i < sizeof may_be / sizeof may_be[0]; i++)
         if (starts(text, may_be[i])) return;
@@ -281,9 +298,9 @@ static void take_counter(struct roamer *r, const struct wait *wait,
               wait->counter, v);
     if (v < *seen || (wait->kind == WAIT_COUNT && v == *seen))
         world_fail(w,
-                   "a session that was told %" PRId64 " of any:c%u is told %" PRId64
+                   "a session that was told %" PRId64 " of %s:c%u is told %" PRId64
                    " by s%u (O3)",
-                   *seen, wait->counter, v, r->target + 1);
+                   *seen, is_loose(r) ? "loose" : "any", wait->counter, v, r->target + 1);
     *seen = v;
 }
 
@@ -295,8 +312,6 @@ static void take_token(struct roamer *r, const struct answer_part *p)
     r->token[p->b.len] = 0;
     memcpy(r->covered, r->seen, sizeof r->seen);
 }
-
-static void give_up(struct roamer *r);
 
 static void take_answer(struct roamer *r, const struct answer_read *a)
 {
@@ -388,6 +403,15 @@ static void dial(struct roamer *r)
                          r->target, false);
 }
 
+static void forget_session(struct roamer *r)
+{
+    r->lost = false;
+    r->token[0] = 0;
+    memset(r->covered, 0, sizeof r->covered);
+    r->all->world->report.marks[MARK_sessions_lost]++;
+    give_up(r);
+}
+
 static bool is_stuck(const struct roamer *r)
 {
     const uint64_t now = r->all->world->time.now_ns;
@@ -404,6 +428,7 @@ static void on_tick(void *ctx, uint64_t index, uint64_t unused)
     (void)unused;
     /* Some do not wait for the answer, and some have had enough of a server. */
     const bool impatient = r->n_waits > 0 && prng_chance(&r->prng, 30);
+    if (r->lost && r->n_waits == 0) forget_session(r);
     const bool moves = r->n_waits == 0 && r->up && prng_chance(&r->prng, 200);
     if (is_stuck(r) || impatient || moves) give_up(r);
     if (r->stream == NULL)

@@ -11,7 +11,8 @@
  * A roamer counts and reads counters of a keyspace with READ any, takes a SESSION TOKEN and
  * goes on at another server.  Counters only rise, so that what it is told may never fall:
  *
- *   O3  a session never reads less than it has read or written
+ *   O3  a session never reads less than it has read or written; where answers may be lost
+ *       with the primary, it may be told that it is lost itself, and not older data
  */
 #pragma once
 

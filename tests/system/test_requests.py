@@ -207,6 +207,33 @@ def test_a_replica_that_is_behind_says_stale(make_cluster):
         assert c("RESET") == "RESET"
 
 
+def test_what_a_failover_discarded_is_not_older_data(make_cluster):
+    """P24: a primary that answers at once is cut off, answers, and dies."""
+    cluster = make_cluster(3, partitions=True, args=QUICK)
+    assert cluster[0].ask("KEYSPACE", "CREATE", "loose", "MODE", "primary", "ACK", "async",
+                          "READ", "any") == "OK"
+    assert cluster[0].ask("SET", "loose:k", "old") == "OK"
+    old = cluster.wait_leader("loose")
+    wait_until(lambda: all(s.ask("GET", "loose:k") == b"old" for s in cluster.servers), 10,
+               "all have the first")
+    with old.conn() as c:
+        cluster.isolate(old)
+        assert c("SET", "loose:k", "new") == "OK"
+        token = c("SESSION", "TOKEN")
+    old.kill9()
+    others = cluster.others(old)
+    cluster.wait_leader("loose", server=others[0], other_than=old)
+    for s in others:
+        with s.conn() as c:
+            assert c("GET", "loose:k") == b"old"  # without a session
+            assert c("SESSION", "RESUME", token) == "OK"
+            assert c("GET", "loose:k").code == "LOST"
+            assert c("SET", "loose:k", "mine").code == "LOST"  # nothing was applied
+            assert c("GET", "elsewhere") is None  # other shards are not concerned
+            assert c("RESET") == "RESET"
+            assert c("GET", "loose:k") == b"old"
+
+
 def test_reads_count_as_seen(three):
     """What a session has read at the leader it finds at every replica."""
     assert three[0].ask("KEYSPACE", "CREATE", "seen", "MODE", "raft", "READ", "any") == "OK"

@@ -57,8 +57,8 @@ enum shard_refusal {
     SHARD_LONELY,     /* too few followers answer for ACK: NOQUORUM, nothing applied */
     SHARD_NO_ROOM,    /* the disk is full: FULL */
     SHARD_NO_MEMORY, /* likewise; only for CF_DENYOOM, as for a disk without room for data */
-    SHARD_DAMAGED,    /* alone and doubtful: READONLY */
-    SHARD_CLOSED, /* to a key of the request, for a keyspace that comes or goes: wait */
+    SHARD_DAMAGED, /* alone and doubtful: READONLY */
+    SHARD_CLOSED,  /* to a key of the request, for a keyspace that comes or goes: wait */
     SHARD_ONCE_FULL, /* no room to remember one more request id */
     SHARD_BEHIND,    /* of request->position: wait */
     SHARD_LOST,      /* what it names is not in this log, and never will be */

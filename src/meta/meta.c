@@ -412,6 +412,25 @@ const struct meta_shard *meta_shard_of(const struct meta *m, uint32_t keyspace,
     return l != NULL && i < l->n_shards ? l->shards[i] : NULL;
 }
 
+void meta_target_of(const struct meta *m, const struct meta_shard *s,
+                    struct meta_target *out)
+{
+    out->n_voters = s->n_voters;
+    out->n_learners = s->n_learners;
+    memcpy(out->voters, s->voters, sizeof out->voters);
+    memcpy(out->learners, s->learners, sizeof s->learners);
+    if (s->group.v != META_GROUP) return;
+
+    out->n_learners = 0;
+    for (uint32_t i = 0; i < m->n_servers && out->n_learners < META_SERVERS_MAX; i++) {
+        const struct server_id id = m->servers[i]->id;
+        bool votes = false;
+        for (uint8_t v = 0; v < s->n_voters; v++)
+            votes = votes || s->voters[v].v == id.v;
+        if (!votes) out->learners[out->n_learners++] = id;
+    }
+}
+
 bool meta_server_has(const struct meta_shard *s, struct server_id id)
 {
     for (uint8_t i = 0; i < s->n_voters; i++)

@@ -26,7 +26,14 @@
 #include "raft/raft.h"
 #include "resp/reply.h"
 
-enum { META_NAME_MAX = 64, META_ADDRESS_MAX = 255, META_GROUP = 0, META_FEATURE = 1 };
+enum {
+    META_NAME_MAX = 64,
+    META_ADDRESS_MAX = 255,
+    META_GROUP = 0,
+    META_FEATURE = 1,
+    META_SERVERS_MAX = RAFT_PEERS_MAX, /* all of them follow the meta shard */
+    META_REPLICAS_MAX = 16,            /* of a shard, as its record names them */
+};
 
 struct meta_text { /* a short text with its length; zero terminated too */
     uint8_t len;
@@ -73,7 +80,7 @@ struct meta_shard {
     struct server_id founder; /* who began the group, with the voters of its first record;
                                  * set once at creation, never changed (server 1 for meta) */
     uint8_t n_voters, n_learners;
-    struct server_id voters[RAFT_PEERS_MAX], learners[RAFT_PEERS_MAX];
+    struct server_id voters[META_REPLICAS_MAX], learners[META_REPLICAS_MAX];
 };
 
 struct meta {
@@ -113,6 +120,15 @@ const struct meta_shard *meta_route(const struct meta *m, struct bytes key);
 const struct meta_shard *meta_shard_of(const struct meta *m, uint32_t keyspace,
                                        uint32_t i);
 bool meta_server_has(const struct meta_shard *s, struct server_id id);
+
+/* Who should be a member of a shard's group: its record's voters and learners, and as learners
+ * of the meta shard all other servers there are, which its record does not repeat. */
+struct meta_target {
+    uint32_t n_voters, n_learners;
+    struct server_id voters[META_REPLICAS_MAX], learners[META_SERVERS_MAX];
+};
+void meta_target_of(const struct meta *m, const struct meta_shard *s,
+                    struct meta_target *out);
 
 /* ---- changes, at the meta leader ---- */
 struct meta_joiner {
@@ -164,11 +180,11 @@ bool meta_update_self(const struct meta *m, struct server_id self, struct bytes 
 bool meta_plan(const struct meta *m, bool (*alive)(void *ctx, struct server_id id),
                void *ctx, struct meta_change *out);
 /* What a policy asks of a shard with so many voters; NULL, the meta shard: consensus. */
-struct raft_rules meta_rules(const struct policy *policy, uint8_t n_voters);
+struct raft_rules meta_rules(const struct policy *policy, uint32_t n_voters);
 /* The next membership that moves `now` towards a shard's target: learners first, and voters
  * in one joint step once `caught_up` says so of every one that is added.  The rules come with
  * the voters, or last.  False: nothing to do. */
-bool meta_next_config(const struct meta_shard *target, const struct policy *policy,
-                      const struct raft_config *now,
+bool meta_next_config(const struct meta_target *target, const struct policy *policy,
+                      const struct raft_members *now,
                       bool (*caught_up)(void *ctx, struct server_id id), void *ctx,
                       struct raft_config *next);

@@ -166,16 +166,7 @@ static void choose(struct place *p, const struct place_wish *wish)
 
     for (uint32_t i = 0; i < voters; i++)
         best(p, voter_tier)->is = ROLE_VOTER;
-    if (wish->all_follow) {
-        uint32_t room = RAFT_PEERS_MAX - voters;
-        learners = 0;
-        for (uint32_t i = 0; i < p->n_servers && room > 0; i++) {
-            if (!p->servers[i].active || p->servers[i].is != ROLE_NONE) continue;
-            p->servers[i].is = ROLE_LEARNER;
-            room--;
-        }
-    }
-    if (learners > RAFT_PEERS_MAX - voters) learners = RAFT_PEERS_MAX - voters;
+    if (learners > META_REPLICAS_MAX - voters) learners = META_REPLICAS_MAX - voters;
     for (uint32_t i = 0; i < learners; i++) {
         struct place_server *s = best(p, learner_tier);
         if (s == NULL) break;

@@ -37,9 +37,9 @@ bool raft_elect_may_campaign(const struct raft *raft)
     if (raft->state.doubtful && !raft->state.rebooted) return false;
     if (raft->apart) return false;
     if (!raft_elect_begun(raft) && !raft->settings.bug_epoch_elects) return false;
-    if (raft_config_has_voter(raft_member_config(raft), self)) return true;
+    if (raft_members_has_voter(raft_member_config(raft), self)) return true;
     return at.v > raft->commit.v && raft->n_configs > 1 &&
-           raft_config_has_voter(&raft->configs[raft->n_configs - 2].config, self);
+           raft_members_has_voter(&raft->configs[raft->n_configs - 2].config, self);
 }
 
 static void enter_term(struct raft *raft, struct term term)
@@ -211,9 +211,12 @@ void raft_elect_on_decree(struct raft *raft, const struct raft_event *event)
 {
     const uint32_t epoch = term_epoch(event->term);
     const bool begun = term_epoch(log_term_at(&raft->log, raft->log.last)) >= epoch;
+    const struct raft_members decreed = event->config == NULL
+                                            ? (struct raft_members){0}
+                                            : raft_config_members(event->config);
 
     if (event->config == NULL || begun || term_epoch(raft->state.term) > epoch ||
-        !raft_config_has_voter(event->config, raft->settings.self)) {
+        !raft_members_has_voter(&decreed, raft->settings.self)) {
         raft->refused++;
         return;
     }

@@ -15,7 +15,7 @@ static struct raft_write *write_at(const struct raft *raft, uint32_t nth)
 static void write_push(struct raft *raft, struct raft_write write)
 {
     if (raft->n_writes == raft->writes_cap) {
-        const uint32_t cap = raft->writes_cap > 0 ? 2 * raft->writes_cap : 16;
+        const uint32_t cap = raft->writes_cap > 0 ? 2 * raft->writes_cap : 4;
         struct raft_write *fresh = mem_alloc(raft->mem, cap * sizeof *fresh);
         for (uint32_t i = 0; i < raft->n_writes; i++)
             fresh[i] = *write_at(raft, i);
@@ -98,7 +98,7 @@ static void clamp(struct raft *raft, struct log_index last)
 static bool answers_early(const struct raft *raft)
 {
     for (uint32_t i = 0; i < raft->n_configs; i++) {
-        const struct raft_config *c = &raft->configs[i].config;
+        const struct raft_members *c = &raft->configs[i].config;
         if (c->rules.early || (c->n_old > 0 && c->old_rules.early)) return true;
     }
     return false;
@@ -180,7 +180,7 @@ bool raft_is_ready(const struct raft *raft)
 struct raft_msg *raft_emit(struct raft *raft)
 {
     if (raft->n_msgs == raft->msgs_cap) {
-        const uint32_t cap = raft->msgs_cap > 0 ? 2 * raft->msgs_cap : 32;
+        const uint32_t cap = raft->msgs_cap > 0 ? 2 * raft->msgs_cap : 4;
         raft->msgs = mem_resize(raft->mem, raft->msgs,
                                 raft->msgs_cap * sizeof *raft->msgs,
                                 cap * sizeof *raft->msgs);
@@ -195,6 +195,13 @@ void raft_enqueue(struct raft *raft, const struct raft_msg *msg)
     if (raft->n_queue == RAFT_QUEUE_MAX) {
         raft->refused++;
         return;
+    }
+    if (raft->n_queue == raft->queue_cap) {
+        const uint32_t cap = raft->queue_cap > 0 ? 2 * raft->queue_cap : 4;
+        raft->queue = mem_resize(raft->mem, raft->queue,
+                                 raft->queue_cap * sizeof *raft->queue,
+                                 cap * sizeof *raft->queue);
+        raft->queue_cap = cap;
     }
     raft->queue[raft->n_queue++] = *msg;
 }
@@ -550,8 +557,6 @@ struct raft *raft_new(const struct raft_settings *settings,
     raft->told_term = start->state.term;
     raft->loaded_bytes = buf_new(raft->mem);
     raft->discarded_bytes = buf_new(raft->mem);
-    raft->queue = mem_alloc(raft->mem, RAFT_QUEUE_MAX * sizeof *raft->queue);
-    raft->queue_cap = RAFT_QUEUE_MAX;
     log_init(&raft->log, raft->mem, start->base, start->base_term);
     raft->commit = raft->applied = raft->durable = raft->verified = start->base;
     raft_member_init(raft, &start->config);
@@ -618,26 +623,32 @@ void raft_info(const struct raft *raft, struct raft_info *out)
     };
 }
 
-uint32_t raft_peers(const struct raft *raft, struct raft_peer out[RAFT_PEERS_MAX])
+bool raft_peer(const struct raft *raft, uint32_t i, struct raft_peer *out)
 {
-    if (raft->role != RAFT_LEADER) return 0;
-    for (uint32_t i = 0; i < raft->n_peers; i++) {
-        const struct raft_progress *peer = &raft->peers[i];
-        out[i] = (struct raft_peer){
-            .id = peer->id,
-            .voter = peer->voter,
-            .learner = peer->learner,
-            .active = raft->now.ns < peer->heard.ns + raft->settings.election_ns,
-            .probing = peer->flow == RAFT_FLOW_PROBE,
-            .snapshotting = peer->flow == RAFT_FLOW_SNAPSHOT || peer->snapshotting,
-            .doubtful = peer->doubtful,
-            .accused = peer->accused,
-            .match = peer->match,
-            .next = peer->next,
-            .heard = peer->heard,
-        };
-    }
-    return raft->n_peers;
+    if (raft->role != RAFT_LEADER || i >= raft->n_peers) return false;
+
+    const struct raft_progress *peer = &raft->peers[i];
+    *out = (struct raft_peer){
+        .id = peer->id,
+        .voter = peer->voter,
+        .learner = peer->learner,
+        .active = raft->now.ns < peer->heard.ns + raft->settings.election_ns,
+        .probing = peer->flow == RAFT_FLOW_PROBE,
+        .snapshotting = peer->flow == RAFT_FLOW_SNAPSHOT || peer->snapshotting,
+        .doubtful = peer->doubtful,
+        .accused = peer->accused,
+        .match = peer->match,
+        .next = peer->next,
+        .heard = peer->heard,
+    };
+    return true;
+}
+
+bool raft_peer_of(const struct raft *raft, struct server_id id, struct raft_peer *out)
+{
+    for (uint32_t i = 0; raft_peer(raft, i, out); i++)
+        if (out->id.v == id.v) return true;
+    return false;
 }
 
 bool raft_entry_at(const struct raft *raft, struct log_index index,

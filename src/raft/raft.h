@@ -71,7 +71,9 @@
 #include "base/block.h"
 #include "base/ids.h"
 
-enum { RAFT_PEERS_MAX = 16 };
+/* Members of a group in all, learners included; voters of one set; and followers that are
+ * sent a snapshot at the same time. */
+enum { RAFT_PEERS_MAX = 512, RAFT_VOTERS_MAX = 16, RAFT_SNAPSHOTS_MAX = 8 };
 
 enum raft_entry_kind {
     RAFT_NOOP = 1, /* the leader's first entry of its term */
@@ -103,18 +105,28 @@ struct raft_rules {
 };
 enum { RAFT_ACK_ALL = 255 };
 
-/* Membership.  Joint while n_old > 0: decisions need both sets, each by its own rules. */
+/* Membership.  Joint while n_old > 0: decisions need both sets, each by its own rules.  With
+ * room for the most there can be: what a config is made in, and decoded to. */
 struct raft_config {
-    struct server_id voters[RAFT_PEERS_MAX], old[RAFT_PEERS_MAX],
+    uint16_t n_voters, n_old, n_learners;
+    struct server_id voters[RAFT_VOTERS_MAX], old[RAFT_VOTERS_MAX],
         learners[RAFT_PEERS_MAX];
-    uint8_t n_voters, n_old, n_learners;
     struct raft_rules rules, old_rules;
 };
 bool raft_rules_equal(const struct raft_rules *a, const struct raft_rules *b);
 void raft_config_encode(struct buf *out, const struct raft_config *c);
 MUST_USE bool raft_config_decode(struct bytes in, struct raft_config *out);
-bool raft_config_has_voter(const struct raft_config *c, struct server_id id);
-bool raft_config_has(const struct raft_config *c, struct server_id id);
+
+/* The same as a group keeps it, no larger than it is: a view of what its owner holds. */
+struct raft_members {
+    uint16_t n_voters, n_old, n_learners;
+    const struct server_id *voters, *old, *learners;
+    struct raft_rules rules, old_rules;
+};
+struct raft_members raft_config_members(const struct raft_config *c);
+void raft_members_config(const struct raft_members *m, struct raft_config *out);
+bool raft_members_has_voter(const struct raft_members *m, struct server_id id);
+bool raft_members_has(const struct raft_members *m, struct server_id id);
 
 enum raft_msg_kind {
     RAFT_APPEND = 1,
@@ -299,7 +311,7 @@ struct raft_out {
     bool load_wanted;
     struct raft_load load;
     uint32_t n_snapshots_wanted; /* peers that need a snapshot begun */
-    struct server_id snapshots_wanted[RAFT_PEERS_MAX];
+    struct server_id snapshots_wanted[RAFT_SNAPSHOTS_MAX];
     bool role_changed;
     bool
         apart; /* what is committed here is not what this epoch's leader has: see Epochs */
@@ -360,7 +372,9 @@ struct raft_info {
     bool ready; /* leader: an entry of its own term is committed and applied */
     bool doubtful, transferring, joint;
     struct log_index first, last, commit, applied, durable, base;
-    struct raft_config config; /* the newest in the log, in force */
+    struct raft_members
+        config; /* the newest in the log, in force; good until the next call
+                                 * that changes the log */
     struct log_index config_index;
     bool config_committed;
     uint64_t uncommitted_bytes, log_bytes, elections, refused;
@@ -384,8 +398,9 @@ struct raft_peer {
     struct log_index match, next;
     struct instant heard;
 };
-/* Leader: what it knows of its peers; returns how many. */
-uint32_t raft_peers(const struct raft *raft, struct raft_peer out[RAFT_PEERS_MAX]);
+/* Leader: what it knows of its i-th peer; false past the last, and at who does not lead. */
+bool raft_peer(const struct raft *raft, uint32_t i, struct raft_peer *out);
+bool raft_peer_of(const struct raft *raft, struct server_id id, struct raft_peer *out);
 
 /* An entry in memory, or false.  Every index > applied and <= commit is in memory. */
 bool raft_entry_at(const struct raft *raft, struct log_index index,

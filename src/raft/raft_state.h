@@ -63,8 +63,8 @@ struct raft_progress {
     struct log_index told; /* the highest commit sent */
     bool probe_sent;
     bool send_now; /* something has to be said although there are no entries */
-    struct raft_inflight *inflight; /* a ring of inflight_max */
-    uint32_t inflight_head, inflight_count;
+    struct raft_inflight *inflight; /* a ring, grown as it fills up to inflight_max */
+    uint32_t inflight_head, inflight_count, inflight_cap;
     uint64_t inflight_bytes;
     struct log_index large;    /* the newest large entry sent: on its way while > match */
     struct instant large_lost; /* it counts as lost from here on */
@@ -107,7 +107,8 @@ struct raft_stamp {
 
 struct raft_config_at {
     struct log_index index;
-    struct raft_config config;
+    struct server_id *ids; /* that `config` shows, in one run */
+    struct raft_members config;
 };
 
 /* The answer to the appends of this turn: one for all of them. */
@@ -144,9 +145,9 @@ struct raft {
     struct raft_config_at *configs;
     uint32_t n_configs, configs_cap;
 
-    struct raft_progress peers[RAFT_PEERS_MAX];
+    struct raft_progress *peers; /* as many as there are */
     uint32_t n_peers;
-    struct raft_inflight *inflight_memory;
+    uint32_t n_snapshotting; /* of them */
 
     /* elections */
     struct instant deadline; /* of the election timer */
@@ -260,7 +261,7 @@ enum raft_count {
     RAFT_COUNT_HEARD
 };
 enum raft_tally { RAFT_TALLY_OPEN = 0, RAFT_TALLY_WON, RAFT_TALLY_LOST };
-const struct raft_config *raft_member_config(const struct raft *raft);
+const struct raft_members *raft_member_config(const struct raft *raft);
 struct log_index raft_member_config_index(const struct raft *raft);
 bool raft_member_is_joint(const struct raft *raft);
 bool raft_member_is_alone(const struct raft *raft);

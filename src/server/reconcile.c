@@ -382,31 +382,29 @@ static bool caught_up(void *ctx, struct server_id id)
 {
     const struct catching *c = ctx;
     if (id.v == c->server->identity.server.v) return true;
-    struct raft_peer peers[RAFT_PEERS_MAX];
+    struct raft_peer peer;
     struct raft_info info;
     raft_info(shard_raft(c->slot->shard), &info);
-    const uint32_t n = raft_peers(shard_raft(c->slot->shard), peers);
-    for (uint32_t i = 0; i < n; i++)
-        if (peers[i].id.v == id.v)
-            return peers[i].active && !peers[i].doubtful && !peers[i].snapshotting &&
-                   peers[i].match.v > 0 &&
-                   peers[i].match.v + CAUGHT_UP_ENTRIES >= info.last.v;
-    return false;
+    return raft_peer_of(shard_raft(c->slot->shard), id, &peer) && peer.active &&
+           !peer.doubtful && !peer.snapshotting && peer.match.v > 0 &&
+           peer.match.v + CAUGHT_UP_ENTRIES >= info.last.v;
 }
 
 static void move_members(struct server *s, struct slot *slot)
 {
     if (slot->shard == NULL || slot->retiring != RETIRE_NOT || !shard_leads(slot->shard))
         return;
-    const struct meta_shard *target = meta_shard(&s->meta, slot->group);
+    const struct meta_shard *record = meta_shard(&s->meta, slot->group);
     struct raft_info info;
     raft_info(shard_raft(slot->shard), &info);
-    if (target == NULL || info.joint || !info.config_committed || info.transferring)
+    if (record == NULL || info.joint || !info.config_committed || info.transferring)
         return;
     struct catching c = {s, slot};
+    struct meta_target target;
     struct raft_config next;
-    const struct policy *policy = policy_of(s, target);
-    if (!meta_next_config(target, policy, &info.config, caught_up, &c, &next)) return;
+    meta_target_of(&s->meta, record, &target);
+    const struct policy *policy = policy_of(s, record);
+    if (!meta_next_config(&target, policy, &info.config, caught_up, &c, &next)) return;
     shard_change_config(slot->shard, &next, s->now);
     slot_touch(s, slot);
 }

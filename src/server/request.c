@@ -319,9 +319,9 @@ static enum shard_refusal run_wait(struct server *s, struct slot *slot, struct r
     if (!parse_i64(args[1], &copies) || !parse_i64(args[2], &ms)) return SHARD_NOT_LEADER;
 
     r->index = w.change;
-    r->copies = copies > 0 && copies <= RAFT_PEERS_MAX ? (uint32_t)copies
-                : copies > 0                           ? RAFT_PEERS_MAX
-                                                       : 0;
+    r->copies = copies <= 0               ? 0
+                : copies < RAFT_PEERS_MAX ? (uint32_t)copies
+                                          : RAFT_PEERS_MAX;
     const uint64_t day_ms = UINT64_C(86400000);
     const uint64_t wait_ms = ms > 0 && (uint64_t)ms < day_ms ? (uint64_t)ms : day_ms;
     r->deadline.ns = s->now.ns + wait_ms * MS_NS;

@@ -163,7 +163,7 @@ static void answer_ask(struct server *s, struct slot *slot, struct server_id fro
     if (slot->shard == NULL || !shard_leads(slot->shard) || target == NULL) return;
     struct raft_info info;
     raft_info(shard_raft(slot->shard), &info);
-    if (info.joint || !info.config_committed || raft_config_has(&info.config, from) ||
+    if (info.joint || !info.config_committed || raft_members_has(&info.config, from) ||
         meta_server_has(target, from))
         return;
     say(s, from, slot->group, STATUS_OUT, info.config_index);

@@ -539,9 +539,6 @@ void admin_info(struct server *s, const struct bytes *args, uint32_t n_args,
                 struct reply *r); /* admin_info.c */
 void admin_cluster(struct server *s, const struct command *command,
                    const struct bytes *args, struct reply *r); /* admin_cluster.c */
-/* Voters, then learners, of the shard's target. */
-uint32_t admin_members(const struct meta_shard *shard,
-                       struct server_id out[2 * RAFT_PEERS_MAX]); /* admin_cluster.c */
 
 /* ---- admin_report.c: answered once every server was heard, or is known to be silent ---- */
 void admin_digest(struct server *s, struct client *c, struct bytes name);

@@ -501,10 +501,9 @@ bool shard_is_fresh(const struct shard *s, struct instant now, uint64_t lag_max_
 uint32_t shard_copies(const struct shard *s, struct log_index index)
 {
     if (s->lead_term.v == 0) return 0;
-    struct raft_peer peers[RAFT_PEERS_MAX];
-    const uint32_t n = raft_peers(s->raft, peers);
+    struct raft_peer peer;
     uint32_t copies = 0;
-    for (uint32_t i = 0; i < n; i++)
-        copies += peers[i].match.v >= index.v;
+    for (uint32_t i = 0; raft_peer(s->raft, i, &peer); i++)
+        copies += peer.match.v >= index.v;
     return copies;
 }

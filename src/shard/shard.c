@@ -20,8 +20,6 @@ struct shard *shard_new(const struct shard_config *config, struct instant now)
     s->install.extra = buf_new(config->mem);
     s->install.backlog = buf_new(config->mem);
     s->entry_bytes_mean = 256;
-    for (uint32_t i = 0; i < RAFT_PEERS_MAX; i++)
-        s->senders[i].window = buf_new(config->mem);
 
     const struct store_config sc = {config->group, config->kv, config->mem};
     bool found;
@@ -57,8 +55,9 @@ void shard_free(struct shard *s)
     buf_free(&s->extra);
     buf_free(&s->install.extra);
     buf_free(&s->install.backlog);
-    for (uint32_t i = 0; i < RAFT_PEERS_MAX; i++)
-        buf_free(&s->senders[i].window);
+    mem_free(mem, s->senders, s->n_senders * sizeof *s->senders);
+    mem_free(mem, s->pending, s->pending_cap * sizeof *s->pending);
+    mem_free(mem, s->rounds, s->rounds_cap * sizeof *s->rounds);
     mem_free(mem, s->held, s->held_cap * sizeof *s->held);
     mem_free(mem, s->out_msgs, s->out_cap * sizeof *s->out_msgs);
     mem_free(mem, s, sizeof *s);
@@ -203,7 +202,7 @@ void shard_durable(struct shard *s, struct lsn durable, struct lsn written, bool
     uint64_t mark = alive ? s->durable_mark : 0;
     while (s->n_pending > 0 && is_safe(&s->pending[s->pending_at], durable, written)) {
         mark = s->pending[s->pending_at].mark;
-        s->pending_at = (s->pending_at + 1) % SHARD_PENDING_MAX;
+        s->pending_at = (s->pending_at + 1) % s->pending_cap;
         s->n_pending--;
     }
     if (mark == 0) return;
@@ -306,7 +305,7 @@ static void follow_role(struct shard *s)
         store_drop_staged(s->store);
         s->lead_term.v = 0;
         s->confirmed_round = 0;
-        for (uint32_t i = 0; i < RAFT_PEERS_MAX; i++)
+        for (uint32_t i = 0; i < s->n_senders; i++)
             if (s->senders[i].to.v != 0) transfer_peer_lost(s, s->senders[i].to);
     }
     if (leads && s->lead_term.v == 0) s->lead_term = info.term;
@@ -317,12 +316,36 @@ static void follow_role(struct shard *s)
 void shard_say(struct shard *s, const struct raft_msg *m)
 {
     if (s->n_held == s->held_cap) {
-        const uint32_t cap = s->held_cap == 0 ? 16 : s->held_cap * 2;
+        const uint32_t cap = s->held_cap == 0 ? 4 : s->held_cap * 2;
         s->held = mem_resize(s->config.mem, s->held, s->held_cap * sizeof *s->held,
                              cap * sizeof *s->held);
         s->held_cap = cap;
     }
     s->held[s->n_held++] = *m;
+}
+
+static void pending_grow(struct shard *s)
+{
+    const uint32_t cap = s->pending_cap == 0 ? 4 : 2 * s->pending_cap;
+    struct shard_pending *ring = mem_alloc(s->config.mem, cap * sizeof *ring);
+    for (uint32_t i = 0; i < s->n_pending; i++)
+        ring[i] = s->pending[(s->pending_at + i) % s->pending_cap];
+    mem_free(s->config.mem, s->pending, s->pending_cap * sizeof *ring);
+    s->pending = ring;
+    s->pending_cap = cap;
+    s->pending_at = 0;
+}
+
+/* Full: the newest mark takes in this one; it is durable a little later. */
+static void pending_add(struct shard *s, struct shard_pending pending)
+{
+    if (s->n_pending == SHARD_PENDING_MAX) {
+        s->n_pending--;
+        pending.lazy = pending.lazy && s->pending[(s->pending_at + s->n_pending) %
+                                                  s->pending_cap].lazy;
+    } else if (s->n_pending == s->pending_cap)
+        pending_grow(s);
+    s->pending[(s->pending_at + s->n_pending++) % s->pending_cap] = pending;
 }
 
 static void write_log(struct shard *s, const struct raft_out *r, struct wal *wal)
@@ -372,15 +395,7 @@ static void write_log(struct shard *s, const struct raft_out *r, struct wal *wal
         };
         lsn = wal_append(wal, &record);
     }
-    if (s->n_pending == SHARD_PENDING_MAX) {
-        /* Full: the newest mark takes in this one; it is durable a little later. */
-        const uint32_t newest = (s->pending_at + s->n_pending - 1) % SHARD_PENDING_MAX;
-        const bool lazy = r->lazy && s->pending[newest].lazy;
-        s->pending[newest] = (struct shard_pending){r->mark, lsn, lazy};
-        return;
-    }
-    const uint32_t at = (s->pending_at + s->n_pending++) % SHARD_PENDING_MAX;
-    s->pending[at] = (struct shard_pending){r->mark, lsn, r->lazy};
+    pending_add(s, (struct shard_pending){r->mark, lsn, r->lazy});
 }
 
 /* Moves what may leave from `held` to the turn's messages; order among the rest stays. */
@@ -413,6 +428,13 @@ static void take_rounds(struct shard *s, const struct raft_out *r)
         if (s->n_rounds == SHARD_ROUNDS_MAX) {
             memmove(s->rounds, s->rounds + 1, (SHARD_ROUNDS_MAX - 1) * sizeof *s->rounds);
             s->n_rounds--;
+        }
+        if (s->n_rounds == s->rounds_cap) {
+            const uint32_t cap = s->rounds_cap == 0 ? 4 : 2 * s->rounds_cap;
+            s->rounds = mem_resize(s->config.mem, s->rounds,
+                                   s->rounds_cap * sizeof *s->rounds,
+                                   cap * sizeof *s->rounds);
+            s->rounds_cap = cap;
         }
         s->rounds[s->n_rounds++] = (struct shard_round){r->reads[i].round,
                                                         r->reads[i].index};
@@ -551,7 +573,7 @@ void shard_verify(const struct shard *s)
     check(s->applied.v <= info.commit.v || s->install.active); /* S1 */
     check(s->lead_term.v != 0 || !store_has_staged(s->store)); /* S2 */
     for (uint32_t i = 0; i < s->n_pending; i++)
-        check(s->pending[(s->pending_at + i) % SHARD_PENDING_MAX].mark >
+        check(s->pending[(s->pending_at + i) % s->pending_cap].mark >
               s->durable_mark);    /* S3 */
     check_slow(close_is_sound(s)); /* S5 */
 }

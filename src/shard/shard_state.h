@@ -21,6 +21,9 @@ struct shard_pending { /* a mark is durable once the log is durable up to lsn */
 
 enum { SHARD_PENDING_MAX = 64, SHARD_ROUNDS_MAX = 64 };
 
+/* What an idle shard does not need is made when it is needed: a server may hold ten thousand
+ * shards.  So the rings and lists below begin empty and double up to their bounds. */
+
 struct shard_round { /* a follower's read round that the leader has answered */
     uint64_t round;
     struct log_index index; /* 0: refused */
@@ -85,8 +88,8 @@ struct shard {
     struct prng prng;
 
     /* Durability. */
-    struct shard_pending pending[SHARD_PENDING_MAX];
-    uint32_t pending_at, n_pending;
+    struct shard_pending *pending; /* a ring */
+    uint32_t pending_at, n_pending, pending_cap;
     uint64_t durable_mark;
     struct raft_msg *held; /* ring-less: moved down when the front is sent */
     uint32_t n_held, held_cap;
@@ -113,8 +116,8 @@ struct shard {
 
     /* Confirmed by the core. */
     uint64_t confirmed_round;
-    struct shard_round rounds[SHARD_ROUNDS_MAX];
-    uint32_t n_rounds;
+    struct shard_round *rounds;
+    uint32_t n_rounds, rounds_cap;
 
     /* Checkpoints and snapshots. */
     struct kv_job *job; /* under way */
@@ -122,8 +125,9 @@ struct shard {
     bool want_checkpoint, want_digest, digest_needs_checkpoint;
     struct instant retry_at; /* after a failed job */
     bool disk_full;
-    struct buf extra; /* encoded membership for the base being written */
-    struct shard_sender senders[RAFT_PEERS_MAX];
+    struct buf extra;             /* encoded membership for the base being written */
+    struct shard_sender *senders; /* RAFT_SNAPSHOTS_MAX of them, or none yet */
+    uint32_t n_senders;
     struct shard_install install;
     uint64_t entry_bytes_mean; /* for how many entries the log keeps */
     uint64_t snapshots_sent, snapshots_restarted, snapshots_installed;

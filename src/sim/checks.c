@@ -488,13 +488,12 @@ static void tell_replica(struct buf *out, const struct machine *m, const struct 
     if (i.config.n_learners > 0) buf_putf(out, "; learners");
     for (uint32_t k = 0; k < i.config.n_learners; k++)
         buf_putf(out, " %" PRIu32, i.config.learners[k].v);
-    struct raft_peer peers[RAFT_PEERS_MAX];
-    const uint32_t n = raft_peers(shard_raft(s), peers);
-    for (uint32_t k = 0; i.role == RAFT_LEADER && k < n; k++)
-        buf_putf(out, "; %" PRIu32 " has %" PRIu64 " next %" PRIu64 "%s%s%s",
-                 peers[k].id.v, peers[k].match.v, peers[k].next.v,
-                 peers[k].active ? "" : " silent", peers[k].probing ? " probing" : "",
-                 peers[k].snapshotting ? " snapshotting" : "");
+    struct raft_peer peer;
+    for (uint32_t k = 0; raft_peer(shard_raft(s), k, &peer); k++)
+        buf_putf(out, "; %" PRIu32 " has %" PRIu64 " next %" PRIu64 "%s%s%s", peer.id.v,
+                 peer.match.v, peer.next.v, peer.active ? "" : " silent",
+                 peer.probing ? " probing" : "",
+                 peer.snapshotting ? " snapshotting" : "");
     buf_putf(out, "\n");
 }
 

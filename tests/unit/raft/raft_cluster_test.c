@@ -933,10 +933,10 @@ static void calm_down(struct world *w)
     for (uint32_t i = 1; i <= w->plan.nodes; i++) {
         struct raft_info of;
         raft_info(w->nodes[i].raft, &of);
-        if (raft_config_has(&info.config, (struct server_id){i}) && of.commit.v < at.v)
+        if (raft_members_has(&info.config, (struct server_id){i}) && of.commit.v < at.v)
             WRONG(w, "n%u is left behind at %lu of %lu", i, (unsigned long)of.commit.v,
                   (unsigned long)at.v);
-        if (raft_config_has(&info.config, (struct server_id){i}) && of.doubtful)
+        if (raft_members_has(&info.config, (struct server_id){i}) && of.doubtful)
             WRONG(w, "n%u is doubtful for ever", i);
         check_logs(w, i, leader);
     }

@@ -10,6 +10,7 @@ enum {
     SWEEP_MS = 100,      /* gates past their deadline, waiting requests, dead clients */
     PASSES_PER_TURN = 4, /* steps of the shards until nothing more follows from a turn */
     STOP_MS = 3000,      /* to hand leadership over at the end */
+    RENEW_PER_JOB = 256, /* readers of shards that have nothing to do with it */
 };
 
 struct server_limits server_limits_default(void)
@@ -324,6 +325,16 @@ static bool is_full(int error)
     return error == ENOSPC || error == EDQUOT;
 }
 
+/* A reader keeps the pages that were in use when it was renewed.  That of a shard that does
+ * nothing is renewed in turn with others, as often as something is written. */
+static void renew_some(struct server *s)
+{
+    for (uint32_t i = 0; i < RENEW_PER_JOB && i < s->n_slots; i++) {
+        const struct slot *slot = s->all_slots[s->renew_at++ % s->n_slots];
+        if (slot->shard != NULL) store_renew(shard_store(slot->shard));
+    }
+}
+
 void server_job_done(struct server *s, struct kv_job *job, int error)
 {
     if (s->phase == PHASE_ENDED) return;
@@ -341,6 +352,7 @@ void server_job_done(struct server *s, struct kv_job *job, int error)
         return;
     }
     s->config.kv.ops->reader_renew(s->config.kv.engine, s->kv_reader);
+    renew_some(s);
     for (uint32_t i = 0; i < s->n_slots; i++) {
         struct slot *slot = s->all_slots[i];
         if (retire_job_done(s, slot, job, error)) return;

@@ -364,6 +364,7 @@ struct server {
     struct lsn durable, written;
     struct lsn checkpoint_lsn; /* log position of the last round of checkpoints */
     struct kv_reader *kv_reader;
+    uint32_t renew_at; /* whose reader is renewed next */
 
     struct meta meta;
     bool meta_rebuild;  /* the meta shard's state was replaced whole */

@@ -500,6 +500,7 @@ void raft_member_on_change(struct raft *raft, const struct raft_config *config)
     const struct raft_members *current = raft_member_config(raft);
 
     if (raft->role != RAFT_LEADER || raft->transfer_to.v != 0) return;
+    raft_quiet_busy(raft);
     if (!raft_is_ready(raft) || raft_member_is_joint(raft)) return;
     if (raft_member_config_index(raft).v > raft->commit.v) return;
     if (config == NULL || config->n_voters == 0 || config->n_old > 0) return;

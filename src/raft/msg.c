@@ -6,7 +6,7 @@
 
 #include <string.h>
 
-enum { FLAGS_KNOWN = 2 * RAFT_LEASE - 1 };
+enum { FLAGS_KNOWN = 2 * RAFT_QUIET - 1 };
 
 static bool get_server(struct cursor *c, struct server_id *out)
 {

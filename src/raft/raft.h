@@ -152,6 +152,8 @@ enum raft_msg_flag {
     RAFT_DONE = 16,    /* SNAPSHOT: the last piece */
     RAFT_LEASE = 32, /* APPEND: the leader serves reads under its lease, and asks for the
                          * promise that goes with it; echoed by the reply */
+    RAFT_QUIET = 64, /* APPEND: the last one until something happens (quiet.c).  The caller
+                         * vouches for the leader in this term from here on */
 };
 
 struct raft_msg {
@@ -209,6 +211,9 @@ struct raft_settings {
         election_ns; /* base election timeout, at least 1 s in the product; drawn from
                               * [election_ns, 2 election_ns) each time */
     uint64_t heartbeat_ns;
+    uint64_t quiet_after_ns; /* a group with nothing to do for so long falls silent; 0: none */
+    uint32_t spread; /* the same at all replicas of a group, another from group to group: who
+                      * stands first when a leader is lost */
     uint64_t drift_ns; /* taken off a lease: the most that clocks may drift within it */
     uint32_t append_entries_max; /* of one message */
     uint64_t append_bytes_max;
@@ -224,7 +229,7 @@ struct raft_settings {
         bug_stale_read_round, bug_lease_through_transfer, bug_snapshot_drops_config,
         bug_vote_shorter_log, bug_doubtful_counts, bug_ack_before_durable,
         bug_joint_one_majority, bug_no_truncate, bug_vote_bare_index, bug_elect_majority,
-        bug_ack_counts_self, bug_reboot_ignored, bug_epoch_elects;
+        bug_ack_counts_self, bug_reboot_ignored, bug_epoch_elects, bug_quiet_never_wakes;
 };
 
 /* What a start finds: the durable state, the snapshot below the log, and the log. */
@@ -245,6 +250,10 @@ enum raft_event_kind {
     RAFT_UNSENT,      /* messages to `peer` were dropped on our side: back to probing */
     RAFT_PEER_LOST,   /* the connection to `peer` broke: back to probing; from the leader:
                           * PreVote at once */
+    RAFT_PEER_UP,     /* there is a connection to `peer` again */
+    RAFT_WAKE,        /* `peer` no longer vouches for its leading, silent, this group */
+    RAFT_SILENT,      /* nothing is heard of `peer`, which leads this silent group, or for
+                          * whose silent group this server vouches */
     RAFT_CHANGE,      /* propose `config` as the new membership; learners first is the
                           * caller's care, the joint phase is ours */
     RAFT_TRANSFER_TO, /* hand leadership to `peer`; 0: to the fullest voter */
@@ -315,9 +324,10 @@ struct raft_out {
     bool role_changed;
     bool
         apart; /* what is committed here is not what this epoch's leader has: see Epochs */
+    bool quiet; /* nothing to do until an event: see RAFT_QUIET */
     struct server_id
         accused;         /* leader: found just now to lack what it acknowledged to us */
-    struct instant wake; /* RAFT_TICK at this time */
+    struct instant wake; /* RAFT_TICK at this time; 0: not needed */
 };
 
 struct raft; /* whole in raft_state.h */
@@ -370,7 +380,7 @@ struct raft_info {
     struct term term;
     struct server_id leader; /* 0: none known */
     bool ready; /* leader: an entry of its own term is committed and applied */
-    bool doubtful, transferring, joint;
+    bool doubtful, transferring, joint, quiet;
     struct log_index first, last, commit, applied, durable, base;
     struct raft_members
         config; /* the newest in the log, in force; good until the next call

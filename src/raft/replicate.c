@@ -111,6 +111,7 @@ void raft_replicate_reset_peer(struct raft *raft, struct raft_progress *peer)
         .id = old.id,
         .voter = old.voter,
         .learner = old.learner,
+        .gone = old.gone,
         .inflight = old.inflight,
         .inflight_cap = old.inflight_cap,
         .next = {raft->log.last.v + 1},
@@ -124,6 +125,7 @@ void raft_replicate_lead(struct raft *raft)
     raft->leader = raft->settings.self;
     raft->leader_lost = false;
     raft->led_since = raft->now;
+    raft_quiet_busy(raft);
     raft->lease_void = raft->lease_used = false;
     raft->confirmed = raft->round;
     raft->round_wanted = true;
@@ -270,6 +272,7 @@ void raft_replicate_on_reply(struct raft *raft, const struct raft_msg *msg)
         return;
     }
     judge(raft, peer, msg);
+    peer->gone = false;
     peer->heard = raft->now;
     if (msg->stamp_ns != 0) peer->stamp_ns = msg->stamp_ns;
     peer->round_heard = max_u64(peer->round_heard, msg->round);
@@ -427,6 +430,7 @@ static void emit_append(struct raft *raft, struct raft_progress *peer,
     if (raft->lease_used) flags |= RAFT_LEASE;
     if (peer->clearing) flags |= RAFT_CLEARED;
     if (peer->accused) flags |= RAFT_DOUBTFUL;
+    if (raft->quiet) flags |= RAFT_QUIET;
     *raft_emit(raft) = (struct raft_msg){
         .kind = RAFT_APPEND,
         .flags = flags,
@@ -579,8 +583,21 @@ static void send_to(struct raft *raft, struct raft_progress *peer)
         send_empty(raft, peer);
 }
 
+/* The last word for now.  From here on the server speaks for the group. */
+static void fall_silent(struct raft *raft)
+{
+    raft->quiet = true;
+    for (uint32_t i = 0; i < raft->n_peers; i++)
+        if (raft_quiet_tells(raft, &raft->peers[i])) send_empty(raft, &raft->peers[i]);
+}
+
 void raft_replicate_send(struct raft *raft, struct raft_out *out)
 {
+    if (raft->quiet) return;
+    if (raft_quiet_is_due(raft)) {
+        fall_silent(raft);
+        return;
+    }
     for (uint32_t i = 0; i < raft->n_peers; i++) {
         struct raft_progress *peer = &raft->peers[i];
         send_to(raft, peer);
@@ -695,6 +712,8 @@ void raft_replicate_transfer(struct raft *raft, struct server_id id)
         voter = voter || c->voters[i].v == id.v;
     if (!voter || id.v == raft->settings.self.v || id.v == raft->transfer_to.v) return;
 
+    raft_quiet_wake(raft);
+    raft_quiet_busy(raft);
     raft_replicate_transfer_end(raft);
     raft->transfer_to = id;
     raft->transfer_sent = false;

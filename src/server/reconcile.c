@@ -80,6 +80,8 @@ struct shard_config reconcile_shard_config(struct server *s, struct group_id gro
                 .self = s->identity.server,
                 .election_ns = l->election_ns,
                 .heartbeat_ns = l->heartbeat_ns,
+                .quiet_after_ns = l->quiet_after_ns,
+                .spread = group.v,
                 .drift_ns = l->drift_ns,
                 .append_entries_max = SERVER_ENTRIES_MAX,
                 .append_bytes_max = l->append_bytes_max,
@@ -108,6 +110,7 @@ struct shard_config reconcile_shard_config(struct server *s, struct group_id gro
         &c.raft.bug_elect_majority,
         &c.raft.bug_ack_counts_self,
         &c.raft.bug_reboot_ignored,
+        &c.raft.bug_quiet_never_wakes,
     };
     const uint32_t bug = s->config.mutant.raft;
     if (bug != 0 && bug <= sizeof bugs / sizeof *bugs) *bugs[bug - 1] = true;
@@ -155,6 +158,7 @@ static void make_replica(struct server *s, struct group_id group,
         shard_found(slot->shard, &members, target->epoch);
     }
     shard_begin(slot->shard, s->now);
+    peers_tell(s, slot->shard);
     slot_touch(s, slot);
 }
 

@@ -112,6 +112,7 @@ void retire_begin(struct server *s, struct slot *slot)
     if (slot->shard == NULL || slot->retiring != RETIRE_NOT) return;
     if (meta_shard(&s->meta, slot->group) != NULL) keep_unconfirmed(s, slot);
     slot->retiring = RETIRE_WAIT;
+    vouch_end(s, slot);
     slot_touch(s, slot);
 }
 

@@ -29,6 +29,7 @@ struct server_limits server_limits_default(void)
         .election_ns = 1 * SEC_NS,
         .heartbeat_ns = 100 * MS_NS,
         .append_bytes_max = 192 << 10,
+        .quiet_after_ns = 2 * SEC_NS,
         .drift_ns = 200 * MS_NS,
         .log_cache_bytes = 64 << 20,
         .uncommitted_bytes_max = 64 << 20,
@@ -443,11 +444,11 @@ static void timers_turn(struct server *s)
 }
 
 static void send_messages(struct server *s, const struct shard_out *out,
-                          struct group_id group)
+                          struct slot *slot)
 {
     for (uint32_t i = 0; i < out->n_msgs; i++) {
         size_t start;
-        struct buf *body = peer_say(s, out->msgs[i].to, group, MESSAGE_RAFT, &start);
+        struct buf *body = peer_say(s, out->msgs[i].to, slot->group, MESSAGE_RAFT, &start);
         if (body == NULL) continue; /* lost, as any message may be */
         size_t at;
         const struct raft_entry *e = raft_msg_encode_around(body, &out->msgs[i], &at);
@@ -461,6 +462,7 @@ static void send_messages(struct server *s, const struct shard_out *out,
                                  .len = e->payload.len,
                                  .at = at,
                              });
+        if (out->msgs[i].flags & RAFT_QUIET) vouch_said(s, slot, &out->msgs[i]);
     }
 }
 
@@ -495,7 +497,8 @@ static void slot_step(struct server *s, struct slot *slot)
         slot->syncing = true;
         s->syncing[s->n_syncing++] = slot;
     }
-    send_messages(s, &out, slot->group);
+    if (!out.quiet) vouch_end(s, slot);
+    send_messages(s, &out, slot);
     if (out.job != NULL) {
         struct server_action *a = server_act(s, SERVER_JOB);
         out.job->id = ++s->next_job;
@@ -601,6 +604,7 @@ void server_turn_end(struct server *s, struct server_actions *out)
     bool more = false;
     if (s->phase != PHASE_ENDED && s->wal_open) {
         syncing_turn(s);
+        vouch_turn(s);
         timers_turn(s);
         reconcile_turn(s);
         more = slots_turn(s);
@@ -658,6 +662,7 @@ void server_verify(const struct server *s)
     for (uint32_t i = 0; i < s->n_slots; i++) {
         const struct slot *slot = s->all_slots[i];
         if (slot->shard != NULL) shard_verify(slot->shard);
+        if (slot->shard != NULL) vouch_verify(s, slot);
         for (const struct request *r = slot->waiting; r != NULL; r = r->next)
             check(r->state == REQUEST_WAITING && r->timer.place != 0); /* V3 */
         for (const struct request *r = slot->rounds; r != NULL; r = r->next)

@@ -18,6 +18,7 @@
  *   peer.c      connections between servers: dial, handshake, frames
  *   start.c     identity, founding, joining, recovery
  *   retire.c    replicas that are not to be here any more
+ *   vouch.c     what servers say for their groups that have fallen silent
  *   reconcile.c the meta shard's view, replicas that should be here, growth
  *   server.c    events in, actions out, the turn
  *
@@ -31,6 +32,8 @@
  * V2  an answer is filled once: by evaluation, by a reply from elsewhere, or by an error
  * V3  every request is in exactly one place: a slot's waiting list, in `sent`, or in
  *     `rounds`; it has a deadline, at which it is answered
+ * V4  a silent replica follows a leader whose server vouches for it in this term, on a
+ *     connection that stands
  */
 #pragma once
 
@@ -151,6 +154,7 @@ struct slot {
     bool dirty;             /* in server->dirty: to be stepped at the end of the turn */
     bool syncing;           /* in server->syncing: waits for the log */
     bool loading;           /* a wal_read for it is under way */
+    bool vouched;           /* this server may vouch for it: vouch.c */
     enum {
         RETIRE_NOT = 0,
         RETIRE_WAIT,
@@ -254,6 +258,12 @@ struct client {
 
 enum peer_conn_state { PEER_DIALING = 1, PEER_GREETING, PEER_UP };
 
+/* Silent groups and the terms in which they are led, and the sum of them all. */
+struct vouches {
+    struct hmap terms; /* group -> term */
+    uint64_t sum;
+};
+
 struct
     peer_conn { /* one connection: dialed ones only send, accepted ones only receive, but
                     * for the handshake and joining */
@@ -272,6 +282,10 @@ struct
     struct buf piece; /* a stream being assembled */
     uint64_t piece_stream, piece_total;
     struct instant opened, heard, ping_at;
+    struct vouches out_vouches, in_vouches; /* said and heard on it: vouch.c */
+    struct instant beat_at;                 /* of what is said: the next beat */
+    struct instant vouched_at; /* of what is heard: the last beat with its sum */
+    bool pong_due;
     char address[META_ADDRESS_MAX + 1];
     struct peer_conn *next;
 };
@@ -336,6 +350,7 @@ struct server_stats {
     uint64_t connections, commands, rejected, expired_keys, forwarded, uncertain;
     uint64_t bytes_in, bytes_out, turns, syncs, keyspace_hits, keyspace_misses;
     uint64_t peer_refused;
+    uint64_t vouches_differ, vouches_lost;
     uint64_t error_replies;
     uint64_t discarded_entries;
 };
@@ -620,6 +635,7 @@ void peer_said_around(struct server *s, struct server_id to, size_t start,
 bool peer_is_moving(const struct server *s, struct server_id id);
 bool peer_reachable(const struct server *s,
                     struct server_id id); /* heard or connected lately */
+void peers_tell(struct server *s, struct shard *shard); /* a new one: who is connected */
 void peers_turn_end(struct server *s);
 void peer_joined_reply(struct server *s, struct conn_id conn, const struct joined *j);
 struct instant peers_wake(const struct server *s);
@@ -655,6 +671,21 @@ void reconcile_begin(struct server *s); /* the log is open */
  * of rollback/, as lines of JSON. */
 void rollback_keep(struct server *s, const struct slot *slot,
                    const struct raft_entry *entries, uint32_t n);
+
+/* ---- vouch.c ---- */
+void vouches_init(struct vouches *v, struct mem *mem);
+void vouches_free(struct vouches *v);
+void vouch_said(struct server *s, struct slot *slot, const struct raft_msg *msg);
+void vouch_end(struct server *s, struct slot *slot);
+void vouch_heard(struct server *s, struct peer_conn *c, struct slot *slot,
+                 const struct raft_msg *msg);
+MUST_USE bool vouch_message(struct server *s, struct peer_conn *c, struct group_id group,
+                            struct bytes body); /* false: malformed */
+void vouch_conn_lost(struct server *s, struct peer_conn *c);
+void vouch_turn(struct server *s);
+void vouch_beats(struct server *s);
+struct instant vouch_wake(const struct server *s);
+void vouch_verify(const struct server *s, const struct slot *slot);
 
 /* ---- retire.c ---- */
 void retire_begin(struct server *s, struct slot *slot);

@@ -173,21 +173,43 @@ void shard_receive(struct shard *s, const struct raft_msg *m, struct instant now
     if (m->kind == RAFT_SNAPSHOT_REPLY) transfer_reply(s, m);
 }
 
-void shard_unsent(struct shard *s, struct server_id peer, struct instant now)
+static bool tell_of_peer(struct shard *s, enum raft_event_kind kind,
+                         struct server_id peer, struct instant now)
 {
     s->now = now;
-    struct raft_event ev = event_of(s, RAFT_UNSENT);
+    struct raft_info info;
+    raft_info(s->raft, &info);
+    if (!raft_members_has(&info.config, peer) && info.leader.v != peer.v) return false;
+    struct raft_event ev = event_of(s, kind);
     ev.peer = peer;
     raft_step(s->raft, &ev);
+    return true;
 }
 
-void shard_peer_lost(struct shard *s, struct server_id peer, struct instant now)
+bool shard_peer_lost(struct shard *s, struct server_id peer, struct instant now)
 {
-    s->now = now;
-    struct raft_event ev = event_of(s, RAFT_PEER_LOST);
-    ev.peer = peer;
-    raft_step(s->raft, &ev);
     transfer_peer_lost(s, peer);
+    return tell_of_peer(s, RAFT_PEER_LOST, peer, now);
+}
+
+bool shard_unsent(struct shard *s, struct server_id peer, struct instant now)
+{
+    return tell_of_peer(s, RAFT_UNSENT, peer, now);
+}
+
+bool shard_peer_up(struct shard *s, struct server_id peer, struct instant now)
+{
+    return tell_of_peer(s, RAFT_PEER_UP, peer, now);
+}
+
+bool shard_peer_silent(struct shard *s, struct server_id peer, struct instant now)
+{
+    return tell_of_peer(s, RAFT_SILENT, peer, now);
+}
+
+bool shard_wake(struct shard *s, struct server_id leader, struct instant now)
+{
+    return tell_of_peer(s, RAFT_WAKE, leader, now);
 }
 
 static bool is_safe(const struct shard_pending *p, struct lsn durable, struct lsn written)
@@ -473,6 +495,7 @@ void shard_turn_end(struct shard *s, struct wal *wal, struct instant now,
     out->load_wanted = r.load_wanted;
     out->load = r.load;
     out->role_changed = r.role_changed;
+    out->quiet = r.quiet;
     out->accused = r.accused;
     out->apart = r.apart;
     out->discarded = r.discarded;

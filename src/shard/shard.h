@@ -218,9 +218,13 @@ bool shard_busy(const struct shard *s); /* a job is under way */
 bool shard_syncing(const struct shard *s);
 
 void shard_receive(struct shard *s, const struct raft_msg *m, struct instant now);
-/* Messages to it were dropped on our side. */
-void shard_unsent(struct shard *s, struct server_id peer, struct instant now);
-void shard_peer_lost(struct shard *s, struct server_id peer, struct instant now);
+/* These tell of servers and connections; true: it concerns this shard, which is to be stepped.
+ * See raft.h: a silent group rests on them.  unsent: messages to it were dropped on our side. */
+bool shard_unsent(struct shard *s, struct server_id peer, struct instant now);
+bool shard_peer_lost(struct shard *s, struct server_id peer, struct instant now);
+bool shard_peer_up(struct shard *s, struct server_id peer, struct instant now);
+bool shard_peer_silent(struct shard *s, struct server_id peer, struct instant now);
+bool shard_wake(struct shard *s, struct server_id leader, struct instant now);
 /* The log is synced up to `durable`, and written up to `written`; `alive`: the disk has done
  * something since, though perhaps nothing of this shard. */
 void shard_durable(struct shard *s, struct lsn durable, struct lsn written, bool alive,
@@ -247,6 +251,7 @@ struct shard_out {
     struct raft_load load;
     bool role_changed;
     bool apart; /* it can't follow this epoch's leader, and must be made anew */
+    bool quiet; /* nothing to do until something comes: its server vouches for it */
     const struct raft_entry *discarded; /* see raft_out; good until the next turn ends */
     uint32_t n_discarded;
     struct server_id accused;  /* a replica that lost what it had acknowledged; 0: none */

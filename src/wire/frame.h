@@ -79,6 +79,7 @@ enum message_kind {
     MESSAGE_FORWARD_REPLY,
     MESSAGE_STATUS, /* whether a replica is still a member (src/server/retire.c) */
     MESSAGE_REPORT, /* struct report: what a server says of its replicas */
+    MESSAGE_QUIET,  /* what it says of its silent groups (src/server/vouch.c) */
     MESSAGE_KIND_END,
 };
 

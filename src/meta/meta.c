@@ -212,6 +212,7 @@ static bool put_shard(struct meta *m, uint32_t group, struct bytes value)
     struct meta_shard record;
 
     if (!record_shard_decode(value, &record) || record.group.v != group) return false;
+    record.version = m->version + 1; /* meta_apply() counts it */
 
     struct meta_shard *s = hmap_find(&m->by_group, group);
     if (s == NULL) {
@@ -282,8 +283,10 @@ bool meta_apply(struct meta *m, const struct effect *e)
     if (e->kind == EFFECT_CLEAR) known = apply_clear(m, &key);
     if (e->kind == EFFECT_PUT && e->type == ITEM_STRING)
         known = apply_put(m, &key, e->value);
-    if (known) m->version++;
-    return known;
+    if (!known) return false;
+    m->version++;
+    if (key.kind != RECORD_SHARD) m->version_others = m->version;
+    return true;
 }
 
 void meta_init(struct meta *m, struct mem *mem)

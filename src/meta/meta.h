@@ -79,6 +79,7 @@ struct meta_shard {
     uint32_t epoch;
     struct server_id founder; /* who began the group, with the voters of its first record;
                                  * set once at creation, never changed (server 1 for meta) */
+    uint64_t version; /* not of the record: that of the view when it changed last */
     uint8_t n_voters, n_learners;
     struct server_id voters[META_REPLICAS_MAX], learners[META_REPLICAS_MAX];
 };
@@ -94,6 +95,7 @@ struct meta {
     struct meta_shard **shards; /* by group */
     uint32_t n_shards;
     uint64_t version; /* counts changes; routing caches compare it */
+    uint64_t version_others; /* when anything but a shard changed last */
     struct hmap by_name, by_group;
     struct hmap by_keyspace; /* id: its shards in order of slots, for meta_route() */
 };

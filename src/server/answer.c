@@ -278,6 +278,7 @@ static void gate_begin(struct server *s, struct answer *a, struct slot *slot,
     a->slot = slot;
     a->deadline = server_deadline(s, gate->ahead_bytes);
     a->gate_next = NULL;
+    slot_watch(s, slot);
     if (slot->gated == NULL) slot->gated_end = &slot->gated;
     *slot->gated_end = a;
     slot->gated_end = &a->gate_next;

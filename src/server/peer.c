@@ -120,8 +120,6 @@ static void conn_free(struct server *s, struct peer_conn *c)
     mem_free(s->mem, c, sizeof *c);
 }
 
-static void conn_close(struct server *s, struct peer_conn *c, const char *why);
-
 static struct conn_id dial(struct server *s, const char *address, struct server_id id)
 {
     s->next_conn += 2; /* what we dial is even */

@@ -50,6 +50,8 @@ static void rebuild(struct server *s)
         from = at;
     }
     s->meta.version += version + 1;
+    s->meta.version_others = s->meta.version;
+    s->meta_seen = 0; /* all of it may be new */
 }
 
 /* ---- replicas here ---- */
@@ -191,13 +193,17 @@ static void keep_view(struct server *s)
 
 void reconcile_follow(struct server *s)
 {
-    if (s->meta.version == s->meta_seen) return;
+    const uint64_t seen = s->meta_seen;
+
+    if (s->meta.version == seen) return;
     s->meta_seen = s->meta.version;
     keep_view(s);
     learn_servers(s, &s->meta);
     if (view_is_whole(s)) peers_forget_strangers(s);
     for (uint32_t i = 0; i < s->meta.n_shards; i++) {
         const struct meta_shard *target = s->meta.shards[i];
+        const bool same = target->version <= seen && s->meta.version_others <= seen;
+        if (same && target->group.v != META_GROUP) continue;
         struct slot *slot = server_slot(s, target->group);
         if (slot->shard == NULL && placed_here(s, target))
             make_replica(s, target->group, target);
@@ -394,8 +400,11 @@ static bool caught_up(void *ctx, struct server_id id)
            peer.match.v + CAUGHT_UP_ENTRIES >= info.last.v;
 }
 
-static void move_members(struct server *s, struct slot *slot)
+/* Whatever can make a difference steps the shard or changes its record: so it is enough to
+ * look at those that were stepped. */
+void reconcile_members(struct server *s, struct slot *slot)
 {
+    if (s->phase == PHASE_STOPPING) return;
     if (slot->shard == NULL || slot->retiring != RETIRE_NOT || !shard_leads(slot->shard))
         return;
     const struct meta_shard *record = meta_shard(&s->meta, slot->group);
@@ -422,6 +431,4 @@ void reconcile_turn(struct server *s)
     s->plan_at.ns = s->now.ns + PLAN_MS * MS_NS;
     plan(s);
     if (s->phase == PHASE_RUNNING) tell_moved(s);
-    for (uint32_t i = 0; i < s->n_slots; i++)
-        move_members(s, s->all_slots[i]);
 }

@@ -184,6 +184,7 @@ static void enter(struct server *s, struct request *r, enum request_state state)
     struct slot *slot = server_slot(s, r->group);
     struct client *c = client_of(r);
     r->state = state;
+    slot_watch(s, slot);
     if (r->timer.place == 0) heap_set(&s->timers, &r->timer, r->deadline.ns);
     switch (state) {
     case REQUEST_WAITING:

@@ -45,10 +45,8 @@ bool retire_was_here(const struct server *s, struct group_id group)
 
 static void give_job(struct server *s, struct slot *slot, struct kv_job *job)
 {
-    job->id = ++s->next_job;
     slot->retire_job = job;
-    server_act(s, SERVER_JOB)->job = job;
-    s->n_jobs++;
+    slot_job(s, slot, job);
 }
 
 static void bury(struct server *s, struct slot *slot)
@@ -66,6 +64,7 @@ static void end(struct server *s, struct slot *slot)
     const struct wal_record forget = {.kind = WAL_FORGET, .group = slot->group};
     wal_append(s->wal, &forget);
     heap_remove(&s->slot_timers, &slot->timer);
+    heap_remove(&s->due, &slot->due);
     shard_free(slot->shard);
     slot->shard = NULL;
     slot->retiring = RETIRE_NOT;
@@ -199,20 +198,25 @@ bool retire_message(struct server *s, struct server_id from, struct group_id gro
 /* Now and then, for each replica here that its record no longer names. */
 void retire_turn(struct server *s)
 {
+    bool all_placed = true;
+
     if (!s->meta.founded || s->now.ns < s->retire_at.ns) return;
     s->retire_at.ns = s->now.ns + ASK_MS * MS_NS;
+    if (s->retire_seen == s->meta.version) return;
     for (uint32_t i = 0; i < s->n_slots; i++) {
         struct slot *slot = s->all_slots[i];
         if (slot->shard == NULL || slot->retiring != RETIRE_NOT ||
             slot->group.v == META_GROUP)
             continue;
         const struct meta_shard *target = meta_shard(&s->meta, slot->group);
+        if (target != NULL && meta_server_has(target, s->identity.server)) continue;
+        all_placed = false;
         if (target == NULL) {
             if (slot->group.v < s->meta.cluster.next_group) retire_begin(s, slot);
             continue;
         }
-        if (meta_server_has(target, s->identity.server)) continue;
         for (uint32_t v = 0; v < target->n_voters; v++)
             say(s, target->voters[v], slot->group, STATUS_ASK, (struct log_index){0});
     }
+    if (all_placed) s->retire_seen = s->meta.version;
 }

@@ -10,6 +10,7 @@ enum {
     SWEEP_MS = 100,      /* gates past their deadline, waiting requests, dead clients */
     PASSES_PER_TURN = 4, /* steps of the shards until nothing more follows from a turn */
     STOP_MS = 3000,      /* to hand leadership over at the end */
+    TICKS_PER_TURN = 512, /* of shards: thousands of elections leave room for clients */
     RENEW_PER_JOB = 256, /* readers of shards that have nothing to do with it */
 };
 
@@ -150,6 +151,8 @@ struct slot *server_slot(struct server *s, struct group_id group)
                                 cap * sizeof *s->syncing);
         s->stepping = mem_resize(s->mem, s->stepping, s->slots_cap * sizeof *s->stepping,
                                  cap * sizeof *s->stepping);
+        s->watched = mem_resize(s->mem, s->watched, s->slots_cap * sizeof *s->watched,
+                                cap * sizeof *s->watched);
         s->slots_cap = cap;
     }
     s->all_slots[s->n_slots++] = slot;
@@ -161,6 +164,22 @@ void slot_touch(struct server *s, struct slot *slot)
     if (slot->dirty) return;
     slot->dirty = true;
     s->dirty[s->n_dirty++] = slot;
+    slot_watch(s, slot);
+}
+
+void slot_watch(struct server *s, struct slot *slot)
+{
+    if (slot->watched) return;
+    slot->watched = true;
+    s->watched[s->n_watched++] = slot;
+}
+
+void slot_job(struct server *s, struct slot *slot, struct kv_job *job)
+{
+    job->id = ++s->next_job;
+    hmap_put(&s->jobs, job->id, slot);
+    server_act(s, SERVER_JOB)->job = job;
+    s->n_jobs++;
 }
 
 /* ---- life ---- */
@@ -204,12 +223,14 @@ struct server *server_new(const struct server_config *config, struct instant now
     s->now = s->started = now;
     s->wall = wall;
     s->slots = hmap_new(s->mem);
+    s->jobs = hmap_new(s->mem);
     s->sent = hmap_new(s->mem);
     s->clients = hmap_new(s->mem);
     s->conns = hmap_new(s->mem);
     s->peers = hmap_new(s->mem);
     s->timers = heap_new(s->mem);
     s->slot_timers = heap_new(s->mem);
+    s->due = heap_new(s->mem);
     s->spare = mem_alloc(s->mem, SERVER_SPARE_BYTES);
     s->entries = mem_zero(s->mem, SERVER_ENTRIES_MAX * sizeof *s->entries);
     s->dirty_clients_end = &s->dirty_clients;
@@ -229,6 +250,8 @@ static void slots_free(struct server *s)
     mem_free(s->mem, s->dirty, s->slots_cap * sizeof *s->dirty);
     mem_free(s->mem, s->syncing, s->slots_cap * sizeof *s->syncing);
     mem_free(s->mem, s->stepping, s->slots_cap * sizeof *s->stepping);
+    mem_free(s->mem, s->watched, s->slots_cap * sizeof *s->watched);
+    hmap_free(&s->jobs);
     hmap_free(&s->slots);
 }
 
@@ -240,6 +263,7 @@ void server_free(struct server *s)
     peers_free(s);
     heap_free(&s->timers); /* before the slots: their nodes lie in them */
     heap_free(&s->slot_timers);
+    heap_free(&s->due);
     slots_free(s);
     start_free(s);
     meta_free(&s->meta);
@@ -354,20 +378,17 @@ void server_job_done(struct server *s, struct kv_job *job, int error)
     }
     s->config.kv.ops->reader_renew(s->config.kv.engine, s->kv_reader);
     renew_some(s);
-    for (uint32_t i = 0; i < s->n_slots; i++) {
-        struct slot *slot = s->all_slots[i];
-        if (retire_job_done(s, slot, job, error)) return;
-        if (slot->shard == NULL || !shard_owns_job(slot->shard, job)) continue;
-        shard_job_done(slot->shard, job, error, s->now);
-        if (error != 0)
-            server_log(s, LOG_ERROR,
-                       "a checkpoint of shard %u failed (errno %d); it is tried "
-                       "again, and the log keeps what it would hold",
-                       slot->group.v, error);
-        slot_touch(s, slot);
-        return;
-    }
-    check(false); /* a job that nobody gave out */
+    struct slot *slot = hmap_remove(&s->jobs, job->id);
+    check(slot != NULL); /* a job that nobody gave out */
+    if (retire_job_done(s, slot, job, error)) return;
+    check(slot->shard != NULL && shard_owns_job(slot->shard, job));
+    shard_job_done(slot->shard, job, error, s->now);
+    if (error != 0)
+        server_log(s, LOG_ERROR,
+                   "a checkpoint of shard %u failed (errno %d); it is tried "
+                   "again, and the log keeps what it would hold",
+                   slot->group.v, error);
+    slot_touch(s, slot);
 }
 
 /* Leaders first hand over; a server alone just ends. */
@@ -429,7 +450,9 @@ static void syncing_turn(struct server *s)
 static void timers_turn(struct server *s)
 {
     struct heap_node *node;
-    while ((node = heap_min(&s->slot_timers)) != NULL && node->key <= s->now.ns) {
+    for (uint32_t n = 0; n < TICKS_PER_TURN; n++) {
+        node = heap_min(&s->slot_timers);
+        if (node == NULL || node->key > s->now.ns) break;
         heap_remove(&s->slot_timers, node);
         struct slot *slot = (struct slot *)(void *)((char *)node -
                                                     offsetof(struct slot, timer));
@@ -499,12 +522,7 @@ static void slot_step(struct server *s, struct slot *slot)
     }
     if (!out.quiet) vouch_end(s, slot);
     send_messages(s, &out, slot);
-    if (out.job != NULL) {
-        struct server_action *a = server_act(s, SERVER_JOB);
-        out.job->id = ++s->next_job;
-        a->job = out.job;
-        s->n_jobs++;
-    }
+    if (out.job != NULL) slot_job(s, slot, out.job);
     if (out.load_wanted && !slot->loading) {
         slot->loading = true;
         wal_read(s->wal, slot->group.v, slot->group, out.load.from, out.load.upto,
@@ -543,21 +561,53 @@ static bool slots_turn(struct server *s)
     return s->n_dirty > 0;
 }
 
+/* Deadlines of keys are the leader's to act on. */
+static void expire(struct server *s, struct slot *slot)
+{
+    struct wall first;
+
+    heap_remove(&s->due, &slot->due);
+    if (slot->shard == NULL || !shard_leads(slot->shard)) return;
+    if (shard_expire(slot->shard, s->wall, s->now)) slot_touch(s, slot);
+    /* Ids of requests grow old without a deadline: looked at again in the next sweep. */
+    if (store_count_system(shard_store(slot->shard)) > 0) slot_watch(s, slot);
+    if (store_next_deadline(shard_store(slot->shard), &first))
+        heap_set(&s->due, &slot->due, first.ms > 0 ? (uint64_t)first.ms : 0);
+}
+
+static void sweep_slot(struct server *s, struct slot *slot)
+{
+    if (slot->gated != NULL) answers_expire(s, slot);
+    if (slot->waiting != NULL || slot->rounds != NULL) {
+        requests_slot_turn(s, slot);
+        slot_touch(s, slot);
+    }
+    expire(s, slot);
+    reconcile_members(s, slot);
+    if (slot->gated != NULL) slot_watch(s, slot);
+}
+
 static void sweep_turn(struct server *s)
 {
+    const struct heap_node *node;
+
     if (s->now.ns < s->next_sweep.ns) return;
     s->next_sweep.ns = s->now.ns + SWEEP_MS * MS_NS;
-    for (uint32_t i = 0; i < s->n_slots; i++) {
-        struct slot *slot = s->all_slots[i];
-        if (slot->gated != NULL) answers_expire(s, slot);
-        if (slot->waiting != NULL || slot->rounds != NULL) {
-            requests_slot_turn(s, slot);
-            slot_touch(s, slot);
-        }
-        if (slot->shard != NULL && shard_leads(slot->shard) &&
-            shard_expire(slot->shard, s->wall, s->now))
-            slot_touch(s, slot);
+    for (node = heap_min(&s->due); node != NULL && (int64_t)node->key < s->wall.ms;
+         node = heap_min(&s->due)) {
+        struct slot *slot = (struct slot *)(void *)((char *)(uintptr_t)node -
+                                                    offsetof(struct slot, due));
+        heap_remove(&s->due, &slot->due);
+        slot_watch(s, slot);
     }
+    /* Sweeping may ask for another look, which is for the next sweep. */
+    const uint32_t n = s->n_watched;
+    for (uint32_t i = 0; i < n; i++)
+        s->watched[i]->watched = false;
+    s->n_watched = 0;
+    memcpy(s->stepping, s->watched, n * sizeof *s->watched);
+    for (uint32_t i = 0; i < n; i++)
+        sweep_slot(s, s->stepping[i]);
     if (s->wal_full) wal_retry(s->wal);
 }
 

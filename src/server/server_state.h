@@ -152,6 +152,8 @@ struct slot {
     struct request *rounds, **rounds_end;
     struct heap_node timer; /* the shard's wake */
     bool dirty;             /* in server->dirty: to be stepped at the end of the turn */
+    bool watched;           /* in server->watched: to be looked at by the next sweep */
+    struct heap_node due;   /* in server->due: the first deadline of its keys, if it leads */
     bool syncing;           /* in server->syncing: waits for the log */
     bool loading;           /* a wal_read for it is under way */
     bool vouched;           /* this server may vouch for it: vouch.c */
@@ -385,6 +387,7 @@ struct server {
     bool meta_rebuild;  /* the meta shard's state was replaced whole */
     uint64_t meta_seen; /* version of the view that placement was compared with */
     struct instant plan_at, retire_at;
+    uint64_t retire_seen; /* version in which no replica here was out of place */
     bool moving; /* the meta leader is being told our new addresses */
 
     struct hmap slots; /* group -> struct slot */
@@ -392,6 +395,12 @@ struct server {
     uint32_t n_slots, slots_cap;
     struct slot **dirty, **stepping; /* slots_cap places, like all_slots */
     uint32_t n_dirty;
+    /* A sweep looks at what was stepped or asked since the last, and at what is due: a server
+     * with thousands of idle shards pays for none of them. */
+    struct slot **watched;
+    uint32_t n_watched;
+    struct heap due;  /* by wall time in ms */
+    struct hmap jobs; /* handed out for a slot: id of the job -> slot */
     struct slot **syncing;
     uint32_t n_syncing;
     uint64_t walks;                  /* of waiting lists, counted */
@@ -454,6 +463,9 @@ struct slot *server_slot(struct server *s, struct group_id group); /* made if ne
 struct slot *server_slot_find(const struct server *s, struct group_id group);
 void slot_touch(struct server *s,
                 struct slot *slot); /* step it at the end of this turn */
+
+void slot_watch(struct server *s, struct slot *slot); /* look at it in the next sweep */
+void slot_job(struct server *s, struct slot *slot, struct kv_job *job); /* to be run */
 
 void server_take_wal(struct server *s, const struct wal_out *out);
 /* When what begins now and must move so many bytes is given up: request-timeout, and time for
@@ -656,6 +668,7 @@ void start_job_done(struct server *s, int error);
 /* ---- reconcile.c ---- */
 void reconcile_turn(struct server *s);
 void reconcile_follow(struct server *s); /* what a new view asks for, if it is new */
+void reconcile_members(struct server *s, struct slot *slot); /* towards its target */
 /* A change of the meta shard asked for by args, at its leader: KEYSPACE ..., or JOIN name
  * client peer zone from a server (answered with a joined body). */
 void reconcile_evaluate(struct server *s, const struct bytes *args, uint32_t n_args,

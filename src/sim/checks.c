@@ -177,7 +177,7 @@ static void put_ids(struct buf *out, const struct server_id *ids, uint32_t n)
 static void tell_config(struct world *w, uint32_t machine, const struct group_check *g,
                         const struct raft_info *info)
 {
-    const struct raft_config *c = &info->config;
+    const struct raft_members *c = &info->config;
 
     if (!w->verbose) return;
     struct buf text = buf_new(&w->mem);

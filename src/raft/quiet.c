@@ -149,18 +149,38 @@ void raft_quiet_on_silent(struct raft *raft, struct server_id id)
         raft_elect_on_leader_lost(raft);
 }
 
+void raft_rest(struct raft *raft)
+{
+    check(raft->quiet && raft->n_queue == 0 && raft->n_writes == 0);
+
+    mem_free(raft->mem, raft->queue, raft->queue_cap * sizeof *raft->queue);
+    mem_free(raft->mem, raft->msgs, raft->msgs_cap * sizeof *raft->msgs);
+    mem_free(raft->mem, raft->writes, raft->writes_cap * sizeof *raft->writes);
+    raft->queue = raft->msgs = NULL;
+    raft->writes = NULL;
+    raft->queue_cap = raft->msgs_cap = raft->n_msgs = 0;
+    raft->writes_cap = raft->writes_head = 0;
+    for (uint32_t i = 0; i < raft->n_peers; i++) {
+        struct raft_progress *peer = &raft->peers[i];
+        if (peer->inflight_count > 0) continue;
+        mem_free(raft->mem, peer->inflight, peer->inflight_cap * sizeof *peer->inflight);
+        peer->inflight = NULL;
+        peer->inflight_cap = peer->inflight_head = 0;
+    }
+}
+
 void raft_quiet_verify(const struct raft *raft)
 {
     if (!raft->quiet) return;
 
     check(raft->role == RAFT_LEADER ||
-          (raft->role == RAFT_FOLLOWER && raft->leader.v != 0));      /* I11 */
-    check(raft->commit.v == raft->log.last.v);                        /* I11 */
-    check(raft->durable.v == raft->log.last.v);                       /* I11 */
-    check(raft->n_writes == 0 && !raft->state_dirty);                 /* I11 */
-    check(!raft->state.doubtful && raft->transfer_to.v == 0);         /* I11 */
+          (raft->role == RAFT_FOLLOWER && raft->leader.v != 0)); /* I11 */
+    check(raft->commit.v == raft->log.last.v);                   /* I11 */
+    check(raft->durable.v == raft->log.last.v);                  /* I11 */
+    check(raft->n_writes == 0 && !raft->state_dirty);            /* I11 */
+    check(!raft->state.doubtful && raft->transfer_to.v == 0);    /* I11 */
     if (raft->role != RAFT_LEADER) return;
-    check(raft_is_ready(raft) && raft->confirmed == raft->round);     /* I12 */
-    for (uint32_t i = 0; i < raft->n_peers; i++)                      /* I12 */
+    check(raft_is_ready(raft) && raft->confirmed == raft->round); /* I12 */
+    for (uint32_t i = 0; i < raft->n_peers; i++)                  /* I12 */
         check(raft->peers[i].gone || raft->peers[i].match.v == raft->log.last.v);
 }

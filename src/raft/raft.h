@@ -152,7 +152,8 @@ enum raft_msg_flag {
     RAFT_DONE = 16,    /* SNAPSHOT: the last piece */
     RAFT_LEASE = 32, /* APPEND: the leader serves reads under its lease, and asks for the
                          * promise that goes with it; echoed by the reply */
-    RAFT_QUIET = 64, /* APPEND: the last one until something happens (quiet.c).  The caller
+    RAFT_QUIET =
+        64, /* APPEND: the last one until something happens (quiet.c).  The caller
                          * vouches for the leader in this term from here on */
 };
 
@@ -211,8 +212,10 @@ struct raft_settings {
         election_ns; /* base election timeout, at least 1 s in the product; drawn from
                               * [election_ns, 2 election_ns) each time */
     uint64_t heartbeat_ns;
-    uint64_t quiet_after_ns; /* a group with nothing to do for so long falls silent; 0: none */
-    uint32_t spread; /* the same at all replicas of a group, another from group to group: who
+    uint64_t
+        quiet_after_ns; /* a group with nothing to do for so long falls silent; 0: none */
+    uint32_t
+        spread; /* the same at all replicas of a group, another from group to group: who
                       * stands first when a leader is lost */
     uint64_t drift_ns; /* taken off a lease: the most that clocks may drift within it */
     uint32_t append_entries_max; /* of one message */
@@ -352,6 +355,10 @@ void raft_restored(struct raft *raft);
 
 void raft_step(struct raft *raft, const struct raft_event *event);
 void raft_turn_end(struct raft *raft, struct instant now, struct raft_out *out);
+
+/* Gives back the room that only a group with something to say needs, when it has fallen
+ * silent; what the last turn gave is void then. */
+void raft_rest(struct raft *raft);
 
 enum raft_propose_result {
     RAFT_PROPOSED = 0,

@@ -223,7 +223,7 @@ struct raft {
     struct term told_term;
     /* quiet.c */
     bool quiet;
-    bool woken; /* in this turn */
+    bool woken;             /* in this turn */
     struct instant busy_at; /* leader: when something was last asked of the group */
 
     struct server_id accused; /* of this turn; 0: nobody */

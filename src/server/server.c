@@ -7,11 +7,11 @@
 #include "server/server_state.h"
 
 enum {
-    SWEEP_MS = 100,      /* gates past their deadline, waiting requests, dead clients */
-    PASSES_PER_TURN = 4, /* steps of the shards until nothing more follows from a turn */
-    STOP_MS = 3000,      /* to hand leadership over at the end */
+    SWEEP_MS = 100,       /* gates past their deadline, waiting requests, dead clients */
+    PASSES_PER_TURN = 4,  /* steps of the shards until nothing more follows from a turn */
+    STOP_MS = 3000,       /* to hand leadership over at the end */
     TICKS_PER_TURN = 512, /* of shards: thousands of elections leave room for clients */
-    RENEW_PER_JOB = 256, /* readers of shards that have nothing to do with it */
+    RENEW_PER_JOB = 256,  /* readers of shards that have nothing to do with it */
 };
 
 struct server_limits server_limits_default(void)
@@ -471,7 +471,8 @@ static void send_messages(struct server *s, const struct shard_out *out,
 {
     for (uint32_t i = 0; i < out->n_msgs; i++) {
         size_t start;
-        struct buf *body = peer_say(s, out->msgs[i].to, slot->group, MESSAGE_RAFT, &start);
+        struct buf *body = peer_say(s, out->msgs[i].to, slot->group, MESSAGE_RAFT,
+                                    &start);
         if (body == NULL) continue; /* lost, as any message may be */
         size_t at;
         const struct raft_entry *e = raft_msg_encode_around(body, &out->msgs[i], &at);

@@ -153,10 +153,11 @@ struct slot {
     struct heap_node timer; /* the shard's wake */
     bool dirty;             /* in server->dirty: to be stepped at the end of the turn */
     bool watched;           /* in server->watched: to be looked at by the next sweep */
-    struct heap_node due;   /* in server->due: the first deadline of its keys, if it leads */
-    bool syncing;           /* in server->syncing: waits for the log */
-    bool loading;           /* a wal_read for it is under way */
-    bool vouched;           /* this server may vouch for it: vouch.c */
+    struct heap_node
+        due;      /* in server->due: the first deadline of its keys, if it leads */
+    bool syncing; /* in server->syncing: waits for the log */
+    bool loading; /* a wal_read for it is under way */
+    bool vouched; /* this server may vouch for it: vouch.c */
     enum {
         RETIRE_NOT = 0,
         RETIRE_WAIT,
@@ -388,7 +389,7 @@ struct server {
     uint64_t meta_seen; /* version of the view that placement was compared with */
     struct instant plan_at, retire_at;
     uint64_t retire_seen; /* version in which no replica here was out of place */
-    bool moving; /* the meta leader is being told our new addresses */
+    bool moving;          /* the meta leader is being told our new addresses */
 
     struct hmap slots; /* group -> struct slot */
     struct slot **all_slots;
@@ -646,7 +647,7 @@ void peer_said_around(struct server *s, struct server_id to, size_t start,
 /* A large message is on its way, from there or to there. */
 bool peer_is_moving(const struct server *s, struct server_id id);
 bool peer_reachable(const struct server *s,
-                    struct server_id id); /* heard or connected lately */
+                    struct server_id id);               /* heard or connected lately */
 void peers_tell(struct server *s, struct shard *shard); /* a new one: who is connected */
 void peers_turn_end(struct server *s);
 void peer_joined_reply(struct server *s, struct conn_id conn, const struct joined *j);

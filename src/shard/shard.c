@@ -470,6 +470,18 @@ static struct instant sooner(struct instant a, struct instant b)
     return a.ns < b.ns ? a : b;
 }
 
+/* A silent shard keeps no room for what it may say later. */
+static void rest(struct shard *s)
+{
+    raft_rest(s->raft);
+    if (s->n_held > 0 || s->n_pending > 0) return;
+    mem_free(s->config.mem, s->held, s->held_cap * sizeof *s->held);
+    mem_free(s->config.mem, s->pending, s->pending_cap * sizeof *s->pending);
+    s->held = NULL;
+    s->pending = NULL;
+    s->held_cap = s->pending_cap = s->pending_at = 0;
+}
+
 void shard_turn_end(struct shard *s, struct wal *wal, struct instant now,
                     struct wall wall, struct shard_out *out)
 {
@@ -513,6 +525,7 @@ void shard_turn_end(struct shard *s, struct wal *wal, struct instant now,
     transfer_install_turn(s, out);
     checkpoint_turn(s, out);
     release_messages(s, out);
+    if (r.quiet) rest(s);
 
     struct raft_info info;
     raft_info(s->raft, &info);

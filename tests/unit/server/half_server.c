@@ -115,6 +115,12 @@ void server_log(struct server *s, enum server_log_level level, const char *forma
     (void)format;
 }
 
+void slot_watch(struct server *s, struct slot *slot)
+{
+    (void)s;
+    (void)slot;
+}
+
 enum shard_gate_state shard_gate(const struct shard *s, const struct shard_gate *gate)
 {
     (void)s;

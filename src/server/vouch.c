@@ -205,7 +205,7 @@ bool vouch_message(struct server *s, struct peer_conn *c, struct group_id group,
     if (!get_u8(&in, &kind) || !get_u64(&in, &sum) || cursor_left(&in) != 0) return false;
     switch (kind) {
     case VOUCH_BEAT:
-        if (sum == c->in_vouches.sum || s->config.mutant.server == 1)
+        if (sum == c->in_vouches.sum)
             c->vouched_at = s->now;
         else
             s->stats.vouches_differ++;
@@ -249,6 +249,10 @@ void vouch_turn(struct server *s)
         struct peer_conn *c = value;
         if (!is_empty(&c->out_vouches) && is_stale(s, c->heard)) wake_led(s, c, true);
         if (is_empty(&c->in_vouches) || !is_stale(s, c->vouched_at)) continue;
+        if (s->config.mutant.server == 2) { /* a beat missed is no matter */
+            c->vouched_at = s->now;
+            continue;
+        }
         s->stats.vouches_lost++;
         wake_followed(s, c);
         (void)say(s, c->id, (struct group_id){0}, VOUCH_DENY, 0);

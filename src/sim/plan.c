@@ -232,6 +232,21 @@ const struct plan plans[] = {
         .n_marks = 3,
     },
     {
+        .name = "idle", .about = "56 shards that few ask for, so that most are silent: kills, cuts, "
+                                 "pauses, lost frames",
+        .machines = 3, .shards = 56, .storm_ms = 25000,
+        .net_us_low = 100, .net_us_high = 4000, .sync_us_low = 100, .sync_us_high = 5000,
+        .faults = {
+            {FAULT_KILL, 1, 5, 50, 6000, 0, 0}, {FAULT_CUT_BOTH, 0, 3, 500, 6000, 0, 0},
+            {FAULT_CUT, 0, 4, 200, 6000, 0, 0}, {FAULT_BREAK, 0, 4, 0, 0, 0, 0},
+            {FAULT_PAUSE, 0, 3, 500, 6000, 0, 0}, {FAULT_FRAMES, 0, 2, 1000, 4000, 0, 0},
+            {FAULT_FAILOVER, 0, 1, 0, 0, 0, 0}, {FAULT_POWER, 0, 2, 500, 6000, 0, 0},
+        },
+        .marks = {MARK_answered, MARK_silences, MARK_wakes, MARK_bereaved, MARK_pauses,
+                  MARK_links_cut, MARK_frames_dropped},
+        .n_marks = 7,
+    },
+    {
         .name = "membership", .about = "five servers, the number of replicas going up and down",
         .machines = 5, .shards = 1, .storm_ms = 30000,
         .net_us_low = 100, .net_us_high = 4000, .sync_us_low = 100, .sync_us_high = 4000,

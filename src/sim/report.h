@@ -52,6 +52,9 @@ enum { REPORT_FD = 3, REPORT_TEXT_MAX = 6000 };
     MARK(wrong_secrets, "servers started with a wrong secret")                           \
     MARK(joins, "servers joined")                                                        \
     MARK(config_changes, "memberships changed")                                          \
+    MARK(silences, "replicas that fell silent")                                          \
+    MARK(wakes, "silent replicas that woke")                                             \
+    MARK(bereaved, "silent replicas that woke to elect another leader")                  \
     MARK(transactions, "transactions done")                                              \
     MARK(watches_broken, "transactions given up for a changed key")                      \
     MARK(keyspaces_made, "keyspaces created while their key was in use")                 \

@@ -142,11 +142,10 @@ void raft_quiet_on_peer_up(struct raft *raft, struct server_id id)
 /* Nothing is heard of a server that vouched for a leader, or that is led from here. */
 void raft_quiet_on_silent(struct raft *raft, struct server_id id)
 {
-    if (!raft->quiet) return;
+    if (!raft->quiet || (raft->role == RAFT_FOLLOWER && raft->leader.v != id.v)) return;
 
     raft_quiet_wake(raft);
-    if (raft->role == RAFT_FOLLOWER && raft->leader.v == id.v)
-        raft_elect_on_leader_lost(raft);
+    if (raft->role == RAFT_FOLLOWER) raft_elect_on_leader_lost(raft);
 }
 
 void raft_rest(struct raft *raft)

@@ -6,7 +6,7 @@
 #include "meta/meta.h"
 #include "meta/record.h"
 
-enum { KEYSPACES_MAX = 1024, GROUPS_MAX = 65536 };
+enum { KEYSPACES_MAX = 1024, GROUPS_MAX = 16384 };
 
 void meta_found(struct meta_change *out, struct cluster_id id,
                 const struct meta_server *founder)

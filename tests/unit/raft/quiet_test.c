@@ -283,7 +283,7 @@ static void a_silent_follower_refuses_who_would_depose_its_leader(void **state)
     rig_close(&rig);
 }
 
-static void R117_who_stands_first_is_agreed_and_differs_by_group(void **state)
+static void who_stands_first_is_agreed_and_differs_by_group(void **state)
 {
     (void)state;
     uint64_t at[4][2];
@@ -313,7 +313,7 @@ int main(void)
         cmocka_unit_test(a_follower_keeps_still_only_with_just_what_the_leader_has),
         cmocka_unit_test(R114_a_silent_follower_elects_within_a_timeout),
         cmocka_unit_test(a_silent_follower_refuses_who_would_depose_its_leader),
-        cmocka_unit_test(R117_who_stands_first_is_agreed_and_differs_by_group),
+        cmocka_unit_test(who_stands_first_is_agreed_and_differs_by_group),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -157,8 +157,7 @@ static void section_replication(struct server *s, struct buf *out)
              reachable, (unsigned long long)position, others, reachable, leads, follows,
              silent, (unsigned long long)s->stats.vouches_differ,
              (unsigned long long)s->stats.vouches_lost);
-    buf_putf(out,
-             "rollback_entries:%llu\r\nrollback_files:%s\r\npower_losses:%llu\r\n",
+    buf_putf(out, "rollback_entries:%llu\r\nrollback_files:%s\r\npower_losses:%llu\r\n",
              (unsigned long long)s->stats.discarded_entries, files,
              (unsigned long long)losses);
 }

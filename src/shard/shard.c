@@ -363,8 +363,8 @@ static void pending_add(struct shard *s, struct shard_pending pending)
 {
     if (s->n_pending == SHARD_PENDING_MAX) {
         s->n_pending--;
-        pending.lazy = pending.lazy && s->pending[(s->pending_at + s->n_pending) %
-                                                  s->pending_cap].lazy;
+        pending.lazy = pending.lazy &&
+                       s->pending[(s->pending_at + s->n_pending) % s->pending_cap].lazy;
     } else if (s->n_pending == s->pending_cap)
         pending_grow(s);
     s->pending[(s->pending_at + s->n_pending++) % s->pending_cap] = pending;

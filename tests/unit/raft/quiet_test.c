@@ -273,11 +273,10 @@ static void a_silent_follower_refuses_who_would_depose_its_leader(void **state)
 
     follow_silently(&rig);
     rig.now.ns += 3600 * SEC_NS;
-    rig_recv(&rig, (struct raft_msg){.kind = RAFT_VOTE,
-                                     .from = {3},
-                                     .term = {2},
-                                     .index = {1},
-                                     .log_term = {1}});
+    rig_recv(
+        &rig,
+        (struct raft_msg){
+            .kind = RAFT_VOTE, .from = {3}, .term = {2}, .index = {1}, .log_term = {1}});
     assert_null(rig_sent(&rig, RAFT_VOTE_REPLY, 3));
     assert_int_equal(rig_info(&rig).term.v, 1);
     rig_close(&rig);

@@ -849,7 +849,7 @@ static void draw_limits(struct world *w, struct machine *m)
     if ((w->plan->traits & PLAN_WILD_CLOCKS) != 0)
         m->wall_offset_ms = (int64_t)prng_below(&p, 7200000) - 3600000;
     m->rate_ppm = (int64_t)prng_below(&p, 400) - 200;
-    l->quiet_after_ns = prng_range(&p, 200, 2000) * MS_NS;
+    l->quiet_after_ns = (200 + prng_below(&p, 1800)) * MS_NS;
 }
 
 static void machine_init(struct world *w, uint32_t index)

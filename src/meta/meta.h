@@ -94,7 +94,7 @@ struct meta {
     uint32_t n_keyspaces;
     struct meta_shard **shards; /* by group */
     uint32_t n_shards;
-    uint64_t version; /* counts changes; routing caches compare it */
+    uint64_t version;        /* counts changes; routing caches compare it */
     uint64_t version_others; /* when anything but a shard changed last */
     struct hmap by_name, by_group;
     struct hmap by_keyspace; /* id: its shards in order of slots, for meta_route() */

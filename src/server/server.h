@@ -38,7 +38,8 @@ struct server_limits {
     uint64_t election_ns, heartbeat_ns;
     uint64_t
         append_bytes_max; /* of entries in one message, if there are several; 192 KB */
-    uint64_t quiet_after_ns; /* a shard that nobody asks for so long falls silent; 0: none */
+    uint64_t
+        quiet_after_ns; /* a shard that nobody asks for so long falls silent; 0: none */
     uint64_t drift_ns;
     uint64_t log_cache_bytes; /* raft entries in memory per group */
     uint64_t uncommitted_bytes_max;

@@ -80,7 +80,7 @@ struct shard {
 
     struct log_index applied;
     struct term applied_term; /* of the entry at `applied` */
-    bool state_found;      /* at start: the log knew term and vote */
+    bool state_found;         /* at start: the log knew term and vote */
     bool founding;         /* its first checkpoint is not durable yet: it says nothing */
     struct term lead_term; /* the term this replica leads in; 0: it does not */
     bool ready;            /* leads, and evaluates */

@@ -1062,7 +1062,7 @@ static void assert_caught(struct raft_settings settings)
     char text[200] = "";
 
     break_is_caught = true;
-    for (; seed <= 600 && !caught; seed++) {
+    for (; seed <= 3000 && !caught; seed++) {
         if (setjmp(broken) != 0) {
             caught = true;
             memcpy(text, break_text, sizeof text);

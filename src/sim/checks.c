@@ -32,7 +32,7 @@ struct replica_check {
     struct log_index config_index;
     bool doubtful; /* outlives the life */
     bool quiet;
-    struct server_id followed; /* while quiet: whom */
+    uint64_t woke_ns;   /* when it was silent last; 0: counted */
     uint64_t orphan_ns; /* since when it is silent and nobody leads so; 0: not so */
 };
 
@@ -217,12 +217,15 @@ static void note(struct world *w, uint32_t machine, const struct group_check *g,
         world_say(w, "     s%u: group %" PRIu32 " is %s", machine + 1, g->group.v,
                   info->doubtful ? "doubtful" : "whole again");
     }
-    if (r->seen && info->quiet != r->quiet)
+    if (r->seen && info->quiet != r->quiet) {
         marks[info->quiet ? MARK_silences : MARK_wakes]++;
-    if (info->quiet) r->followed = info->leader;
-    if (r->followed.v != 0 && info->role == RAFT_PRECANDIDATE) marks[MARK_bereaved]++;
-    if (info->role != RAFT_FOLLOWER || (!info->quiet && info->leader.v != 0))
-        r->followed.v = 0;
+        r->woke_ns = info->quiet ? 0 : w->time.now_ns;
+    }
+    /* Before its own timer could have run out. */
+    if (r->woke_ns != 0 && info->role == RAFT_PRECANDIDATE) {
+        marks[MARK_bereaved] += w->time.now_ns < r->woke_ns + 900 * MS_NS;
+        r->woke_ns = 0;
+    }
     r->quiet = info->quiet;
     r->doubtful = info->doubtful;
     r->config_index = info->config_index;

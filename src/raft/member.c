@@ -206,7 +206,8 @@ bool raft_member_can_ack(const struct raft *raft)
         if (!peer->voter && !alone) continue;
         all++;
         heard += !peer->doubtful &&
-                 raft->now.ns < peer->heard.ns + raft->settings.election_ns;
+                 ((raft->quiet && !peer->gone) ||
+                  raft->now.ns < peer->heard.ns + raft->settings.election_ns);
     }
     return heard >= (c->rules.ack == RAFT_ACK_ALL ? all : c->rules.ack);
 }

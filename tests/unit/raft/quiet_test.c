@@ -302,6 +302,27 @@ static void who_stands_first_is_agreed_and_differs_by_group(void **state)
     assert_true(at[3][1] <= 50 * MS_NS && at[2][1] >= 100 * MS_NS);
 }
 
+/* Who vouches for the followers while they are silent are their servers. */
+static void a_write_after_the_silence_finds_its_followers(void **state)
+{
+    (void)state;
+    struct rig rig;
+    struct raft_config config = rig_voters(3);
+
+    config.rules.early = true;
+    config.rules.ack = RAFT_ACK_ALL;
+    rig_open(&rig, 1, settings_of(1), (struct raft_start){.config = config});
+    rig_turn(&rig);
+    for (uint32_t id = 2; id <= 3; id++)
+        rig_step(&rig, (struct raft_event){.kind = RAFT_PEER_UP, .peer = {id}});
+    rig_lead(&rig);
+    idle(&rig, 1u << 2 | 1u << 3, 5000);
+    assert_true(rig.out.quiet);
+    rig_tick_after(&rig, 60 * SEC_NS);
+    assert_int_equal(raft_may_propose(rig.raft), RAFT_PROPOSED);
+    rig_close(&rig);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -313,6 +334,7 @@ int main(void)
         cmocka_unit_test(R114_a_silent_follower_elects_within_a_timeout),
         cmocka_unit_test(a_silent_follower_refuses_who_would_depose_its_leader),
         cmocka_unit_test(who_stands_first_is_agreed_and_differs_by_group),
+        cmocka_unit_test(a_write_after_the_silence_finds_its_followers),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -34,7 +34,12 @@ struct key_place key_place_of(struct bytes key);
  * command sees or counts them and a wipe leaves them; they have no deadline.  The first byte
  * of an item's key is its kind; a walk over one kind goes from its first place to the next
  * kind's. */
-enum system_kind { SYSTEM_NONE = 0, SYSTEM_CLOSED = 2, SYSTEM_KIND_END };
+enum system_kind {
+    SYSTEM_NONE = 0,
+    SYSTEM_REQUEST = 1, /* a request that was carried out (src/shard/once.c) */
+    SYSTEM_CLOSED = 2,  /* a name that the shard is closed to (src/shard/close.c) */
+    SYSTEM_KIND_END,
+};
 enum { SYSTEM_KEY_MAX = 256, SYSTEM_VALUE_MAX = 8 * 1024 };
 struct key_place system_place_of(struct bytes key); /* key.len > 0 */
 struct key_place system_kind_place(uint8_t kind);   /* the first of that kind */

@@ -18,7 +18,7 @@
 #include "host/memory.h"
 
 /* Descriptors for what are not clients: peers, the log, the store, the threads. */
-enum { FDS_RESERVED = 512, CLIENTS_MIN = 16, READERS_MAX = 4096 };
+enum { FDS_RESERVED = 512, CLIENTS_MIN = 16, READERS_MAX = 1 << 17 };
 
 struct host {
     const struct config *config;

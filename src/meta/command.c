@@ -6,7 +6,7 @@
 #include "meta/meta.h"
 #include "meta/record.h"
 
-enum { KEYSPACES_MAX = 1024, GROUPS_MAX = 8192 };
+enum { KEYSPACES_MAX = 1024, GROUPS_MAX = 16384 };
 
 void meta_found(struct meta_change *out, struct cluster_id id,
                 const struct meta_server *founder)
@@ -89,21 +89,6 @@ static bool is_counted_on(const struct meta *m, struct server_id id)
     return false;
 }
 
-static void forget_learner(const struct meta *m, struct server_id id,
-                           struct meta_change *out)
-{
-    struct meta_shard shard = *meta_shard(m, (struct group_id){META_GROUP});
-    uint8_t kept = 0;
-
-    for (uint8_t i = 0; i < shard.n_learners; i++)
-        if (shard.learners[i].v != id.v) shard.learners[kept++] = shard.learners[i];
-    if (kept == shard.n_learners) return;
-    shard.n_learners = kept;
-    shard.version++;
-    shard.settled = false;
-    record_put_shard(out->effects, &shard, false);
-}
-
 bool meta_join(const struct meta *m, const struct meta_joiner *joiner,
                struct meta_change *out, struct server_id *id, const char **why)
 {
@@ -112,8 +97,8 @@ bool meta_join(const struct meta *m, const struct meta_joiner *joiner,
     const struct meta_server *old = meta_server_named(m, joiner->name);
     const bool again = old != NULL && old->joined.v == joiner->life.v;
 
-    if (refusal == NULL && old == NULL && m->n_servers >= RAFT_PEERS_MAX)
-        refusal = "the cluster has 16 servers, the most that this version holds";
+    if (refusal == NULL && old == NULL && m->n_servers >= META_SERVERS_MAX)
+        refusal = "the cluster has 512 servers, the most that this version holds";
     if (refusal == NULL && old != NULL && !again && is_counted_on(m, old->id))
         refusal =
             "the cluster counts on what the member of this name held, and this server "
@@ -134,10 +119,7 @@ bool meta_join(const struct meta *m, const struct meta_joiner *joiner,
         struct meta_cluster cluster = m->cluster;
         cluster.next_server++;
         record_put_cluster(out->effects, &cluster, false);
-        if (old != NULL) {
-            record_clear_server(out->effects, old);
-            forget_learner(m, old->id, out);
-        }
+        if (old != NULL) record_clear_server(out->effects, old);
     }
     record_put_server(out->effects, &server, !again);
     *id = server.id;

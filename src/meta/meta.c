@@ -212,6 +212,7 @@ static bool put_shard(struct meta *m, uint32_t group, struct bytes value)
     struct meta_shard record;
 
     if (!record_shard_decode(value, &record) || record.group.v != group) return false;
+    record.changed = m->version + 1; /* meta_apply() counts it */
 
     struct meta_shard *s = hmap_find(&m->by_group, group);
     if (s == NULL) {
@@ -282,8 +283,10 @@ bool meta_apply(struct meta *m, const struct effect *e)
     if (e->kind == EFFECT_CLEAR) known = apply_clear(m, &key);
     if (e->kind == EFFECT_PUT && e->type == ITEM_STRING)
         known = apply_put(m, &key, e->value);
-    if (known) m->version++;
-    return known;
+    if (!known) return false;
+    m->version++;
+    if (key.kind != RECORD_SHARD) m->version_others = m->version;
+    return true;
 }
 
 void meta_init(struct meta *m, struct mem *mem)
@@ -410,6 +413,26 @@ const struct meta_shard *meta_shard_of(const struct meta *m, uint32_t keyspace,
     const struct range_list *l = hmap_find(&m->by_keyspace, keyspace);
 
     return l != NULL && i < l->n_shards ? l->shards[i] : NULL;
+}
+
+void meta_target_of(const struct meta *m, const struct meta_shard *s,
+                    struct meta_target *out)
+{
+    out->version = s->version;
+    out->n_voters = s->n_voters;
+    out->n_learners = s->n_learners;
+    memcpy(out->voters, s->voters, sizeof out->voters);
+    memcpy(out->learners, s->learners, sizeof s->learners);
+    if (s->group.v != META_GROUP) return;
+
+    out->n_learners = 0;
+    for (uint32_t i = 0; i < m->n_servers && out->n_learners < META_SERVERS_MAX; i++) {
+        const struct server_id id = m->servers[i]->id;
+        bool votes = false;
+        for (uint8_t v = 0; v < s->n_voters; v++)
+            votes = votes || s->voters[v].v == id.v;
+        if (!votes) out->learners[out->n_learners++] = id;
+    }
 }
 
 bool meta_server_has(const struct meta_shard *s, struct server_id id)

@@ -28,7 +28,14 @@
 #include "raft/raft.h"
 #include "resp/reply.h"
 
-enum { META_NAME_MAX = 64, META_ADDRESS_MAX = 255, META_GROUP = 0, META_FEATURE = 1 };
+enum {
+    META_NAME_MAX = 64,
+    META_ADDRESS_MAX = 255,
+    META_GROUP = 0,
+    META_FEATURE = 1,
+    META_SERVERS_MAX = RAFT_PEERS_MAX, /* all of them follow the meta shard */
+    META_REPLICAS_MAX = 16,            /* of a shard, as its record names them */
+};
 
 struct meta_text { /* a short text with its length; zero terminated too */
     uint8_t len;
@@ -91,8 +98,9 @@ struct meta_shard {
     struct server_id lead;    /* who should lead; 0: whoever */
     bool pinned;              /* by an operator: `lead` is not balanced */
     uint8_t n_voters, n_learners, n_old;
-    struct server_id voters[RAFT_PEERS_MAX], learners[RAFT_PEERS_MAX];
-    struct server_id old[RAFT_PEERS_MAX]; /* may hold a replica that is to go */
+    struct server_id voters[META_REPLICAS_MAX], learners[META_REPLICAS_MAX];
+    struct server_id old[META_REPLICAS_MAX]; /* may hold a replica that is to go */
+    uint64_t changed; /* not of the record: the view's version when it changed last */
 };
 
 struct meta {
@@ -105,7 +113,8 @@ struct meta {
     uint32_t n_keyspaces;
     struct meta_shard **shards; /* by group */
     uint32_t n_shards;
-    uint64_t version; /* counts changes; routing caches compare it */
+    uint64_t version;        /* counts changes; routing caches compare it */
+    uint64_t version_others; /* when anything but a shard changed last */
     struct hmap by_name, by_group;
     struct hmap by_keyspace; /* id: its shards in order of slots, for meta_route() */
 };
@@ -132,6 +141,16 @@ const struct meta_shard *meta_route(const struct meta *m, struct bytes key);
 const struct meta_shard *meta_shard_of(const struct meta *m, uint32_t keyspace,
                                        uint32_t i);
 bool meta_server_has(const struct meta_shard *s, struct server_id id);
+
+/* Who should be a member of a shard's group: its record's voters and learners, and as learners
+ * of the meta shard all other servers there are, which its record does not repeat. */
+struct meta_target {
+    uint64_t version;
+    uint32_t n_voters, n_learners;
+    struct server_id voters[META_REPLICAS_MAX], learners[META_SERVERS_MAX];
+};
+void meta_target_of(const struct meta *m, const struct meta_shard *s,
+                    struct meta_target *out);
 
 /* ---- changes, at the meta leader ---- */
 struct meta_joiner {
@@ -213,14 +232,14 @@ uint32_t meta_held(const struct meta *m, struct server_id id);
 /* It was a member, and is none any more: ids are not given twice. */
 bool meta_was_removed(const struct meta *m, struct server_id id);
 /* What a policy asks of a shard with so many voters; NULL, the meta shard: consensus. */
-struct raft_rules meta_rules(const struct policy *policy, uint8_t n_voters);
+struct raft_rules meta_rules(const struct policy *policy, uint32_t n_voters);
 /* The next membership that moves `now` towards a shard's target: learners first, and voters
  * in one joint step once `caught_up` says so of every one that is added.  The rules come with
  * the voters, or last.  False: nothing to do. */
-bool meta_next_config(const struct meta_shard *target, const struct policy *policy,
-                      const struct raft_config *now,
+bool meta_next_config(const struct meta_target *target, const struct policy *policy,
+                      const struct raft_members *now,
                       bool (*caught_up)(void *ctx, struct server_id id), void *ctx,
                       struct raft_config *next);
 /* Whether the membership and its rules are the target, and follow this very version of it. */
-bool meta_config_is(const struct meta_shard *target, const struct policy *policy,
-                    const struct raft_config *now);
+bool meta_config_is(const struct meta_target *target, const struct policy *policy,
+                    const struct raft_members *now);

@@ -226,16 +226,7 @@ static void choose(struct place *p, const struct place_wish *wish)
         p->servers[i].is = ROLE_NONE;
     for (uint32_t i = 0; i < voters; i++)
         best(p, voter_tier)->is = ROLE_VOTER;
-    if (wish->all_follow) {
-        uint32_t room = RAFT_PEERS_MAX - voters;
-        learners = 0;
-        for (uint32_t i = 0; i < p->n_servers && room > 0; i++) {
-            if (p->servers[i].is != ROLE_NONE) continue;
-            p->servers[i].is = ROLE_LEARNER;
-            room--;
-        }
-    }
-    if (learners > RAFT_PEERS_MAX - voters) learners = RAFT_PEERS_MAX - voters;
+    if (learners > META_REPLICAS_MAX - voters) learners = META_REPLICAS_MAX - voters;
     for (uint32_t i = 0; i < learners; i++) {
         struct place_server *s = best(p, learner_tier);
         if (s == NULL) break;
@@ -285,7 +276,8 @@ static void note_old(const struct place *p, const struct meta_shard *before,
                      struct meta_shard *next)
 {
     next->n_old = 0;
-    for (uint32_t i = 0; i < p->n_servers && next->n_old < RAFT_PEERS_MAX; i++) {
+    if (next->group.v == META_GROUP) return; /* every server follows it all the same */
+    for (uint32_t i = 0; i < p->n_servers && next->n_old < META_REPLICAS_MAX; i++) {
         const struct server_id id = p->servers[i].server->id;
         if (shard_has(before, id) && !meta_server_has(next, id))
             next->old[next->n_old++] = id;

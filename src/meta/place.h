@@ -38,8 +38,7 @@ struct place {
 
 struct place_wish {
     uint32_t replicas, learners;
-    bool all_follow; /* every server is a learner at least */
-    bool one_voter;  /* FAILOVER manual: nobody is elected */
+    bool one_voter; /* FAILOVER manual: nobody is elected */
 };
 struct place_wish place_wish_of(const struct policy *policy);
 

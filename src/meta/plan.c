@@ -14,7 +14,7 @@ static struct place_wish wish_of_meta(const struct meta *m)
 
     for (uint32_t i = 0; i < m->n_servers; i++)
         n += m->servers[i]->state == SERVER_ACTIVE;
-    return (struct place_wish){.replicas = n >= 5 ? 5 : 3, .all_follow = true};
+    return (struct place_wish){.replicas = n >= 5 ? 5 : 3};
 }
 
 /* False: a shard of no keyspace, as one that was just dropped. */
@@ -74,10 +74,6 @@ static bool forget(const struct meta *m, struct meta_change *out)
         const struct meta_server *s = m->servers[i];
         if (s->state != SERVER_LEAVING || meta_held(m, s->id) > 0) continue;
         struct meta_shard next = *root;
-        next.n_learners = 0;
-        for (uint8_t k = 0; k < root->n_learners; k++)
-            if (root->learners[k].v != s->id.v)
-                next.learners[next.n_learners++] = root->learners[k];
         next.version++;
         next.settled = false;
         record_clear_server(out->effects, s);
@@ -185,24 +181,29 @@ static bool in_config(const struct raft_config *c, struct server_id id)
     return in_list(c->voters, c->n_voters, id) || in_list(c->learners, c->n_learners, id);
 }
 
-/* Learners that the target does not know; they go last, or when they take up the room. */
-static bool drop_learners(const struct meta_shard *target, struct raft_config *c)
+static bool in_target(const struct meta_target *t, struct server_id id)
 {
-    uint8_t kept = 0;
+    return in_list(t->voters, t->n_voters, id) || in_list(t->learners, t->n_learners, id);
+}
 
-    for (uint8_t i = 0; i < c->n_learners; i++)
-        if (meta_server_has(target, c->learners[i])) c->learners[kept++] = c->learners[i];
+/* Learners that the target does not know; they go last, or when they take up the room. */
+static bool drop_learners(const struct meta_target *target, struct raft_config *c)
+{
+    uint32_t kept = 0;
+
+    for (uint32_t i = 0; i < c->n_learners; i++)
+        if (in_target(target, c->learners[i])) c->learners[kept++] = c->learners[i];
     const bool changed = kept != c->n_learners;
-    c->n_learners = kept;
+    c->n_learners = (uint16_t)kept;
     return changed;
 }
 
 /* Everyone who is new comes as a learner, as far as there is room. */
-static bool add_learners(const struct server_id *ids, uint8_t n, struct raft_config *c)
+static bool add_learners(const struct server_id *ids, uint32_t n, struct raft_config *c)
 {
     bool changed = false;
 
-    for (uint8_t i = 0; i < n; i++) {
+    for (uint32_t i = 0; i < n; i++) {
         if (in_config(c, ids[i])) continue;
         if (c->n_voters + c->n_learners == RAFT_PEERS_MAX) break;
         c->learners[c->n_learners++] = ids[i];
@@ -211,7 +212,7 @@ static bool add_learners(const struct server_id *ids, uint8_t n, struct raft_con
     return changed;
 }
 
-struct raft_rules meta_rules(const struct policy *policy, uint8_t n_voters)
+struct raft_rules meta_rules(const struct policy *policy, uint32_t n_voters)
 {
     if (policy == NULL || policy->mode != MODE_PRIMARY) return (struct raft_rules){0};
 
@@ -221,36 +222,36 @@ struct raft_rules meta_rules(const struct policy *policy, uint8_t n_voters)
         .ack = policy->ack == ACK_ALL ? RAFT_ACK_ALL : policy->ack,
     };
     /* k followers and the primary are fewer than a majority: elections must find one of them. */
-    if (policy->ack != ACK_ALL && policy->ack > 0 && policy->ack + 1 < n_voters / 2 + 1)
+    if (policy->ack != ACK_ALL && policy->ack > 0 && policy->ack + 1u < n_voters / 2 + 1)
         r.copies = (uint8_t)(policy->ack + 1);
     return r;
 }
 
 /* The target's voters, and as learners who is one of the target's or was one before. */
-static void move_voters(const struct meta_shard *target, struct raft_config *c)
+static void move_voters(const struct meta_target *target, struct raft_config *c)
 {
     const struct raft_config old = *c;
 
     c->n_voters = c->n_learners = 0;
-    for (uint8_t i = 0; i < target->n_voters; i++)
+    for (uint32_t i = 0; i < target->n_voters; i++)
         c->voters[c->n_voters++] = target->voters[i];
-    for (uint8_t i = 0; i < old.n_learners; i++)
+    for (uint32_t i = 0; i < old.n_learners; i++)
         if (!in_config(c, old.learners[i]))
             c->learners[c->n_learners++] = old.learners[i];
-    for (uint8_t i = 0; i < old.n_voters; i++)
+    for (uint32_t i = 0; i < old.n_voters; i++)
         if (!in_config(c, old.voters[i]) &&
             in_list(target->learners, target->n_learners, old.voters[i]))
             c->learners[c->n_learners++] = old.voters[i];
 }
 
-static bool same_members(const struct meta_shard *target, const struct raft_config *c)
+static bool same_members(const struct meta_target *target, const struct raft_members *c)
 {
     return same_set(target->voters, target->n_voters, c->voters, c->n_voters) &&
            same_set(target->learners, target->n_learners, c->learners, c->n_learners);
 }
 
-bool meta_config_is(const struct meta_shard *target, const struct policy *policy,
-                    const struct raft_config *now)
+bool meta_config_is(const struct meta_target *target, const struct policy *policy,
+                    const struct raft_members *now)
 {
     const struct raft_rules rules = meta_rules(policy, now->n_voters);
 
@@ -258,22 +259,35 @@ bool meta_config_is(const struct meta_shard *target, const struct policy *policy
            now->version == target->version && same_members(target, now);
 }
 
-bool meta_next_config(const struct meta_shard *target, const struct policy *policy,
-                      const struct raft_config *now,
+/* What an answer needs does not wait for voters that are still to come. */
+static bool next_rules(const struct policy *policy, const struct raft_members *now,
+                       struct raft_config *next)
+{
+    const struct raft_rules rules = meta_rules(policy, now->n_voters);
+
+    if (raft_rules_equal(&rules, &now->rules)) return false;
+    raft_members_config(now, next);
+    next->rules = rules;
+    return true;
+}
+
+bool meta_next_config(const struct meta_target *target, const struct policy *policy,
+                      const struct raft_members *now,
                       bool (*caught_up)(void *ctx, struct server_id id), void *ctx,
                       struct raft_config *next)
 {
-    struct raft_config c = *now;
+    struct raft_config c;
 
     /* A leader before this one followed a newer target than the one known here. */
     if (now->version > target->version) return false;
     if (now->n_old > 0 || target->n_voters == 0) return false;
+    raft_members_config(now, &c);
     c.version = target->version;
 
     bool changed = add_learners(target->voters, target->n_voters, &c);
     changed |= add_learners(target->learners, target->n_learners, &c);
     if (!changed && c.n_voters + c.n_learners == RAFT_PEERS_MAX)
-        for (uint8_t i = 0; i < target->n_voters && !changed; i++)
+        for (uint32_t i = 0; i < target->n_voters && !changed; i++)
             if (!in_config(&c, target->voters[i])) changed = drop_learners(target, &c);
     if (changed) {
         *next = c;
@@ -281,10 +295,11 @@ bool meta_next_config(const struct meta_shard *target, const struct policy *poli
     }
 
     if (!same_set(target->voters, target->n_voters, now->voters, now->n_voters)) {
-        for (uint8_t i = 0; i < target->n_voters; i++) {
+        for (uint32_t i = 0; i < target->n_voters; i++) {
             const struct server_id id = target->voters[i];
             if (in_list(now->voters, now->n_voters, id)) continue;
-            if (!in_config(now, id) || !caught_up(ctx, id)) return false;
+            if (!raft_members_has(now, id) || !caught_up(ctx, id))
+                return next_rules(policy, now, next);
         }
         move_voters(target, &c);
         c.rules = meta_rules(policy, c.n_voters);

@@ -143,7 +143,7 @@ void record_put_keyspace(struct buf *effects, const struct meta_keyspace *k, boo
 
 static void put_ids(struct buf *out, const struct server_id *ids, uint8_t n)
 {
-    check(n <= RAFT_PEERS_MAX);
+    check(n <= META_REPLICAS_MAX);
 
     buf_put_u8(out, n);
     for (uint8_t i = 0; i < n; i++)
@@ -278,7 +278,7 @@ bool record_keyspace_decode(struct bytes in, struct meta_keyspace *out)
 
 static bool get_ids(struct cursor *in, struct server_id *ids, uint8_t *n)
 {
-    if (!get_u8(in, n) || *n > RAFT_PEERS_MAX) return false;
+    if (!get_u8(in, n) || *n > META_REPLICAS_MAX) return false;
     for (uint8_t i = 0; i < *n; i++)
         if (!get_u32(in, &ids[i].v) || ids[i].v == 0) return false;
     return true;
@@ -287,7 +287,7 @@ static bool get_ids(struct cursor *in, struct server_id *ids, uint8_t *n)
 /* Each server holds at most one replica, and there is a voter.  Who is to go is no member. */
 static bool members_sound(const struct meta_shard *s)
 {
-    struct server_id all[3 * RAFT_PEERS_MAX];
+    struct server_id all[3 * META_REPLICAS_MAX];
     uint32_t n = 0;
 
     for (uint8_t i = 0; i < s->n_voters; i++)
@@ -300,7 +300,7 @@ static bool members_sound(const struct meta_shard *s)
     for (uint32_t i = 0; i < n; i++)
         for (uint32_t k = 0; k < i; k++)
             if (all[i].v == all[k].v) return false;
-    return s->n_voters > 0 && members <= RAFT_PEERS_MAX;
+    return s->n_voters > 0 && members <= META_REPLICAS_MAX;
 }
 
 bool record_shard_decode(struct bytes in, struct meta_shard *out)

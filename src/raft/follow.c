@@ -211,6 +211,7 @@ void raft_follow_on_append(struct raft *raft, const struct raft_msg *msg)
     }
     accepted(raft, msg, (struct log_index){prev.v + n});
     if (n == 0 && msg->n_entries > 0) refuse_for_now(raft, msg);
+    if (msg->flags & RAFT_QUIET) raft_quiet_follow(raft, msg);
 }
 
 /* --- snapshots --- */

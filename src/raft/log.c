@@ -3,7 +3,8 @@
 
 #include <string.h>
 
-enum { ENTRIES_CAP_MIN = 64, RUNS_CAP_MIN = 8 };
+/* Small at first: most groups of a server with many have a handful of entries. */
+enum { ENTRIES_CAP_MIN = 4, RUNS_CAP_MIN = 2, CHUNK_BYTES_MIN = 512 };
 
 uint64_t log_cost(struct bytes payload)
 {
@@ -108,14 +109,25 @@ static struct log_chunk *chunk_add(struct log *log, struct log_index index, size
     return chunk;
 }
 
+/* Twice the one before, up to the usual size: a group with little to log holds little. */
+static size_t chunk_bytes_next(const struct log *log)
+{
+    if (log->spare != NULL) return LOG_CHUNK_BYTES;
+    if (log->newest == NULL || log->newest->cap < CHUNK_BYTES_MIN) return CHUNK_BYTES_MIN;
+    return log->newest->cap < LOG_CHUNK_BYTES / 2 ? 2 * log->newest->cap
+                                                  : LOG_CHUNK_BYTES;
+}
+
 /* A payload that does not fit the rest of the newest chunk begins a new one; a large one
  * gets a chunk of exactly its own size, which goes with it. */
 static uint8_t *payload_place(struct log *log, struct log_index index, size_t len)
 {
     struct log_chunk *chunk = log->newest;
 
-    if (chunk == NULL || chunk->cap - chunk->used < len)
-        chunk = chunk_add(log, index, len > LOG_CHUNK_BYTES ? len : LOG_CHUNK_BYTES);
+    if (chunk == NULL || chunk->cap - chunk->used < len) {
+        const size_t usual = chunk_bytes_next(log);
+        chunk = chunk_add(log, index, len > usual ? len : usual);
+    }
     uint8_t *at = chunk->data + chunk->used;
     chunk->used += len;
     return at;
@@ -188,7 +200,7 @@ static void chunks_restart(struct log *log)
     while (log->oldest != NULL && log->oldest != log->newest)
         chunk_drop_oldest(log);
     if (log->oldest == NULL) return;
-    if (log->oldest->cap != LOG_CHUNK_BYTES) {
+    if (log->oldest->cap > LOG_CHUNK_BYTES) {
         chunk_drop_oldest(log);
         return;
     }

@@ -11,7 +11,7 @@
 
 #include <string.h>
 
-const struct raft_config *raft_member_config(const struct raft *raft)
+const struct raft_members *raft_member_config(const struct raft *raft)
 {
     return &raft->configs[raft->n_configs - 1].config;
 }
@@ -28,7 +28,7 @@ bool raft_member_is_joint(const struct raft *raft)
 
 bool raft_member_is_alone(const struct raft *raft)
 {
-    const struct raft_config *c = raft_member_config(raft);
+    const struct raft_members *c = raft_member_config(raft);
 
     return c->n_old == 0 && c->n_voters == 1 && c->voters[0].v == raft->settings.self.v;
 }
@@ -49,12 +49,12 @@ struct set {
     const struct raft_rules *rules;
 };
 
-static struct set voters_of(const struct raft_config *c)
+static struct set voters_of(const struct raft_members *c)
 {
     return (struct set){c->voters, c->n_voters, &c->rules};
 }
 
-static struct set old_of(const struct raft_config *c)
+static struct set old_of(const struct raft_members *c)
 {
     return (struct set){c->old, c->n_old, &c->old_rules};
 }
@@ -115,7 +115,7 @@ static void sort_in(uint64_t *sorted, uint32_t n, uint64_t v)
 static uint64_t reached(const struct raft *raft, enum raft_count what,
                         const struct set *set)
 {
-    uint64_t sorted[RAFT_PEERS_MAX];
+    uint64_t sorted[RAFT_VOTERS_MAX];
 
     for (uint32_t i = 0; i < set->n; i++)
         sort_in(sorted, i, value_of(raft, what, set->ids[i]));
@@ -124,7 +124,7 @@ static uint64_t reached(const struct raft *raft, enum raft_count what,
 
 uint64_t raft_member_quorum(const struct raft *raft, enum raft_count what)
 {
-    const struct raft_config *c = raft_member_config(raft);
+    const struct raft_members *c = raft_member_config(raft);
 
     if (c->n_voters == 0) return 0;
     const struct set voters = voters_of(c), old = old_of(c);
@@ -138,7 +138,7 @@ uint64_t raft_member_quorum(const struct raft *raft, enum raft_count what)
 
 /* What `ack` followers of the set hold, and this leader too.  A leader that is not of the set leads
  * only until the change that leaves it out is committed: its own copy counts for nothing. */
-static uint64_t acked_by(const struct raft *raft, const struct raft_config *c,
+static uint64_t acked_by(const struct raft *raft, const struct raft_members *c,
                          const struct set *set)
 {
     const struct server_id self = raft->settings.self;
@@ -155,7 +155,7 @@ static uint64_t acked_by(const struct raft *raft, const struct raft_config *c,
         sort_in(sorted, n, value_of(raft, RAFT_COUNT_MATCH, set->ids[i]));
         n++;
     }
-    for (uint8_t i = 0; set->n == 1 && i < c->n_learners; i++)
+    for (uint16_t i = 0; set->n == 1 && i < c->n_learners; i++)
         if (c->learners[i].v != self.v) {
             sort_in(sorted, n, value_of(raft, RAFT_COUNT_MATCH, c->learners[i]));
             n++;
@@ -175,7 +175,7 @@ uint64_t raft_member_acked(const struct raft *raft)
     uint64_t acked = UINT64_MAX;
 
     for (uint32_t i = raft->n_configs; i > 0; i--) {
-        const struct raft_config *c = &raft->configs[i - 1].config;
+        const struct raft_members *c = &raft->configs[i - 1].config;
         const struct set voters = voters_of(c), old = old_of(c);
         const uint64_t v = acked_by(raft, c, &voters);
         const uint64_t v_old = c->n_old > 0 ? acked_by(raft, c, &old) : UINT64_MAX;
@@ -196,7 +196,7 @@ const struct raft_rules *raft_member_rules(const struct raft *raft)
  * that is heard may go: so this spares the client an UNCERTAIN, and decides nothing. */
 bool raft_member_can_ack(const struct raft *raft)
 {
-    const struct raft_config *c = raft_member_config(raft);
+    const struct raft_members *c = raft_member_config(raft);
     const bool alone = c->n_voters == 1;
     uint32_t heard = 0, all = 0;
 
@@ -206,7 +206,8 @@ bool raft_member_can_ack(const struct raft *raft)
         if (!peer->voter && !alone) continue;
         all++;
         heard += !peer->doubtful &&
-                 raft->now.ns < peer->heard.ns + raft->settings.election_ns;
+                 ((raft->quiet && !peer->gone) ||
+                  raft->now.ns < peer->heard.ns + raft->settings.election_ns);
     }
     return heard >= (c->rules.ack == RAFT_ACK_ALL ? all : c->rules.ack);
 }
@@ -241,7 +242,7 @@ static enum raft_tally tally(const struct raft *raft, const struct set *set, boo
 
 static enum raft_tally tally_all(const struct raft *raft, bool *unsure)
 {
-    const struct raft_config *c = raft_member_config(raft);
+    const struct raft_members *c = raft_member_config(raft);
     const struct set new_set = voters_of(c), old_set = old_of(c);
     const enum raft_tally new = tally(raft, &new_set, unsure);
 
@@ -275,88 +276,116 @@ static void add_peer(struct raft *raft, struct raft_progress *fresh, uint32_t *n
         if (fresh[i].id.v == id.v) return;
 
     const struct raft_progress *known = raft_member_find(raft, id);
-    check(*n < RAFT_PEERS_MAX);
     fresh[*n] = known != NULL ? *known : (struct raft_progress){.id = id};
     (*n)++;
 }
 
-/* A window belongs to its peer and moves with it; a new peer takes a free one. */
-static struct raft_inflight *free_window(const struct raft *raft,
-                                         const struct raft_progress *peers, uint32_t n)
+static void window_free(struct raft *raft, struct raft_progress *peer)
 {
-    struct raft_inflight *at = raft->inflight_memory;
+    mem_free(raft->mem, peer->inflight, peer->inflight_cap * sizeof *peer->inflight);
+    peer->inflight = NULL;
+    peer->inflight_cap = peer->inflight_head = peer->inflight_count = 0;
+}
 
-    for (uint32_t window = 0; window < RAFT_PEERS_MAX; window++) {
-        bool used = false;
-        for (uint32_t i = 0; i < n; i++)
-            used = used || peers[i].inflight == at;
-        if (!used) break;
-        at += raft->settings.inflight_max;
-    }
-    return at;
+/* What ends with a member that is none any more.  It may still hold a TIMEOUT_NOW, and
+ * nobody will hear of it. */
+static void peer_leaves(struct raft *raft, struct raft_progress *peer)
+{
+    if (peer->lease_barrier > peer->round_heard) raft->lease_void = true;
+    raft->n_snapshotting -= peer->snapshotting;
+    window_free(raft, peer);
 }
 
 static void rebuild_peers(struct raft *raft)
 {
-    const struct raft_config *c = raft_member_config(raft);
-    struct raft_progress fresh[RAFT_PEERS_MAX];
+    const struct raft_members *c = raft_member_config(raft);
+    const uint32_t n_most = (uint32_t)c->n_voters + c->n_old + c->n_learners;
+    const uint32_t n_before = raft->n_peers;
+    struct raft_progress *fresh = NULL;
     uint32_t n = 0;
 
-    memset(fresh, 0, sizeof fresh);
-    for (uint8_t i = 0; i < c->n_voters; i++)
+    if (n_most > 0) fresh = mem_zero(raft->mem, n_most * sizeof *fresh);
+    for (uint16_t i = 0; i < c->n_voters; i++)
         add_peer(raft, fresh, &n, c->voters[i]);
-    for (uint8_t i = 0; i < c->n_old; i++)
+    for (uint16_t i = 0; i < c->n_old; i++)
         add_peer(raft, fresh, &n, c->old[i]);
-    for (uint8_t i = 0; i < c->n_learners; i++)
+    for (uint16_t i = 0; i < c->n_learners; i++)
         add_peer(raft, fresh, &n, c->learners[i]);
-    /* One that leaves may still hold a TIMEOUT_NOW, and nobody will hear of it any
-     * more. */
-    for (uint32_t i = 0; i < raft->n_peers; i++) {
-        const struct raft_progress *peer = &raft->peers[i];
-        if (raft_config_has(c, peer->id)) continue;
-        if (peer->lease_barrier > peer->round_heard) raft->lease_void = true;
-    }
+    fresh = mem_resize(raft->mem, fresh, n_most * sizeof *fresh, n * sizeof *fresh);
     for (uint32_t i = 0; i < n; i++) {
-        const bool is_new = fresh[i].inflight == NULL;
-        if (is_new) fresh[i].inflight = free_window(raft, fresh, n);
-        fresh[i].voter = raft_config_has_voter(c, fresh[i].id);
+        const bool is_new = raft_member_find(raft, fresh[i].id) == NULL;
+        fresh[i].voter = raft_members_has_voter(c, fresh[i].id);
         fresh[i].learner = !fresh[i].voter;
         if (is_new && raft->role == RAFT_LEADER)
             raft_replicate_reset_peer(raft, &fresh[i]);
     }
-    memcpy(raft->peers, fresh, sizeof fresh);
+    for (uint32_t i = 0; i < n_before; i++)
+        if (!raft_members_has(c, raft->peers[i].id)) peer_leaves(raft, &raft->peers[i]);
+    mem_free(raft->mem, raft->peers, n_before * sizeof *raft->peers);
+    raft->peers = fresh;
     raft->n_peers = n;
 }
 
 /* --- the list of configs --- */
 
+static struct server_id *put_ids(struct server_id *at, const struct server_id *ids,
+                                 uint16_t n)
+{
+    if (n > 0) memcpy(at, ids, n * sizeof *at);
+    return at + n;
+}
+
+static uint32_t ids_of(const struct raft_members *m)
+{
+    return (uint32_t)m->n_voters + m->n_old + m->n_learners;
+}
+
+static struct raft_config_at config_new(struct raft *raft, struct log_index index,
+                                        const struct raft_config *config)
+{
+    struct raft_config_at at = {.index = index, .config = raft_config_members(config)};
+    const uint32_t n = ids_of(&at.config);
+
+    if (n > 0) at.ids = mem_alloc(raft->mem, n * sizeof *at.ids);
+    at.config.voters = at.ids;
+    at.config.old = put_ids(at.ids, config->voters, config->n_voters);
+    at.config.learners = put_ids(at.ids + config->n_voters, config->old, config->n_old);
+    put_ids(at.ids + config->n_voters + config->n_old, config->learners,
+            config->n_learners);
+    return at;
+}
+
+static void config_free(struct raft *raft, struct raft_config_at *at)
+{
+    mem_free(raft->mem, at->ids, ids_of(&at->config) * sizeof *at->ids);
+}
+
 static void push(struct raft *raft, struct log_index index,
                  const struct raft_config *config)
 {
     if (raft->n_configs == raft->configs_cap) {
-        const uint32_t cap = raft->configs_cap > 0 ? 2 * raft->configs_cap : 4;
+        const uint32_t cap = raft->configs_cap + 1; /* seldom more than one or two */
         raft->configs = mem_resize(raft->mem, raft->configs,
                                    raft->configs_cap * sizeof *raft->configs,
                                    cap * sizeof *raft->configs);
         raft->configs_cap = cap;
     }
-    raft->configs[raft->n_configs++] = (struct raft_config_at){index, *config};
+    raft->configs[raft->n_configs++] = config_new(raft, index, config);
 }
 
 void raft_member_init(struct raft *raft, const struct raft_config *config)
 {
-    raft->inflight_memory = mem_alloc(raft->mem, RAFT_PEERS_MAX *
-                                                     raft->settings.inflight_max *
-                                                     sizeof *raft->inflight_memory);
     push(raft, raft->log.base, config);
     rebuild_peers(raft);
 }
 
 void raft_member_free(struct raft *raft)
 {
-    mem_free(raft->mem, raft->inflight_memory,
-             RAFT_PEERS_MAX * raft->settings.inflight_max *
-                 sizeof *raft->inflight_memory);
+    for (uint32_t i = 0; i < raft->n_peers; i++)
+        window_free(raft, &raft->peers[i]);
+    mem_free(raft->mem, raft->peers, raft->n_peers * sizeof *raft->peers);
+    for (uint32_t i = 0; i < raft->n_configs; i++)
+        config_free(raft, &raft->configs[i]);
     mem_free(raft->mem, raft->configs, raft->configs_cap * sizeof *raft->configs);
 }
 
@@ -376,7 +405,7 @@ void raft_member_truncated(struct raft *raft)
 
     while (raft->n_configs > 1 &&
            raft->configs[raft->n_configs - 1].index.v > raft->log.last.v)
-        raft->n_configs--;
+        config_free(raft, &raft->configs[--raft->n_configs]);
     if (raft->n_configs != before) rebuild_peers(raft);
 }
 
@@ -386,7 +415,7 @@ void raft_member_compacted(struct raft *raft)
 
     while (keep + 1 < raft->n_configs &&
            raft->configs[keep + 1].index.v <= raft->log.base.v)
-        keep++;
+        config_free(raft, &raft->configs[keep++]);
     raft->n_configs -= keep;
     memmove(raft->configs, raft->configs + keep, raft->n_configs * sizeof *raft->configs);
 }
@@ -401,10 +430,15 @@ void raft_member_installed(struct raft *raft, const struct raft_config *config)
         const struct log_index at = raft->configs[i].index;
         if (at.v > raft->log.base.v && at.v <= raft->log.last.v)
             raft->configs[1 + kept++] = raft->configs[i];
+        else
+            config_free(raft, &raft->configs[i]);
     }
     raft->n_configs = 1 + kept;
     raft->configs[0].index = raft->log.base;
-    if (!raft->settings.bug_snapshot_drops_config) raft->configs[0].config = *config;
+    if (!raft->settings.bug_snapshot_drops_config) {
+        config_free(raft, &raft->configs[0]);
+        raft->configs[0] = config_new(raft, raft->log.base, config);
+    }
     rebuild_peers(raft);
 }
 
@@ -416,7 +450,7 @@ bool raft_config_at(const struct raft *raft, struct log_index index,
     if (index.v < raft->log.base.v || index.v > raft->log.last.v) return false;
     while (i > 1 && raft->configs[i - 1].index.v > index.v)
         i--;
-    *out = raft->configs[i - 1].config;
+    raft_members_config(&raft->configs[i - 1].config, out);
     return true;
 }
 
@@ -431,13 +465,13 @@ static void propose(struct raft *raft, const struct raft_config *config)
     buf_free(&encoded);
 }
 
-static bool same_ids(const struct server_id *a, uint8_t n_a, const struct server_id *b,
-                     uint8_t n_b)
+static bool same_ids(const struct server_id *a, uint16_t n_a, const struct server_id *b,
+                     uint16_t n_b)
 {
     if (n_a != n_b) return false;
-    for (uint8_t i = 0; i < n_a; i++) {
+    for (uint16_t i = 0; i < n_a; i++) {
         bool found = false;
-        for (uint8_t j = 0; j < n_b; j++)
+        for (uint16_t j = 0; j < n_b; j++)
             found = found || a[i].v == b[j].v;
         if (!found) return false;
     }
@@ -450,7 +484,7 @@ static bool wish_is_sound(const struct raft *raft, const struct raft_config *con
     struct buf encoded = buf_new(raft->mem);
     struct raft_config decoded;
 
-    if (config->n_voters > RAFT_PEERS_MAX || config->n_old > RAFT_PEERS_MAX ||
+    if (config->n_voters > RAFT_VOTERS_MAX || config->n_old > RAFT_VOTERS_MAX ||
         config->n_learners > RAFT_PEERS_MAX)
         return false;
     raft_config_encode(&encoded, config);
@@ -464,9 +498,10 @@ static bool wish_is_sound(const struct raft *raft, const struct raft_config *con
  * (the erratum of 2015 to [THESIS 4.1]). */
 void raft_member_on_change(struct raft *raft, const struct raft_config *config)
 {
-    const struct raft_config *current = raft_member_config(raft);
+    const struct raft_members *current = raft_member_config(raft);
 
     if (raft->role != RAFT_LEADER || raft->transfer_to.v != 0) return;
+    raft_quiet_busy(raft);
     if (!raft_is_ready(raft) || raft_member_is_joint(raft)) return;
     if (raft_member_config_index(raft).v > raft->commit.v) return;
     if (config == NULL || config->n_voters == 0 || config->n_old > 0) return;
@@ -483,7 +518,7 @@ void raft_member_on_change(struct raft *raft, const struct raft_config *config)
         return;
     struct raft_config next = *config;
     if (!same_quorums) {
-        memcpy(next.old, current->voters, sizeof next.old);
+        memcpy(next.old, current->voters, current->n_voters * sizeof *next.old);
         next.n_old = current->n_voters;
         next.old_rules = current->rules;
     }
@@ -501,7 +536,8 @@ void raft_member_leave_joint(struct raft *raft)
     if (raft->role != RAFT_LEADER || !raft_member_is_joint(raft)) return;
     if (!raft_is_ready(raft) || raft_member_config_index(raft).v > raft->commit.v) return;
 
-    struct raft_config next = *raft_member_config(raft);
+    struct raft_config next;
+    raft_members_config(raft_member_config(raft), &next);
     next.n_old = 0;
     next.old_rules = (struct raft_rules){0};
     propose(raft, &next);
@@ -511,5 +547,5 @@ bool raft_member_is_out(const struct raft *raft)
 {
     return !raft_member_is_joint(raft) &&
            raft_member_config_index(raft).v <= raft->commit.v &&
-           !raft_config_has_voter(raft_member_config(raft), raft->settings.self);
+           !raft_members_has_voter(raft_member_config(raft), raft->settings.self);
 }

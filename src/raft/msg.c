@@ -4,7 +4,9 @@
  * below the message's: nearly always one byte. */
 #include "raft/raft.h"
 
-enum { FLAGS_KNOWN = 2 * RAFT_LEASE - 1 };
+#include <string.h>
+
+enum { FLAGS_KNOWN = 2 * RAFT_QUIET - 1 };
 
 static bool get_server(struct cursor *c, struct server_id *out)
 {
@@ -113,40 +115,71 @@ bool raft_msg_decode(struct bytes in, struct raft_msg *out, struct raft_entry *e
     return true;
 }
 
-static void put_ids(struct buf *out, const struct server_id *ids, uint8_t n)
+static void put_ids(struct buf *out, const struct server_id *ids, uint16_t n)
 {
-    buf_put_u8(out, n);
-    for (uint8_t i = 0; i < n; i++)
+    buf_put_varint(out, n);
+    for (uint16_t i = 0; i < n; i++)
         buf_put_varint(out, ids[i].v);
 }
 
-static bool get_ids(struct cursor *c, struct server_id *ids, uint8_t *n)
+static bool has_id(const struct server_id *ids, uint16_t n, struct server_id id)
 {
-    if (!get_u8(c, n) || *n > RAFT_PEERS_MAX) return false;
-
-    for (uint8_t i = 0; i < *n; i++) {
-        if (!get_server(c, &ids[i]) || ids[i].v == 0) return false;
-        for (uint8_t j = 0; j < i; j++)
-            if (ids[j].v == ids[i].v) return false;
-    }
-    return true;
-}
-
-static bool has_id(const struct server_id *ids, uint8_t n, struct server_id id)
-{
-    for (uint8_t i = 0; i < n; i++)
+    for (uint16_t i = 0; i < n; i++)
         if (ids[i].v == id.v) return true;
     return false;
 }
 
-bool raft_config_has_voter(const struct raft_config *c, struct server_id id)
+static bool get_ids(struct cursor *c, struct server_id *ids, uint64_t max, uint16_t *out)
 {
-    return has_id(c->voters, c->n_voters, id) || has_id(c->old, c->n_old, id);
+    uint64_t n;
+
+    if (!get_varint(c, &n) || n > max) return false;
+    for (uint16_t i = 0; i < n; i++)
+        if (!get_server(c, &ids[i]) || ids[i].v == 0 || has_id(ids, i, ids[i]))
+            return false;
+    *out = (uint16_t)n;
+    return true;
 }
 
-bool raft_config_has(const struct raft_config *c, struct server_id id)
+struct raft_members raft_config_members(const struct raft_config *c)
 {
-    return raft_config_has_voter(c, id) || has_id(c->learners, c->n_learners, id);
+    return (struct raft_members){
+        .version = c->version,
+        .n_voters = c->n_voters,
+        .n_old = c->n_old,
+        .n_learners = c->n_learners,
+        .voters = c->voters,
+        .old = c->old,
+        .learners = c->learners,
+        .rules = c->rules,
+        .old_rules = c->old_rules,
+    };
+}
+
+void raft_members_config(const struct raft_members *m, struct raft_config *out)
+{
+    *out = (struct raft_config){
+        .version = m->version,
+        .n_voters = m->n_voters,
+        .n_old = m->n_old,
+        .n_learners = m->n_learners,
+        .rules = m->rules,
+        .old_rules = m->old_rules,
+    };
+    if (m->n_voters > 0) memcpy(out->voters, m->voters, m->n_voters * sizeof *m->voters);
+    if (m->n_old > 0) memcpy(out->old, m->old, m->n_old * sizeof *m->old);
+    if (m->n_learners > 0)
+        memcpy(out->learners, m->learners, m->n_learners * sizeof *m->learners);
+}
+
+bool raft_members_has_voter(const struct raft_members *m, struct server_id id)
+{
+    return has_id(m->voters, m->n_voters, id) || has_id(m->old, m->n_old, id);
+}
+
+bool raft_members_has(const struct raft_members *m, struct server_id id)
+{
+    return raft_members_has_voter(m, id) || has_id(m->learners, m->n_learners, id);
 }
 
 /* A voter of the target set is no learner; one of the old set may become one.  All
@@ -156,18 +189,18 @@ static bool config_is_sound(const struct raft_config *c)
     unsigned members = c->n_voters;
 
     if (c->n_voters == 0 && c->n_old > 0) return false;
-    for (uint8_t i = 0; i < c->n_learners; i++)
+    for (uint16_t i = 0; i < c->n_learners; i++)
         if (has_id(c->voters, c->n_voters, c->learners[i])) return false;
-    for (uint8_t i = 0; i < c->n_old; i++)
+    for (uint16_t i = 0; i < c->n_old; i++)
         members += !has_id(c->voters, c->n_voters, c->old[i]);
-    for (uint8_t i = 0; i < c->n_learners; i++)
+    for (uint16_t i = 0; i < c->n_learners; i++)
         members += !has_id(c->old, c->n_old, c->learners[i]);
     return members <= RAFT_PEERS_MAX;
 }
 
 /* A minority of copies makes sense only as one: with a majority or more an election would
  * need no more votes than usual. */
-static bool rules_are_sound(const struct raft_rules *r, uint8_t n)
+static bool rules_are_sound(const struct raft_rules *r, uint32_t n)
 {
     return r->copies == 0 || (r->copies > 1 && r->copies < n / 2 + 1);
 }
@@ -211,9 +244,9 @@ bool raft_config_decode(struct bytes in, struct raft_config *out)
     struct raft_config config = {0};
 
     if (!get_rules(&c, &config.rules) || !get_rules(&c, &config.old_rules)) return false;
-    if (!get_ids(&c, config.voters, &config.n_voters)) return false;
-    if (!get_ids(&c, config.old, &config.n_old)) return false;
-    if (!get_ids(&c, config.learners, &config.n_learners)) return false;
+    if (!get_ids(&c, config.voters, RAFT_VOTERS_MAX, &config.n_voters)) return false;
+    if (!get_ids(&c, config.old, RAFT_VOTERS_MAX, &config.n_old)) return false;
+    if (!get_ids(&c, config.learners, RAFT_PEERS_MAX, &config.n_learners)) return false;
     if (!get_varint(&c, &config.version)) return false;
     if (cursor_left(&c) > 0 || !config_is_sound(&config)) return false;
     if (!rules_are_sound(&config.rules, config.n_voters)) return false;

@@ -15,7 +15,7 @@ static struct raft_write *write_at(const struct raft *raft, uint32_t nth)
 static void write_push(struct raft *raft, struct raft_write write)
 {
     if (raft->n_writes == raft->writes_cap) {
-        const uint32_t cap = raft->writes_cap > 0 ? 2 * raft->writes_cap : 16;
+        const uint32_t cap = raft->writes_cap > 0 ? 2 * raft->writes_cap : 4;
         struct raft_write *fresh = mem_alloc(raft->mem, cap * sizeof *fresh);
         for (uint32_t i = 0; i < raft->n_writes; i++)
             fresh[i] = *write_at(raft, i);
@@ -80,6 +80,8 @@ struct log_index raft_append(struct raft *raft, enum raft_entry_kind kind,
         if (block != NULL) raft->uncommitted_blocks += payload.len;
     }
     raft->turn_bytes += payload.len;
+    raft_quiet_wake(raft);
+    raft_quiet_busy(raft);
     if (kind == RAFT_CONFIG) raft_member_appended(raft, log_at(&raft->log, index));
     return index;
 }
@@ -98,7 +100,7 @@ static void clamp(struct raft *raft, struct log_index last)
 static bool answers_early(const struct raft *raft)
 {
     for (uint32_t i = 0; i < raft->n_configs; i++) {
-        const struct raft_config *c = &raft->configs[i].config;
+        const struct raft_members *c = &raft->configs[i].config;
         if (c->rules.early || (c->n_old > 0 && c->old_rules.early)) return true;
     }
     return false;
@@ -180,7 +182,7 @@ bool raft_is_ready(const struct raft *raft)
 struct raft_msg *raft_emit(struct raft *raft)
 {
     if (raft->n_msgs == raft->msgs_cap) {
-        const uint32_t cap = raft->msgs_cap > 0 ? 2 * raft->msgs_cap : 32;
+        const uint32_t cap = raft->msgs_cap > 0 ? 2 * raft->msgs_cap : 4;
         raft->msgs = mem_resize(raft->mem, raft->msgs,
                                 raft->msgs_cap * sizeof *raft->msgs,
                                 cap * sizeof *raft->msgs);
@@ -195,6 +197,13 @@ void raft_enqueue(struct raft *raft, const struct raft_msg *msg)
     if (raft->n_queue == RAFT_QUEUE_MAX) {
         raft->refused++;
         return;
+    }
+    if (raft->n_queue == raft->queue_cap) {
+        const uint32_t cap = raft->queue_cap > 0 ? 2 * raft->queue_cap : 4;
+        raft->queue = mem_resize(raft->mem, raft->queue,
+                                 raft->queue_cap * sizeof *raft->queue,
+                                 cap * sizeof *raft->queue);
+        raft->queue_cap = cap;
     }
     raft->queue[raft->n_queue++] = *msg;
 }
@@ -277,6 +286,7 @@ static void on_message(struct raft *raft, const struct raft_msg *msg)
         raft->refused++;
         return;
     }
+    raft_quiet_on_message(raft, msg);
     if (!settle_term(raft, msg)) return;
 
     switch (msg->kind) {
@@ -326,6 +336,7 @@ static void on_compact(struct raft *raft, struct log_index index, struct log_ind
 
 static void on_tick(struct raft *raft)
 {
+    if (raft->quiet) return;
     if (raft->role == RAFT_LEADER)
         raft_replicate_on_tick(raft);
     else
@@ -334,9 +345,15 @@ static void on_tick(struct raft *raft)
 
 static void on_peer_lost(struct raft *raft, struct server_id peer)
 {
+    const bool led_from_there = raft->role == RAFT_FOLLOWER && raft->leader.v != 0 &&
+                                raft->leader.v == peer.v;
+    struct raft_progress *member = raft_member_find(raft, peer);
+
+    if (led_from_there || (raft->role == RAFT_LEADER && member != NULL && !member->gone))
+        raft_quiet_wake(raft);
     raft_replicate_on_peer_lost(raft, peer);
-    if (raft->role == RAFT_FOLLOWER && raft->leader.v != 0 && raft->leader.v == peer.v)
-        raft_elect_on_leader_lost(raft);
+    if (member != NULL) member->gone = true;
+    if (led_from_there) raft_elect_on_leader_lost(raft);
 }
 
 static void on_applied(struct raft *raft, struct log_index index)
@@ -357,6 +374,11 @@ void raft_step(struct raft *raft, const struct raft_event *event)
     case RAFT_DURABLE: on_durable(raft, event->mark); break;
     case RAFT_UNSENT: raft_replicate_on_peer_lost(raft, event->peer); break;
     case RAFT_PEER_LOST: on_peer_lost(raft, event->peer); break;
+    case RAFT_PEER_UP: raft_quiet_on_peer_up(raft, event->peer); break;
+    case RAFT_WAKE:
+        if (raft->leader.v == event->peer.v) raft_quiet_wake(raft);
+        break;
+    case RAFT_SILENT: raft_quiet_on_silent(raft, event->peer); break;
     case RAFT_CHANGE: raft_member_on_change(raft, event->config); break;
     case RAFT_TRANSFER_TO: raft_replicate_transfer(raft, event->peer); break;
     case RAFT_COMPACT: on_compact(raft, event->index, event->keep); break;
@@ -475,6 +497,7 @@ static struct instant next_wake(const struct raft *raft)
 {
     struct instant at = raft->deadline;
 
+    if (raft->quiet) return (struct instant){0};
     if (raft->role == RAFT_LEADER && raft->held_back) return raft->now;
     if (raft->role == RAFT_LEADER) return raft_replicate_wake(raft);
     if (raft_elect_leads_at_once(raft)) return raft->now;
@@ -503,6 +526,7 @@ void raft_turn_end(struct raft *raft, struct instant now, struct raft_out *out)
     *out = (struct raft_out){0};
     raft->n_msgs = 0;
 
+    raft_quiet_turn(raft);
     if (raft->role == RAFT_LEADER) lead(raft);
     log_evict(&raft->log,
               raft->applied.v < raft->durable.v ? raft->applied : raft->durable,
@@ -523,6 +547,7 @@ void raft_turn_end(struct raft *raft, struct instant now, struct raft_out *out)
     out->accused = raft->accused;
     raft->accused.v = 0;
     tell_role(raft, out);
+    out->quiet = raft->quiet;
     out->wake = next_wake(raft);
     raft_verify(raft);
 }
@@ -550,13 +575,13 @@ struct raft *raft_new(const struct raft_settings *settings,
     raft->told_term = start->state.term;
     raft->loaded_bytes = buf_new(raft->mem);
     raft->discarded_bytes = buf_new(raft->mem);
-    raft->queue = mem_alloc(raft->mem, RAFT_QUEUE_MAX * sizeof *raft->queue);
-    raft->queue_cap = RAFT_QUEUE_MAX;
     log_init(&raft->log, raft->mem, start->base, start->base_term);
     raft->commit = raft->applied = raft->durable = raft->verified = start->base;
     raft_member_init(raft, &start->config);
     raft_own_up_to_term(raft, start->base_term);
     raft_keep_still(raft);
+    for (uint32_t i = 0; i < raft->n_peers; i++)
+        raft->peers[i].gone = true; /* no connection stands until we are told of it */
     raft->read_asked = raft->read_answered = prng_next(&raft->prng) >> 24 << 20;
     raft_elect_reset_timer(raft);
     if (start->founder) raft->deadline.ns = start->now.ns + settings->heartbeat_ns;
@@ -592,6 +617,7 @@ void raft_info(const struct raft *raft, struct raft_info *out)
         .doubtful = raft->state.doubtful,
         .transferring = raft->transfer_to.v != 0,
         .joint = raft_member_is_joint(raft),
+        .quiet = raft->quiet,
         .first = {raft->log.base.v + 1},
         .last = raft->log.last,
         .commit = raft->commit,
@@ -618,26 +644,33 @@ void raft_info(const struct raft *raft, struct raft_info *out)
     };
 }
 
-uint32_t raft_peers(const struct raft *raft, struct raft_peer out[RAFT_PEERS_MAX])
+bool raft_peer(const struct raft *raft, uint32_t i, struct raft_peer *out)
 {
-    if (raft->role != RAFT_LEADER) return 0;
-    for (uint32_t i = 0; i < raft->n_peers; i++) {
-        const struct raft_progress *peer = &raft->peers[i];
-        out[i] = (struct raft_peer){
-            .id = peer->id,
-            .voter = peer->voter,
-            .learner = peer->learner,
-            .active = raft->now.ns < peer->heard.ns + raft->settings.election_ns,
-            .probing = peer->flow == RAFT_FLOW_PROBE,
-            .snapshotting = peer->flow == RAFT_FLOW_SNAPSHOT || peer->snapshotting,
-            .doubtful = peer->doubtful,
-            .accused = peer->accused,
-            .match = peer->match,
-            .next = peer->next,
-            .heard = peer->heard,
-        };
-    }
-    return raft->n_peers;
+    if (raft->role != RAFT_LEADER || i >= raft->n_peers) return false;
+
+    const struct raft_progress *peer = &raft->peers[i];
+    *out = (struct raft_peer){
+        .id = peer->id,
+        .voter = peer->voter,
+        .learner = peer->learner,
+        .active = (raft->quiet && !peer->gone) ||
+                  raft->now.ns < peer->heard.ns + raft->settings.election_ns,
+        .probing = peer->flow == RAFT_FLOW_PROBE,
+        .snapshotting = peer->flow == RAFT_FLOW_SNAPSHOT || peer->snapshotting,
+        .doubtful = peer->doubtful,
+        .accused = peer->accused,
+        .match = peer->match,
+        .next = peer->next,
+        .heard = peer->heard,
+    };
+    return true;
+}
+
+bool raft_peer_of(const struct raft *raft, struct server_id id, struct raft_peer *out)
+{
+    for (uint32_t i = 0; raft_peer(raft, i, out); i++)
+        if (out->id.v == id.v) return true;
+    return false;
 }
 
 bool raft_entry_at(const struct raft *raft, struct log_index index,
@@ -699,6 +732,7 @@ void raft_verify(const struct raft *raft)
               raft->noop_index.v < raft->log.base.v); /* I4 */
         verify_peers(raft);
     }
+    raft_quiet_verify(raft);
 #ifdef SENNIT_CHECK_SLOW
     verify_lists(raft);
     log_verify(&raft->log);

@@ -71,7 +71,9 @@
 #include "base/block.h"
 #include "base/ids.h"
 
-enum { RAFT_PEERS_MAX = 16 };
+/* Members of a group in all, learners included; voters of one set; and followers that are
+ * sent a snapshot at the same time. */
+enum { RAFT_PEERS_MAX = 512, RAFT_VOTERS_MAX = 16, RAFT_SNAPSHOTS_MAX = 8 };
 
 enum raft_entry_kind {
     RAFT_NOOP = 1, /* the leader's first entry of its term */
@@ -105,19 +107,30 @@ enum { RAFT_ACK_ALL = 255 };
 
 /* Membership.  Joint while n_old > 0: decisions need both sets, each by its own rules.  `version`
  * says which plan of the caller's it follows: a change to an older one is refused, so that a
- * leader whose plan is old can't undo what a leader before it has done. */
+ * leader whose plan is old can't undo what a leader before it has done.  With room for the most
+ * there can be: what a config is made in, and decoded to. */
 struct raft_config {
     uint64_t version;
-    struct server_id voters[RAFT_PEERS_MAX], old[RAFT_PEERS_MAX],
+    uint16_t n_voters, n_old, n_learners;
+    struct server_id voters[RAFT_VOTERS_MAX], old[RAFT_VOTERS_MAX],
         learners[RAFT_PEERS_MAX];
-    uint8_t n_voters, n_old, n_learners;
     struct raft_rules rules, old_rules;
 };
 bool raft_rules_equal(const struct raft_rules *a, const struct raft_rules *b);
 void raft_config_encode(struct buf *out, const struct raft_config *c);
 MUST_USE bool raft_config_decode(struct bytes in, struct raft_config *out);
-bool raft_config_has_voter(const struct raft_config *c, struct server_id id);
-bool raft_config_has(const struct raft_config *c, struct server_id id);
+
+/* The same as a group keeps it, no larger than it is: a view of what its owner holds. */
+struct raft_members {
+    uint64_t version;
+    uint16_t n_voters, n_old, n_learners;
+    const struct server_id *voters, *old, *learners;
+    struct raft_rules rules, old_rules;
+};
+struct raft_members raft_config_members(const struct raft_config *c);
+void raft_members_config(const struct raft_members *m, struct raft_config *out);
+bool raft_members_has_voter(const struct raft_members *m, struct server_id id);
+bool raft_members_has(const struct raft_members *m, struct server_id id);
 
 enum raft_msg_kind {
     RAFT_APPEND = 1,
@@ -143,6 +156,9 @@ enum raft_msg_flag {
     RAFT_DONE = 16,    /* SNAPSHOT: the last piece */
     RAFT_LEASE = 32, /* APPEND: the leader serves reads under its lease, and asks for the
                          * promise that goes with it; echoed by the reply */
+    RAFT_QUIET =
+        64, /* APPEND: the last one until something happens (quiet.c).  The caller
+                         * vouches for the leader in this term from here on */
 };
 
 struct raft_msg {
@@ -200,6 +216,11 @@ struct raft_settings {
         election_ns; /* base election timeout, at least 1 s in the product; drawn from
                               * [election_ns, 2 election_ns) each time */
     uint64_t heartbeat_ns;
+    uint64_t
+        quiet_after_ns; /* a group with nothing to do for so long falls silent; 0: none */
+    uint32_t
+        spread; /* the same at all replicas of a group, another from group to group: who
+                      * stands first when a leader is lost */
     uint64_t drift_ns; /* taken off a lease: the most that clocks may drift within it */
     uint32_t append_entries_max; /* of one message */
     uint64_t append_bytes_max;
@@ -215,7 +236,7 @@ struct raft_settings {
         bug_stale_read_round, bug_lease_through_transfer, bug_snapshot_drops_config,
         bug_vote_shorter_log, bug_doubtful_counts, bug_ack_before_durable,
         bug_joint_one_majority, bug_no_truncate, bug_vote_bare_index, bug_elect_majority,
-        bug_ack_counts_self, bug_reboot_ignored, bug_epoch_elects;
+        bug_ack_counts_self, bug_reboot_ignored, bug_epoch_elects, bug_quiet_never_wakes;
 };
 
 /* What a start finds: the durable state, the snapshot below the log, and the log. */
@@ -236,6 +257,10 @@ enum raft_event_kind {
     RAFT_UNSENT,      /* messages to `peer` were dropped on our side: back to probing */
     RAFT_PEER_LOST,   /* the connection to `peer` broke: back to probing; from the leader:
                           * PreVote at once */
+    RAFT_PEER_UP,     /* there is a connection to `peer` again */
+    RAFT_WAKE,        /* `peer` no longer vouches for its leading, silent, this group */
+    RAFT_SILENT,      /* nothing is heard of `peer`, which leads this silent group, or for
+                          * whose silent group this server vouches */
     RAFT_CHANGE,      /* propose `config` as the new membership; learners first is the
                           * caller's care, the joint phase is ours */
     RAFT_TRANSFER_TO, /* hand leadership to `peer`; 0: to the fullest voter */
@@ -302,13 +327,14 @@ struct raft_out {
     bool load_wanted;
     struct raft_load load;
     uint32_t n_snapshots_wanted; /* peers that need a snapshot begun */
-    struct server_id snapshots_wanted[RAFT_PEERS_MAX];
+    struct server_id snapshots_wanted[RAFT_SNAPSHOTS_MAX];
     bool role_changed;
     bool
         apart; /* what is committed here is not what this epoch's leader has: see Epochs */
+    bool quiet; /* nothing to do until an event: see RAFT_QUIET */
     struct server_id
         accused;         /* leader: found just now to lack what it acknowledged to us */
-    struct instant wake; /* RAFT_TICK at this time */
+    struct instant wake; /* RAFT_TICK at this time; 0: not needed */
 };
 
 struct raft; /* whole in raft_state.h */
@@ -333,6 +359,10 @@ void raft_restored(struct raft *raft);
 
 void raft_step(struct raft *raft, const struct raft_event *event);
 void raft_turn_end(struct raft *raft, struct instant now, struct raft_out *out);
+
+/* Gives back the room that only a group with something to say needs, when it has fallen
+ * silent; what the last turn gave is void then. */
+void raft_rest(struct raft *raft);
 
 enum raft_propose_result {
     RAFT_PROPOSED = 0,
@@ -361,9 +391,11 @@ struct raft_info {
     struct term term;
     struct server_id leader; /* 0: none known */
     bool ready; /* leader: an entry of its own term is committed and applied */
-    bool doubtful, transferring, joint;
+    bool doubtful, transferring, joint, quiet;
     struct log_index first, last, commit, applied, durable, base;
-    struct raft_config config; /* the newest in the log, in force */
+    struct raft_members
+        config; /* the newest in the log, in force; good until the next call
+                                 * that changes the log */
     struct log_index config_index;
     bool config_committed;
     uint64_t uncommitted_bytes, log_bytes, elections, refused;
@@ -387,8 +419,9 @@ struct raft_peer {
     struct log_index match, next;
     struct instant heard;
 };
-/* Leader: what it knows of its peers; returns how many. */
-uint32_t raft_peers(const struct raft *raft, struct raft_peer out[RAFT_PEERS_MAX]);
+/* Leader: what it knows of its i-th peer; false past the last, and at who does not lead. */
+bool raft_peer(const struct raft *raft, uint32_t i, struct raft_peer *out);
+bool raft_peer_of(const struct raft *raft, struct server_id id, struct raft_peer *out);
 
 /* An entry in memory, or false.  Every index > applied and <= commit is in memory. */
 bool raft_entry_at(const struct raft *raft, struct log_index index,

@@ -13,6 +13,10 @@
  * I9   the configs lie in the order of their indexes, the first at or below base, the others
  *      above it, none above last
  * I10  a peer's windows hold what was sent and not answered: no more than inflight_max
+ * I11  a quiet replica leads or follows a known leader, and all that it holds is durable and
+ *      committed; nothing of it is on its way to disk
+ * I12  a quiet leader has committed in its term, no read waits for a round, and every member
+ *      whose server is not away holds all of its log
  *
  * For src/raft, its tests and the simulator's checkers only.
  */
@@ -63,8 +67,8 @@ struct raft_progress {
     struct log_index told; /* the highest commit sent */
     bool probe_sent;
     bool send_now; /* something has to be said although there are no entries */
-    struct raft_inflight *inflight; /* a ring of inflight_max */
-    uint32_t inflight_head, inflight_count;
+    struct raft_inflight *inflight; /* a ring, grown as it fills up to inflight_max */
+    uint32_t inflight_head, inflight_count, inflight_cap;
     uint64_t inflight_bytes;
     struct log_index large;    /* the newest large entry sent: on its way while > match */
     struct instant large_lost; /* it counts as lost from here on */
@@ -92,6 +96,8 @@ struct raft_progress {
     /* its reads: the one that waits for a round, and the ones that came since */
     uint64_t read_number, read_round;
     uint64_t read_number_next, read_round_next;
+
+    bool gone; /* no connection to its server, as far as we were told; in every role */
 };
 
 struct raft_write {
@@ -107,7 +113,8 @@ struct raft_stamp {
 
 struct raft_config_at {
     struct log_index index;
-    struct raft_config config;
+    struct server_id *ids; /* that `config` shows, in one run */
+    struct raft_members config;
 };
 
 /* The answer to the appends of this turn: one for all of them. */
@@ -144,9 +151,9 @@ struct raft {
     struct raft_config_at *configs;
     uint32_t n_configs, configs_cap;
 
-    struct raft_progress peers[RAFT_PEERS_MAX];
+    struct raft_progress *peers; /* as many as there are */
     uint32_t n_peers;
-    struct raft_inflight *inflight_memory;
+    uint32_t n_snapshotting; /* of them */
 
     /* elections */
     struct instant deadline; /* of the election timer */
@@ -214,6 +221,11 @@ struct raft {
     enum raft_role told_role;
     struct server_id told_leader;
     struct term told_term;
+    /* quiet.c */
+    bool quiet;
+    bool woken;             /* in this turn */
+    struct instant busy_at; /* leader: when something was last asked of the group */
+
     struct server_id accused; /* of this turn; 0: nobody */
     bool apart;               /* see Epochs in raft.h; no append is taken in any more */
     uint64_t elections, refused, accusations, power_losses;
@@ -260,7 +272,7 @@ enum raft_count {
     RAFT_COUNT_HEARD
 };
 enum raft_tally { RAFT_TALLY_OPEN = 0, RAFT_TALLY_WON, RAFT_TALLY_LOST };
-const struct raft_config *raft_member_config(const struct raft *raft);
+const struct raft_members *raft_member_config(const struct raft *raft);
 struct log_index raft_member_config_index(const struct raft *raft);
 bool raft_member_is_joint(const struct raft *raft);
 bool raft_member_is_alone(const struct raft *raft);
@@ -299,6 +311,18 @@ void raft_replicate_hand_over(struct raft *raft);
 void raft_replicate_commit(struct raft *raft);
 void raft_replicate_send(struct raft *raft, struct raft_out *out);
 struct instant raft_replicate_wake(const struct raft *raft);
+
+/* quiet.c */
+void raft_quiet_busy(struct raft *raft);
+void raft_quiet_wake(struct raft *raft);
+void raft_quiet_turn(struct raft *raft);
+void raft_quiet_on_message(struct raft *raft, const struct raft_msg *msg);
+void raft_quiet_on_peer_up(struct raft *raft, struct server_id id);
+void raft_quiet_on_silent(struct raft *raft, struct server_id id);
+bool raft_quiet_is_due(const struct raft *raft);
+bool raft_quiet_tells(const struct raft *raft, const struct raft_progress *peer);
+void raft_quiet_follow(struct raft *raft, const struct raft_msg *msg);
+void raft_quiet_verify(const struct raft *raft);
 
 /* follow.c: the follower's side */
 void raft_follow_on_append(struct raft *raft, const struct raft_msg *msg);

@@ -39,17 +39,20 @@ bool raft_lease_valid(const struct raft *raft, struct instant now)
 static uint64_t read_at_leader(struct raft *raft, enum raft_read_mode mode)
 {
     if (raft_is_ready(raft) && raft_member_is_alone(raft)) return 0;
+    raft_quiet_busy(raft);
     if (mode == RAFT_READ_LEASE) {
         if (raft_lease_valid(raft, raft->now)) return 0;
         raft->lease_used = true; /* the next appends ask for the promise */
     }
     if (raft->settings.bug_stale_read_round && raft->round > 0) return raft->round;
+    raft_quiet_wake(raft);
     raft->round_wanted = true;
     return raft->round + 1;
 }
 
 static uint64_t read_at_follower(struct raft *raft)
 {
+    raft_quiet_wake(raft); /* the request for the round wakes the leader */
     if (!raft->read_to_send) {
         if (raft->read_asked == raft->read_answered) raft->read_since = raft->now;
         raft->read_asked++;
@@ -82,6 +85,7 @@ void raft_read_on_request(struct raft *raft, const struct raft_msg *msg)
         return;
     }
     if (peer == NULL) return;
+    raft_quiet_busy(raft);
     if (peer->read_number == 0 || peer->read_round == raft->round + 1) {
         if (msg->round > peer->read_number) peer->read_number = msg->round;
         peer->read_round = raft->round + 1;

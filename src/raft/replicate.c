@@ -50,24 +50,41 @@ static bool window_has_room(const struct raft *raft, const struct raft_progress 
             peer->inflight_bytes < raft->settings.inflight_bytes_max);
 }
 
+/* Doubled while it fills: most groups have little to send most of the time. */
+static void window_grow(struct raft *raft, struct raft_progress *peer)
+{
+    const uint32_t before = peer->inflight_cap;
+    const uint32_t most = raft->settings.inflight_max;
+    const uint32_t cap = before == 0 ? (most < 4 ? most : 4)
+                                     : (2 * before < most ? 2 * before : most);
+    struct raft_inflight *ring = mem_alloc(raft->mem, cap * sizeof *ring);
+
+    for (uint32_t i = 0; i < peer->inflight_count; i++)
+        ring[i] = peer->inflight[(peer->inflight_head + i) % before];
+    mem_free(raft->mem, peer->inflight, before * sizeof *ring);
+    peer->inflight = ring;
+    peer->inflight_cap = cap;
+    peer->inflight_head = 0;
+}
+
 static void window_add(struct raft *raft, struct raft_progress *peer,
                        struct log_index last, uint64_t bytes)
 {
-    const uint32_t at = (peer->inflight_head + peer->inflight_count) %
-                        raft->settings.inflight_max;
+    if (peer->inflight_count == peer->inflight_cap) window_grow(raft, peer);
 
+    const uint32_t at = (peer->inflight_head + peer->inflight_count) % peer->inflight_cap;
     peer->inflight[at] = (struct raft_inflight){last, bytes};
     peer->inflight_count++;
     peer->inflight_bytes += bytes;
 }
 
 /* Freed by index: an answer to a later message answers for the earlier ones. */
-static void window_free(const struct raft *raft, struct raft_progress *peer)
+static void window_free(struct raft_progress *peer)
 {
     while (peer->inflight_count > 0 &&
            peer->inflight[peer->inflight_head].last.v <= peer->match.v) {
         peer->inflight_bytes -= peer->inflight[peer->inflight_head].bytes;
-        peer->inflight_head = (peer->inflight_head + 1) % raft->settings.inflight_max;
+        peer->inflight_head = (peer->inflight_head + 1) % peer->inflight_cap;
         peer->inflight_count--;
     }
 }
@@ -89,11 +106,14 @@ void raft_replicate_reset_peer(struct raft *raft, struct raft_progress *peer)
 {
     const struct raft_progress old = *peer;
 
+    raft->n_snapshotting -= old.snapshotting;
     *peer = (struct raft_progress){
         .id = old.id,
         .voter = old.voter,
         .learner = old.learner,
+        .gone = old.gone,
         .inflight = old.inflight,
+        .inflight_cap = old.inflight_cap,
         .next = {raft->log.last.v + 1},
         .heard = raft->now, /* a new member has an election timeout to answer */
     };
@@ -105,6 +125,7 @@ void raft_replicate_lead(struct raft *raft)
     raft->leader = raft->settings.self;
     raft->leader_lost = false;
     raft->led_since = raft->now;
+    raft_quiet_busy(raft);
     raft->lease_void = raft->lease_used = false;
     raft->confirmed = raft->round;
     raft->round_wanted = true;
@@ -225,7 +246,7 @@ static void on_accepted(struct raft *raft, struct raft_progress *peer,
         peer->matched = raft->now;
     }
     peer->next.v = max_u64(peer->next.v, peer->match.v + 1);
-    window_free(raft, peer);
+    window_free(peer);
     switch (peer->flow) {
     case RAFT_FLOW_PIPELINE: break;
     case RAFT_FLOW_SNAPSHOT:
@@ -251,6 +272,7 @@ void raft_replicate_on_reply(struct raft *raft, const struct raft_msg *msg)
         return;
     }
     judge(raft, peer, msg);
+    peer->gone = false;
     peer->heard = raft->now;
     if (msg->stamp_ns != 0) peer->stamp_ns = msg->stamp_ns;
     peer->round_heard = max_u64(peer->round_heard, msg->round);
@@ -310,6 +332,7 @@ void raft_replicate_on_snapshot_sent(struct raft *raft, const struct raft_event 
             peer->snapshot_after.ns = raft->now.ns + raft->settings.heartbeat_ns;
     }
     peer->snapshotting = peer->snapshot_ready = false;
+    raft->n_snapshotting--;
 }
 
 static void keep_loaded(struct raft *raft, const struct raft_entry *entries, uint32_t n)
@@ -407,6 +430,7 @@ static void emit_append(struct raft *raft, struct raft_progress *peer,
     if (raft->lease_used) flags |= RAFT_LEASE;
     if (peer->clearing) flags |= RAFT_CLEARED;
     if (peer->accused) flags |= RAFT_DOUBTFUL;
+    if (raft->quiet) flags |= RAFT_QUIET;
     *raft_emit(raft) = (struct raft_msg){
         .kind = RAFT_APPEND,
         .flags = flags,
@@ -559,14 +583,29 @@ static void send_to(struct raft *raft, struct raft_progress *peer)
         send_empty(raft, peer);
 }
 
+/* The last word for now.  From here on the server speaks for the group. */
+static void fall_silent(struct raft *raft)
+{
+    raft->quiet = true;
+    for (uint32_t i = 0; i < raft->n_peers; i++)
+        if (raft_quiet_tells(raft, &raft->peers[i])) send_empty(raft, &raft->peers[i]);
+}
+
 void raft_replicate_send(struct raft *raft, struct raft_out *out)
 {
+    if (raft->quiet) return;
+    if (raft_quiet_is_due(raft)) {
+        fall_silent(raft);
+        return;
+    }
     for (uint32_t i = 0; i < raft->n_peers; i++) {
         struct raft_progress *peer = &raft->peers[i];
         send_to(raft, peer);
-        if (!peer->snapshot_wanted) continue;
+        if (!peer->snapshot_wanted || raft->n_snapshotting == RAFT_SNAPSHOTS_MAX)
+            continue; /* the others wait until one has ended */
         peer->snapshot_wanted = false;
         peer->snapshotting = true;
+        raft->n_snapshotting++;
         peer->snapshot_ready = false;
         out->snapshots_wanted[out->n_snapshots_wanted++] = peer->id;
     }
@@ -646,13 +685,13 @@ struct instant raft_replicate_wake(const struct raft *raft)
 
 static struct server_id fullest_voter(const struct raft *raft)
 {
-    const struct raft_config *c = raft_member_config(raft);
+    const struct raft_members *c = raft_member_config(raft);
     const struct raft_progress *best = NULL;
 
     for (uint32_t i = 0; i < raft->n_peers; i++) {
         const struct raft_progress *peer = &raft->peers[i];
         bool voter = false;
-        for (uint8_t v = 0; v < c->n_voters; v++)
+        for (uint16_t v = 0; v < c->n_voters; v++)
             voter = voter || c->voters[v].v == peer->id.v;
         if (!voter || peer->doubtful || !is_active(raft, peer)) continue;
         if (best == NULL || peer->match.v > best->match.v) best = peer;
@@ -664,15 +703,17 @@ static struct server_id fullest_voter(const struct raft *raft)
  * another replaces the first. */
 void raft_replicate_transfer(struct raft *raft, struct server_id id)
 {
-    const struct raft_config *c = raft_member_config(raft);
+    const struct raft_members *c = raft_member_config(raft);
     bool voter = false;
 
     if (raft->role != RAFT_LEADER) return;
     if (id.v == 0) id = fullest_voter(raft);
-    for (uint8_t i = 0; i < c->n_voters; i++)
+    for (uint16_t i = 0; i < c->n_voters; i++)
         voter = voter || c->voters[i].v == id.v;
     if (!voter || id.v == raft->settings.self.v || id.v == raft->transfer_to.v) return;
 
+    raft_quiet_wake(raft);
+    raft_quiet_busy(raft);
     raft_replicate_transfer_end(raft);
     raft->transfer_to = id;
     raft->transfer_sent = false;
@@ -718,7 +759,7 @@ void raft_replicate_hand_over(struct raft *raft)
     if (raft->transfer_to.v == 0 || raft->transfer_sent) return;
 
     const struct raft_progress *peer = raft_member_find(raft, raft->transfer_to);
-    if (peer == NULL || !raft_config_has_voter(raft_member_config(raft), peer->id)) {
+    if (peer == NULL || !raft_members_has_voter(raft_member_config(raft), peer->id)) {
         raft_replicate_transfer_end(raft);
     } else if (peer->match.v == raft->log.last.v && !peer->doubtful) {
         send_timeout_now(raft, peer->id);

@@ -85,7 +85,7 @@ void raft_restore(struct raft *raft, const struct raft_entry *entry)
 static bool was_held_in_memory(const struct raft *raft)
 {
     for (uint32_t i = 0; i < raft->n_configs; i++) {
-        const struct raft_config *c = &raft->configs[i].config;
+        const struct raft_members *c = &raft->configs[i].config;
         if (c->rules.memory || (c->n_old > 0 && c->old_rules.memory)) return true;
     }
     return false;

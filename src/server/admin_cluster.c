@@ -52,8 +52,9 @@ static struct server_id master_of(const struct server *s, const struct meta_shar
     return leader.v != 0 || shard->n_voters == 0 ? leader : shard->voters[0];
 }
 
-uint32_t admin_members(const struct meta_shard *shard,
-                       struct server_id out[2 * RAFT_PEERS_MAX])
+/* Voters, then learners, of the shard's target. */
+static uint32_t members(const struct meta_shard *shard,
+                        struct server_id out[2 * META_REPLICAS_MAX])
 {
     uint32_t n = 0;
 
@@ -161,8 +162,8 @@ static void slots(const struct server *s, struct reply *r)
     for (uint32_t i = 0; i < n; i++) {
         const struct meta_shard *shard = default_shard(s, i);
         const struct server_id master = master_of(s, shard);
-        struct server_id all[2 * RAFT_PEERS_MAX];
-        const uint32_t n_all = admin_members(shard, all);
+        struct server_id all[2 * META_REPLICAS_MAX];
+        const uint32_t n_all = members(shard, all);
         uint32_t others = 0;
         for (uint32_t j = 0; j < n_all; j++)
             others += all[j].v != master.v;
@@ -212,8 +213,8 @@ static void shards(const struct server *s, struct reply *r)
     reply_array(r, n);
     for (uint32_t i = 0; i < n; i++) {
         const struct meta_shard *shard = default_shard(s, i);
-        struct server_id all[2 * RAFT_PEERS_MAX];
-        const uint32_t n_all = admin_members(shard, all);
+        struct server_id all[2 * META_REPLICAS_MAX];
+        const uint32_t n_all = members(shard, all);
         reply_map(r, 2);
         reply_bulk_str(r, "slots");
         reply_array(r, 2);

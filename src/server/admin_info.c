@@ -125,7 +125,7 @@ static void section_stats(struct server *s, struct buf *out)
 
 static void section_replication(struct server *s, struct buf *out)
 {
-    uint32_t leads = 0, follows = 0, others = 0, reachable = 0;
+    uint32_t leads = 0, follows = 0, silent = 0, others = 0, reachable = 0;
     uint64_t position = 0, losses = 0;
 
     for (uint32_t i = 0; i < s->n_slots; i++) {
@@ -138,6 +138,7 @@ static void section_replication(struct server *s, struct buf *out)
             leads++;
         else
             follows++;
+        silent += info.quiet;
         position += shard_applied(shard).v;
     }
     for (uint32_t i = 0; i < s->meta.n_servers; i++) {
@@ -151,9 +152,12 @@ static void section_replication(struct server *s, struct buf *out)
     buf_putf(out,
              "role:master\r\nconnected_slaves:%u\r\nmaster_repl_offset:%llu\r\n"
              "servers_others:%u\r\nservers_reachable:%u\r\nshards_led:%u\r\n"
-             "shards_followed:%u\r\nrollback_entries:%llu\r\nrollback_files:%s\r\n"
-             "power_losses:%llu\r\n",
+             "shards_followed:%u\r\nshards_silent:%u\r\n"
+             "silence_doubted:%llu\r\nsilence_broken:%llu\r\n",
              reachable, (unsigned long long)position, others, reachable, leads, follows,
+             silent, (unsigned long long)s->stats.vouches_differ,
+             (unsigned long long)s->stats.vouches_lost);
+    buf_putf(out, "rollback_entries:%llu\r\nrollback_files:%s\r\npower_losses:%llu\r\n",
              (unsigned long long)s->stats.discarded_entries, files,
              (unsigned long long)losses);
 }

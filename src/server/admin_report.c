@@ -71,18 +71,33 @@ static const char *silence_of(const struct gather_part *part, const char *none)
     return "did not answer: it is still at it";
 }
 
-/* Who is to have a replica of a shard, then who has one that is to go. */
-static uint32_t holders(const struct gather *g, const struct meta_shard *shard,
-                        struct server_id out[3 * RAFT_PEERS_MAX])
-{
-    uint32_t n = admin_members(shard, out);
+struct holders {
+    struct server_id all[META_REPLICAS_MAX + META_SERVERS_MAX];
+    uint32_t n;
+};
 
-    for (uint32_t i = 0; i < g->n_parts && n < 3 * RAFT_PEERS_MAX; i++) {
-        const struct gather_part *part = &g->parts[i];
-        if (meta_server_has(shard, part->server)) continue;
-        if (gather_row(part, shard->group) != NULL) out[n++] = part->server;
-    }
-    return n;
+static void add_holder(struct holders *h, struct server_id id)
+{
+    for (uint32_t i = 0; i < h->n; i++)
+        if (h->all[i].v == id.v) return;
+    if (h->n < sizeof h->all / sizeof *h->all) h->all[h->n++] = id;
+}
+
+/* Who is to have a replica of a shard, then who has one that is to go. */
+static void holders_of(const struct server *s, const struct gather *g,
+                       const struct meta_shard *shard, struct holders *out)
+{
+    struct meta_target target;
+
+    out->n = 0;
+    meta_target_of(&s->meta, shard, &target);
+    for (uint32_t i = 0; i < target.n_voters; i++)
+        add_holder(out, target.voters[i]);
+    for (uint32_t i = 0; i < target.n_learners; i++)
+        add_holder(out, target.learners[i]);
+    for (uint32_t i = 0; i < g->n_parts; i++)
+        if (gather_row(&g->parts[i], shard->group) != NULL)
+            add_holder(out, g->parts[i].server);
 }
 
 static uint32_t each_shard(struct server *s, const struct gather *g, struct reply *r,
@@ -118,11 +133,11 @@ static void reply_rows(struct server *s, const struct gather *g, struct reply *r
 static uint32_t digest_rows(struct server *s, const struct gather *g,
                             const struct meta_shard *shard, struct reply *r)
 {
-    struct server_id all[3 * RAFT_PEERS_MAX];
-    const uint32_t n = holders(g, shard, all);
+    struct holders h;
+    holders_of(s, g, shard, &h);
 
-    for (uint32_t i = 0; i < n; i++) {
-        const struct gather_part *part = gather_part(g, all[i]);
+    for (uint32_t i = 0; i < h.n; i++) {
+        const struct gather_part *part = gather_part(g, h.all[i]);
         const struct report_row *row = part == NULL ? NULL
                                                     : gather_row(part, shard->group);
         char hex[20] = "";
@@ -130,8 +145,8 @@ static uint32_t digest_rows(struct server *s, const struct gather *g,
             snprintf(hex, sizeof hex, "%016llx", (unsigned long long)row->digest);
         reply_map(r, 7);
         reply_pair_int(r, "shard", shard->group.v);
-        reply_pair_int(r, "server", all[i].v);
-        reply_pair(r, "name", name_of(s, all[i]));
+        reply_pair_int(r, "server", h.all[i].v);
+        reply_pair(r, "name", name_of(s, h.all[i]));
         reply_pair_int(r, "position", row == NULL ? -1 : (int64_t)row->applied.v);
         reply_pair(r, "digest", hex);
         reply_pair_int(r, "keys", row == NULL ? -1 : (int64_t)row->keys);
@@ -140,7 +155,7 @@ static uint32_t digest_rows(struct server *s, const struct gather *g,
                                : silence_of(part, "no replica there yet, or its digest "
                                                   "was not ready in time; ask again"));
     }
-    return n;
+    return h.n;
 }
 
 void gather_digest_reply(struct server *s, const struct gather *g, struct reply *r)
@@ -167,8 +182,7 @@ struct around { /* what is known of a shard as a whole */
     struct server_id leader;
     struct term term; /* as this server's replica has it */
     struct raft_info info;
-    struct raft_peer peers[RAFT_PEERS_MAX]; /* if this server leads */
-    uint32_t n_peers;
+    const struct raft *raft; /* if this server leads */
 };
 
 static void look_around(struct server *s, const struct gather *g,
@@ -188,15 +202,13 @@ static void look_around(struct server *s, const struct gather *g,
     if (slot == NULL || slot->shard == NULL) return;
     raft_info(shard_raft(slot->shard), &out->info);
     out->term = out->info.term;
-    if (out->info.role == RAFT_LEADER)
-        out->n_peers = raft_peers(shard_raft(slot->shard), out->peers);
+    if (out->info.role == RAFT_LEADER) out->raft = shard_raft(slot->shard);
 }
 
-static const struct raft_peer *as_leader_sees(const struct around *a, struct server_id id)
+static bool as_leader_sees(const struct around *a, struct server_id id,
+                           struct raft_peer *out)
 {
-    for (uint32_t i = 0; i < a->n_peers; i++)
-        if (a->peers[i].id.v == id.v) return &a->peers[i];
-    return NULL;
+    return a->raft != NULL && raft_peer_of(a->raft, id, out);
 }
 
 static const char *role_text(enum report_role role)
@@ -214,7 +226,7 @@ static const char *role_text(enum report_role role)
 static void told(const struct around *a, const struct report_row *row,
                  struct replica *out)
 {
-    const struct raft_peer *p = as_leader_sees(a, out->server);
+    struct raft_peer p;
 
     out->role = role_text(row->role);
     out->leader = row->leader;
@@ -228,17 +240,17 @@ static void told(const struct around *a, const struct report_row *row,
         out->role = "unknown"; /* one leader for each shard */
         out->trouble = BYTES_OF("it has not heard that another leads, in a newer term");
     }
-    if (out->trouble.len > 0 || p == NULL) return;
-    if (p->snapshotting)
+    if (out->trouble.len > 0 || !as_leader_sees(a, out->server, &p)) return;
+    if (p.snapshotting)
         out->trouble = BYTES_OF("it is sent a snapshot");
-    else if (p->doubtful)
+    else if (p.doubtful)
         out->trouble = BYTES_OF("its log is damaged and being repaired");
 }
 
 /* It said nothing: as this server sees it, which is most if it leads. */
 static void untold(const struct around *a, struct replica *out)
 {
-    const struct raft_peer *p = as_leader_sees(a, out->server);
+    struct raft_peer p;
 
     *out = (struct replica){.server = out->server,
                             .role = "unknown",
@@ -251,11 +263,11 @@ static void untold(const struct around *a, struct replica *out)
     out->trouble = bytes_of_str(
         silence_of(gather_part(a->gather, out->server), "no replica there yet"));
     if (a->leader.v == out->server.v && a->lead.v <= a->term.v) out->role = "leader";
-    if (p == NULL) return;
+    if (!as_leader_sees(a, out->server, &p)) return;
     const uint64_t commit = a->info.commit.v, last = a->info.last.v;
-    out->role = p->learner ? "learner" : "follower";
-    out->applied = (int64_t)(p->match.v < commit ? p->match.v : commit);
-    out->lag = last > p->match.v ? (int64_t)(last - p->match.v) : 0;
+    out->role = p.learner ? "learner" : "follower";
+    out->applied = (int64_t)(p.match.v < commit ? p.match.v : commit);
+    out->lag = last > p.match.v ? (int64_t)(last - p.match.v) : 0;
 }
 
 static void reply_replica(const struct server *s, const struct meta_shard *shard,
@@ -284,23 +296,23 @@ static void reply_replica(const struct server *s, const struct meta_shard *shard
 static uint32_t shard_rows(struct server *s, const struct gather *g,
                            const struct meta_shard *shard, struct reply *r)
 {
-    struct server_id all[3 * RAFT_PEERS_MAX];
-    const uint32_t n = holders(g, shard, all);
+    struct holders h;
+    holders_of(s, g, shard, &h);
     struct around around;
 
     look_around(s, g, shard, &around);
-    for (uint32_t i = 0; i < n; i++) {
-        const struct gather_part *part = gather_part(g, all[i]);
+    for (uint32_t i = 0; i < h.n; i++) {
+        const struct gather_part *part = gather_part(g, h.all[i]);
         const struct report_row *row = part == NULL ? NULL
                                                     : gather_row(part, shard->group);
-        struct replica p = {.server = all[i]};
+        struct replica p = {.server = h.all[i]};
         if (row != NULL)
             told(&around, row, &p);
         else
             untold(&around, &p);
         reply_replica(s, shard, &p, r);
     }
-    return n;
+    return h.n;
 }
 
 void gather_shards_reply(struct server *s, const struct gather *g, struct reply *r)

@@ -77,6 +77,7 @@ static struct answer *append(struct client *c, enum answer_state state)
         c->last_answer->next = a;
     c->last_answer = a;
     c->n_filling += state == ANSWER_FILLING;
+    c->n_open += state != ANSWER_READY;
     return a;
 }
 
@@ -118,7 +119,13 @@ static void filled(struct server *s, struct answer *a)
     c->asked_bytes -= a->asked;
     a->asked = 0;
     if (c->choked) client_touch(s, c);
-    if (c->n_filling > 0 || !c->draining) return;
+}
+
+static void closed(struct server *s, struct client *c)
+{
+    check(c->n_open > 0);
+    c->n_open--;
+    if (c->n_open > 0 || !c->draining) return;
     c->draining = false;
     client_go_on(s, c);
 }
@@ -148,6 +155,7 @@ void answer_ready(struct server *s, struct answer *a)
         return;
     }
     count(a);
+    closed(s, a->client);
     client_touch(s, a->client);
 }
 
@@ -243,12 +251,21 @@ static void lost(struct server *s, struct answer *a)
     answer_error(s, a, a->gate.wrote ? OUTCOME_UNCERTAIN : OUTCOME_NOLEADER);
 }
 
+/* What the client is told now it has seen. */
+static void note(struct answer *a, const struct slot *slot, const struct shard_gate *gate)
+{
+    if (a->client == NULL || gate->saw.v == 0 || slot->shard == NULL) return;
+    client_note(a->client, slot->group, shard_position_at(slot->shard, gate->saw),
+                gate->wrote);
+}
+
 static void gate_begin(struct server *s, struct answer *a, struct slot *slot,
                        const struct shard_gate *gate, enum shard_gate_state state)
 {
     a->gate = *gate;
     a->replies = 1;
     if (state == GATE_OPEN) {
+        note(a, slot, gate);
         answer_ready(s, a);
         return;
     }
@@ -261,6 +278,7 @@ static void gate_begin(struct server *s, struct answer *a, struct slot *slot,
     a->slot = slot;
     a->deadline = server_deadline(s, gate->ahead_bytes);
     a->gate_next = NULL;
+    slot_watch(s, slot);
     if (slot->gated == NULL) slot->gated_end = &slot->gated;
     *slot->gated_end = a;
     slot->gated_end = &a->gate_next;
@@ -276,12 +294,14 @@ void answer_gate(struct server *s, struct answer *a, struct slot *slot,
         a->replies++;
         count(a);
         client_touch(s, a->client);
+        note(a, slot, gate);
         return;
     }
     if (a->state == ANSWER_GATED && state != GATE_LOST &&
         (gate->term.v == 0 || gate->term.v == a->gate.term.v)) {
         if (gate->index.v > a->gate.index.v) a->gate.index = gate->index;
         if (gate->round > a->gate.round) a->gate.round = gate->round;
+        if (gate->saw.v > a->gate.saw.v) a->gate.saw = gate->saw;
         a->gate.wrote |= gate->wrote;
         if (gate->ahead_bytes >= BLOCK_BYTES_MIN)
             a->deadline = server_deadline(s, gate->ahead_bytes);
@@ -315,10 +335,12 @@ void answers_check(struct server *s, struct slot *slot)
             continue;
         }
         struct answer *a = gate_take(slot, at);
-        if (state == GATE_OPEN)
-            answer_ready(s, a);
-        else
+        if (state == GATE_LOST) {
             lost(s, a);
+            continue;
+        }
+        note(a, slot, &a->gate);
+        answer_ready(s, a);
     }
 }
 

@@ -66,6 +66,7 @@ static void answers_leave(struct server *s, struct client *c)
     c->answers = NULL;
     c->last_answer = NULL;
     c->n_filling = 0;
+    c->n_open = 0;
     while (a != NULL) {
         struct answer *next = a->next;
         a->next = NULL;
@@ -377,7 +378,7 @@ static size_t commands_run(struct server *s, struct client *c, struct bytes run)
         case RESP_BROKEN: protocol_error(s, c, parsed.error); return run.len;
         case RESP_COMMAND: break;
         }
-        if (UNLIKELY(c->n_filling > 0) &&
+        if (UNLIKELY(c->n_open > 0) &&
             session_waits_for_all(c, parsed.args, parsed.n_args)) {
             c->draining = true; /* and is parsed once more then */
             return at;
@@ -662,31 +663,44 @@ bool clients_turn_end(struct server *s)
 
 /* ---- what a client has seen ---- */
 
-void client_note(struct client *c, struct group_id group, struct log_index index)
+static struct client_position *position_get(struct client *c, struct group_id group)
 {
     struct mem *mem = c->server->mem;
-    uint32_t i = 0;
 
-    if (index.v == 0) return;
-    while (i < c->n_positions && c->positions[i].group.v != group.v)
-        i++;
-    if (i == c->n_positions) {
-        if (c->n_positions == c->positions_cap) {
-            const uint32_t cap = c->positions_cap == 0 ? 4 : c->positions_cap * 2;
-            c->positions = mem_resize(mem, c->positions,
-                                      c->positions_cap * sizeof *c->positions,
-                                      cap * sizeof *c->positions);
-            c->positions_cap = cap;
-        }
-        c->positions[c->n_positions++] = (struct client_position){group, index};
-        return;
+    for (uint32_t i = 0; i < c->n_positions; i++)
+        if (c->positions[i].group.v == group.v) return &c->positions[i];
+    if (c->n_positions == c->positions_cap) {
+        const uint32_t cap = c->positions_cap == 0 ? 4 : c->positions_cap * 2;
+        c->positions = mem_resize(mem, c->positions,
+                                  c->positions_cap * sizeof *c->positions,
+                                  cap * sizeof *c->positions);
+        c->positions_cap = cap;
     }
-    if (index.v > c->positions[i].index.v) c->positions[i].index = index;
+    struct client_position *p = &c->positions[c->n_positions++];
+    *p = (struct client_position){.group = group};
+    return p;
 }
 
-struct log_index client_position(const struct client *c, struct group_id group)
+/* Along a log terms never fall, so of two positions the one of the later term is later. */
+static bool is_later(const struct shard_position *a, const struct shard_position *b)
+{
+    if (a->term.v != b->term.v) return a->term.v > b->term.v;
+    return a->index.v > b->index.v || (a->index.v == b->index.v && a->settled);
+}
+
+void client_note(struct client *c, struct group_id group, struct shard_position seen,
+                 bool wrote)
+{
+    if (seen.index.v == 0) return;
+
+    struct client_position *p = position_get(c, group);
+    if (is_later(&seen, &p->seen)) p->seen = seen;
+    if (wrote) p->wrote = seen.index;
+}
+
+struct shard_position client_position(const struct client *c, struct group_id group)
 {
     for (uint32_t i = 0; i < c->n_positions; i++)
-        if (c->positions[i].group.v == group.v) return c->positions[i].index;
-    return (struct log_index){0};
+        if (c->positions[i].group.v == group.v) return c->positions[i].seen;
+    return (struct shard_position){0};
 }

@@ -144,7 +144,8 @@ static void shards_list(struct server *s, struct fanout *f, uint32_t from)
         for (uint32_t i = 0; n < m->n_shards; i++) {
             const struct meta_shard *shard = meta_shard_of(m, keyspace->id, i);
             if (shard == NULL) break;
-            const bool seen = client_position(f->answer->client, shard->group).v > 0;
+            const bool seen = client_position(f->answer->client, shard->group).index.v >
+                              0;
             f->shards[n++] = (struct fanout_shard){
                 .group = shard->group,
                 .ordinal = ordinal_of(m, k),
@@ -215,12 +216,26 @@ static void part_begin(struct server *s, struct fanout *f)
     }
 }
 
+struct client *fanout_client(const struct fanout *f)
+{
+    return f->answer->client;
+}
+
 void fanout_part(struct server *s, struct fanout *f, const struct forward_reply *reply,
                  enum outcome outcome)
 {
+    struct client *c = f->answer->client;
+
     f->outcome = outcome;
     f->part.len = 0;
-    if (outcome == OUTCOME_NONE) buf_put(&f->part, reply->bytes.at, reply->bytes.len);
+    if (outcome == OUTCOME_NONE) {
+        const struct forward_position *p = &reply->position;
+        buf_put(&f->part, reply->bytes.at, reply->bytes.len);
+        if (c != NULL)
+            client_note(c, f->shards[f->at].group,
+                        (struct shard_position){p->index, p->term, p->settled},
+                        f->kind == FAN_FLUSH);
+    }
     f->next = NULL;
     if (s->fanouts == NULL) s->fanouts_end = &s->fanouts;
     *s->fanouts_end = f;

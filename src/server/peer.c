@@ -104,6 +104,8 @@ static struct peer_conn *conn_new(struct server *s, struct conn_id id, bool dial
     c->in = buf_new(s->mem);
     c->out = buf_new(s->mem);
     c->piece = buf_new(s->mem);
+    vouches_init(&c->out_vouches, s->mem);
+    vouches_init(&c->in_vouches, s->mem);
     c->opened = s->now;
     hmap_put(&s->conns, id.v, c);
     return c;
@@ -115,6 +117,8 @@ static void conn_free(struct server *s, struct peer_conn *c)
     buf_free(&c->in);
     buf_free(&c->out);
     buf_free(&c->piece);
+    vouches_free(&c->out_vouches);
+    vouches_free(&c->in_vouches);
     mem_free(s->mem, c, sizeof *c);
 }
 
@@ -137,9 +141,8 @@ static void tell_shards_lost(struct server *s, struct server_id id)
 {
     for (uint32_t i = 0; i < s->n_slots; i++) {
         struct slot *slot = s->all_slots[i];
-        if (slot->shard == NULL) continue;
-        shard_peer_lost(slot->shard, id, s->now);
-        slot_touch(s, slot);
+        if (slot->shard != NULL && shard_peer_lost(slot->shard, id, s->now))
+            slot_touch(s, slot);
     }
 }
 
@@ -160,9 +163,32 @@ static void unsent(struct server *s, struct server_id to)
 {
     for (uint32_t i = 0; i < s->n_slots; i++) {
         struct slot *slot = s->all_slots[i];
-        if (slot->shard == NULL) continue;
-        shard_unsent(slot->shard, to, s->now);
-        slot_touch(s, slot);
+        if (slot->shard != NULL && shard_unsent(slot->shard, to, s->now))
+            slot_touch(s, slot);
+    }
+}
+
+/* There is a connection with it (again): shards of which it is a member go on with it, and
+ * whoever waits for a way to it tries. */
+static void peer_up(struct server *s, struct server_id id)
+{
+    for (uint32_t i = 0; i < s->n_slots; i++) {
+        struct slot *slot = s->all_slots[i];
+        if (slot->shard != NULL && shard_peer_up(slot->shard, id, s->now))
+            slot_touch(s, slot);
+        if (slot->waiting != NULL) slot_touch(s, slot);
+    }
+}
+
+void peers_tell(struct server *s, struct shard *shard)
+{
+    uint64_t at = 0, key;
+    void *value;
+
+    while (hmap_next(&s->conns, &at, &key, &value)) {
+        const struct peer_conn *c = value;
+        if (c->state == PEER_UP && c->id.v != 0)
+            (void)shard_peer_up(shard, c->id, s->now);
     }
 }
 
@@ -189,6 +215,7 @@ static void conn_lost(struct server *s, struct peer_conn *c)
         p->dial_at.ns = s->now.ns + wait_ms * MS_NS;
         if (p->dial_tries < 16) p->dial_tries++;
     }
+    vouch_conn_lost(s, c);
     conn_free(s, c);
     if (was_way) requests_peer_lost(s, id);
     if (lost_bulk) unsent(s, id);
@@ -407,9 +434,8 @@ static bool conn_is_up(struct server *s, struct peer_conn *c)
     if (c->dialed || p->way == NULL || !p->way->dialed) {
         p->way = c;
         p->dial_tries = 0;
-        for (uint32_t i = 0; i < s->n_slots; i++)
-            if (s->all_slots[i]->waiting != NULL) slot_touch(s, s->all_slots[i]);
     }
+    peer_up(s, c->id);
     return true;
 }
 
@@ -591,7 +617,7 @@ static bool on_joined(struct server *s, struct peer_conn *c, const struct frame 
 
 /* ---- messages in ---- */
 
-static bool on_raft(struct server *s, const struct peer_conn *c, const struct message *m,
+static bool on_raft(struct server *s, struct peer_conn *c, const struct message *m,
                     struct block *block)
 {
     struct raft_msg msg;
@@ -603,6 +629,7 @@ static bool on_raft(struct server *s, const struct peer_conn *c, const struct me
     if (slot == NULL || slot->shard == NULL || slot->retiring != RETIRE_NOT)
         return true; /* not placed here yet, or no more */
     shard_receive(slot->shard, &msg, s->now);
+    vouch_heard(s, c, slot, &msg);
     slot_touch(s, slot);
     return true;
 }
@@ -633,6 +660,7 @@ static bool on_message(struct server *s, struct peer_conn *c, const struct messa
         return true;
     }
     case MESSAGE_STATUS: return retire_message(s, c->id, m->group, m->body);
+    case MESSAGE_QUIET: return vouch_message(s, c, m->group, m->body);
     case MESSAGE_REPORT: return report_message(s, c->id, m->body);
     case MESSAGE_KIND_END: break;
     }
@@ -980,6 +1008,7 @@ void peers_turn_end(struct server *s)
 {
     if (s->wal_open) dial_who_is_due(s);
     close_the_mute(s);
+    vouch_beats(s);
     uint64_t at = 0, key;
     void *value;
     while (hmap_next(&s->peers, &at, &key, &value)) {
@@ -996,13 +1025,15 @@ void peers_turn_end(struct server *s)
             send_ping(s, c);
             c->ping_at.ns = s->now.ns + PING_MS * MS_NS;
         }
+        if (c->pong_due && c->state == PEER_UP) send_ping(s, c);
+        c->pong_due = false;
         conn_flush(s, c);
     }
 }
 
 struct instant peers_wake(const struct server *s)
 {
-    struct instant wake = {0};
+    struct instant wake = vouch_wake(s);
     uint64_t at = 0, key;
     void *value;
     while (hmap_next(&s->peers, &at, &key, &value)) {

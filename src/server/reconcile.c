@@ -59,6 +59,8 @@ void reconcile_rebuild(struct server *s)
         from = at;
     }
     s->meta.version += version + 1;
+    s->meta.version_others = s->meta.version;
+    s->meta_seen = 0; /* all of it may be new */
 }
 
 /* ---- replicas here ---- */
@@ -78,6 +80,10 @@ struct shard_config reconcile_shard_config(struct server *s, struct group_id gro
         .log_keep_bytes = l->wal_keep_bytes,
         .snapshot_piece_bytes = 128 * 1024,
         .snapshot_pieces_max = 8,
+        .once_max = l->once_max,
+        .once_keep_ns = l->once_keep_ns,
+        .bug_once_unlogged = s->config.mutant.server == 4,
+        .bug_position_index = s->config.mutant.server == 3,
         .on_effect = meta ? reconcile_effect : NULL,
         .on_reset = meta ? reconcile_reset : NULL,
         .ctx = s,
@@ -87,6 +93,8 @@ struct shard_config reconcile_shard_config(struct server *s, struct group_id gro
                 .self = s->identity.server,
                 .election_ns = l->election_ns,
                 .heartbeat_ns = l->heartbeat_ns,
+                .quiet_after_ns = l->quiet_after_ns,
+                .spread = group.v,
                 .drift_ns = l->drift_ns,
                 .append_entries_max = SERVER_ENTRIES_MAX,
                 .append_bytes_max = l->append_bytes_max,
@@ -115,6 +123,7 @@ struct shard_config reconcile_shard_config(struct server *s, struct group_id gro
         &c.raft.bug_elect_majority,
         &c.raft.bug_ack_counts_self,
         &c.raft.bug_reboot_ignored,
+        &c.raft.bug_quiet_never_wakes,
     };
     const uint32_t bug = s->config.mutant.raft;
     if (bug != 0 && bug <= sizeof bugs / sizeof *bugs) *bugs[bug - 1] = true;
@@ -162,6 +171,7 @@ static void make_replica(struct server *s, struct group_id group,
         shard_found(slot->shard, &members, target->epoch);
     }
     shard_begin(slot->shard, s->now);
+    peers_tell(s, slot->shard);
     slot_touch(s, slot);
 }
 
@@ -194,7 +204,9 @@ static void keep_view(struct server *s)
 
 void reconcile_follow(struct server *s)
 {
-    if (s->meta.version == s->meta_seen) return;
+    const uint64_t seen = s->meta_seen;
+
+    if (s->meta.version == seen) return;
     s->meta_seen = s->meta.version;
     if (meta_was_removed(&s->meta, s->identity.server)) {
         server_was_removed(s);
@@ -205,6 +217,8 @@ void reconcile_follow(struct server *s)
     if (view_is_whole(s)) peers_forget_strangers(s);
     for (uint32_t i = 0; i < s->meta.n_shards; i++) {
         const struct meta_shard *target = s->meta.shards[i];
+        const bool same = target->changed <= seen && s->meta.version_others <= seen;
+        if (same && target->group.v != META_GROUP) continue;
         struct slot *slot = server_slot(s, target->group);
         if (slot->shard == NULL && placed_here(s, target))
             make_replica(s, target->group, target);
@@ -369,13 +383,15 @@ static void tell_moved(struct server *s)
 
 /* Led here, and its membership is the target: nobody who is not in it is needed any more. */
 static bool has_arrived(const struct server *s, const struct slot *slot,
-                        const struct meta_shard *target)
+                        const struct meta_shard *record)
 {
+    struct meta_target target;
     if (slot == NULL || slot->shard == NULL || !shard_leads(slot->shard)) return false;
     struct raft_info info;
     raft_info(shard_raft(slot->shard), &info);
+    meta_target_of(&s->meta, record, &target);
     return !info.joint && info.config_committed &&
-           meta_config_is(target, policy_of(s, target), &info.config);
+           meta_config_is(&target, policy_of(s, record), &info.config);
 }
 
 static void tell_settled(struct server *s)
@@ -479,16 +495,12 @@ static bool caught_up(void *ctx, struct server_id id)
 {
     const struct catching *c = ctx;
     if (id.v == c->server->identity.server.v) return true;
-    struct raft_peer peers[RAFT_PEERS_MAX];
+    struct raft_peer peer;
     struct raft_info info;
     raft_info(shard_raft(c->slot->shard), &info);
-    const uint32_t n = raft_peers(shard_raft(c->slot->shard), peers);
-    for (uint32_t i = 0; i < n; i++)
-        if (peers[i].id.v == id.v)
-            return peers[i].active && !peers[i].doubtful && !peers[i].snapshotting &&
-                   peers[i].match.v > 0 &&
-                   peers[i].match.v + CAUGHT_UP_ENTRIES >= info.last.v;
-    return false;
+    return raft_peer_of(shard_raft(c->slot->shard), id, &peer) && peer.active &&
+           !peer.doubtful && !peer.snapshotting && peer.match.v > 0 &&
+           peer.match.v + CAUGHT_UP_ENTRIES >= info.last.v;
 }
 
 static bool is_in(const struct server_id *ids, uint32_t n, struct server_id id)
@@ -501,13 +513,13 @@ static bool is_in(const struct server_id *ids, uint32_t n, struct server_id id)
 /* A leader that is to go hands over to one that stays, if there is one that is ready; else the
  * others elect one when it is out. */
 static bool leave_lead(struct server *s, struct slot *slot,
-                       const struct meta_shard *target, const struct raft_info *info)
+                       const struct meta_target *target, const struct raft_info *info)
 {
     struct catching c = {s, slot};
     if (is_in(target->voters, target->n_voters, s->identity.server)) return false;
     for (uint32_t i = 0; i < target->n_voters; i++) {
         const struct server_id to = target->voters[i];
-        if (!raft_config_has_voter(&info->config, to) || !caught_up(&c, to)) continue;
+        if (!raft_members_has_voter(&info->config, to) || !caught_up(&c, to)) continue;
         shard_transfer(slot->shard, to, s->now);
         slot_touch(s, slot);
         return true;
@@ -515,20 +527,25 @@ static bool leave_lead(struct server *s, struct slot *slot,
     return false;
 }
 
-static void move_members(struct server *s, struct slot *slot)
+/* Whatever can make a difference steps the shard or changes its record: so it is enough to
+ * look at those that were stepped. */
+void reconcile_members(struct server *s, struct slot *slot)
 {
+    if (s->phase == PHASE_STOPPING) return;
     if (slot->shard == NULL || slot->retiring != RETIRE_NOT || !shard_leads(slot->shard))
         return;
-    const struct meta_shard *target = meta_shard(&s->meta, slot->group);
+    const struct meta_shard *record = meta_shard(&s->meta, slot->group);
     struct raft_info info;
     raft_info(shard_raft(slot->shard), &info);
-    if (target == NULL || info.joint || !info.config_committed || info.transferring)
+    if (record == NULL || info.joint || !info.config_committed || info.transferring)
         return;
     struct catching c = {s, slot};
+    struct meta_target target;
     struct raft_config next;
-    const struct policy *policy = policy_of(s, target);
-    if (!meta_next_config(target, policy, &info.config, caught_up, &c, &next)) return;
-    if (leave_lead(s, slot, target, &info)) return;
+    meta_target_of(&s->meta, record, &target);
+    const struct policy *policy = policy_of(s, record);
+    if (!meta_next_config(&target, policy, &info.config, caught_up, &c, &next)) return;
+    if (leave_lead(s, slot, &target, &info)) return;
     shard_change_config(slot->shard, &next, s->now);
     slot_touch(s, slot);
 }
@@ -549,7 +566,7 @@ static struct server_id better_lead(const struct server *s, const struct slot *s
     raft_info(shard_raft(slot->shard), &info);
     struct catching c = {s, slot};
     if (info.joint || info.transferring || !caught_up(&c, target->lead)) return none;
-    return raft_config_has_voter(&info.config, target->lead) ? target->lead : none;
+    return raft_members_has_voter(&info.config, target->lead) ? target->lead : none;
 }
 
 static void balance_leads(struct server *s)
@@ -578,7 +595,5 @@ void reconcile_turn(struct server *s)
         tell_moved(s);
         tell_settled(s);
     }
-    for (uint32_t i = 0; i < s->n_slots; i++)
-        move_members(s, s->all_slots[i]);
     balance_leads(s);
 }

@@ -34,7 +34,7 @@ static bool has_replica(const struct slot *slot)
 
 /* ---- telling ---- */
 
-static void put_servers(struct server *s, const struct raft_config *c, struct buf *out)
+static void put_servers(struct server *s, const struct raft_members *c, struct buf *out)
 {
     bool first = true;
 
@@ -62,7 +62,7 @@ static void tell_shard(struct server *s, const struct meta_shard *shard)
         return;
     }
     raft_info(shard_raft(slot->shard), &info);
-    const bool voter = raft_config_has_voter(&info.config, s->identity.server);
+    const bool voter = raft_members_has_voter(&info.config, s->identity.server);
     struct buf others = buf_new(s->mem);
     put_servers(s, &info.config, &others);
     const uint64_t sure = store_base(shard_store(slot->shard)).index.v;

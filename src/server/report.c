@@ -56,7 +56,7 @@ static enum report_role role_of(const struct raft_info *info, struct server_id s
     case RAFT_CANDIDATE: return REPORT_CANDIDATE;
     case RAFT_FOLLOWER: break;
     }
-    return raft_config_has_voter(&info->config, self) ? REPORT_FOLLOWER : REPORT_LEARNER;
+    return raft_members_has_voter(&info->config, self) ? REPORT_FOLLOWER : REPORT_LEARNER;
 }
 
 static struct report_row replica_here(const struct server *s, const struct slot *slot)

@@ -20,6 +20,31 @@ static struct client *client_of(const struct request *r)
     return r->origin == FROM_CLIENT ? r->answer->client : NULL;
 }
 
+/* Whose answer it is a part of, if that is one of ours who is still there. */
+static const struct client *asker_of(const struct request *r)
+{
+    switch (r->origin) {
+    case FROM_CLIENT: return r->answer->client;
+    case FROM_FANOUT: return fanout_client(r->fanout);
+    case FROM_SERVER:
+    case FROM_PEER: break;
+    }
+    return NULL;
+}
+
+/* What an answer has to show at the least.  Without SESSION a connection still sees what it
+ * was told, as long as there is any replica that has it. */
+static struct shard_position must_see(const struct client *c, struct group_id group)
+{
+    if (c == NULL || !c->session) return (struct shard_position){0};
+    return client_position(c, group);
+}
+
+static struct shard_position position_of(const struct request *r)
+{
+    return r->origin == FROM_PEER ? r->position : must_see(asker_of(r), r->group);
+}
+
 static struct client_route *route_find(const struct client *c, struct group_id group)
 {
     for (uint32_t i = 0; i < c->n_routes; i++)
@@ -68,6 +93,18 @@ static bool may_go(const struct client *c, struct group_id group, struct server_
 static bool is_bulky(const struct request *r)
 {
     return r->body.len > PIECE_BYTES / 2;
+}
+
+/* ---- positions as they travel ---- */
+
+static struct shard_position position_in(const struct forward_position *p)
+{
+    return (struct shard_position){p->index, p->term, p->settled};
+}
+
+static struct forward_position position_out(struct shard_position p)
+{
+    return (struct forward_position){p.index, p.term, p.settled};
 }
 
 /* ---- lists and life ---- */
@@ -149,6 +186,7 @@ static void enter(struct server *s, struct request *r, enum request_state state)
     struct slot *slot = server_slot(s, r->group);
     struct client *c = client_of(r);
     r->state = state;
+    slot_watch(s, slot);
     if (r->timer.place == 0) heap_set(&s->timers, &r->timer, r->deadline.ns);
     switch (state) {
     case REQUEST_WAITING:
@@ -207,8 +245,9 @@ static void finish(struct server *s, struct request *r, const struct forward_rep
             answer_error(s, r->answer, o);
             break;
         }
-        if (r->answer->client != NULL && reply->index.v != 0)
-            client_note(r->answer->client, r->group, reply->index);
+        if (r->answer->client != NULL)
+            client_note(r->answer->client, r->group, position_in(&reply->position),
+                        r->writes);
         buf_put(&r->answer->bytes, reply->bytes.at, reply->bytes.len);
         r->answer->far = reply->far;
         block_ref(reply->far.block);
@@ -224,7 +263,7 @@ static void finish(struct server *s, struct request *r, const struct forward_rep
         } else {
             out.bytes = reply->bytes;
             out.far = reply->far;
-            out.index = reply->index;
+            out.position = reply->position;
         }
         reply_to_peer(s, r, &out);
         buf_free(&text);
@@ -253,11 +292,13 @@ static void refuse_to_peer(struct server *s, struct slot *slot, struct request *
 void request_gate_result(struct server *s, struct request *r, struct answer *a,
                          enum outcome o)
 {
+    const struct slot *slot = server_slot(s, r->group);
+    struct forward_reply reply = {
+        .status = FORWARD_DONE, .bytes = buf_bytes(&a->bytes), .far = a->far};
+
     r->state = 0;
-    struct forward_reply reply = {.status = FORWARD_DONE,
-                                  .bytes = buf_bytes(&a->bytes),
-                                  .index = a->gate.index,
-                                  .far = a->far};
+    if (a->gate.saw.v != 0 && slot->shard != NULL)
+        reply.position = position_out(shard_position_at(slot->shard, a->gate.saw));
     finish(s, r, &reply, o);
 }
 
@@ -282,9 +323,9 @@ static enum shard_refusal run_wait(struct server *s, struct slot *slot, struct r
     if (!parse_i64(args[1], &copies) || !parse_i64(args[2], &ms)) return SHARD_NOT_LEADER;
 
     r->index = w.change;
-    r->copies = copies > 0 && copies <= RAFT_PEERS_MAX ? (uint32_t)copies
-                : copies > 0                           ? RAFT_PEERS_MAX
-                                                       : 0;
+    r->copies = copies <= 0               ? 0
+                : copies < RAFT_PEERS_MAX ? (uint32_t)copies
+                                          : RAFT_PEERS_MAX;
     const uint64_t day_ms = UINT64_C(86400000);
     const uint64_t wait_ms = ms > 0 && (uint64_t)ms < day_ms ? (uint64_t)ms : day_ms;
     r->deadline.ns = s->now.ns + wait_ms * MS_NS;
@@ -334,10 +375,13 @@ static enum outcome outcome_of(enum shard_refusal refusal)
     case SHARD_NO_ROOM: return OUTCOME_FULL_DISK;
     case SHARD_NO_MEMORY: return OUTCOME_FULL_MEMORY;
     case SHARD_DAMAGED: return OUTCOME_READONLY;
+    case SHARD_ONCE_FULL: return OUTCOME_REQUEST_FULL;
+    case SHARD_LOST: return OUTCOME_LOST;
     case SHARD_TAKEN:
     case SHARD_NOT_LEADER:
     case SHARD_NOT_READY:
     case SHARD_CLOSED:
+    case SHARD_BEHIND:
     case SHARD_BUSY: break;
     }
     return OUTCOME_NONE;
@@ -359,7 +403,9 @@ static bool evaluate(struct server *s, struct slot *slot, struct request *r,
     struct shard_gate gate = {0};
     switch (r->kind) {
     case FORWARD_COMMANDS:
-    case FORWARD_EXEC: *refusal = run_commands(s, slot, r, f, a, &gate); break;
+    case FORWARD_EXEC:
+        *refusal = run_commands(s, slot, r, f, position_of(r), a, &gate);
+        break;
     case FORWARD_WATCH: *refusal = run_watch(s, slot, f, a, &gate); break;
     case FORWARD_META: *refusal = run_meta(s, slot, r, f, a, &gate); break;
     case FORWARD_WAIT:
@@ -372,13 +418,13 @@ static bool evaluate(struct server *s, struct slot *slot, struct request *r,
             answer_free(s, a);
         }
         const enum outcome o = outcome_of(*refusal);
+        r->stale = *refusal == SHARD_BEHIND;
         if (o == OUTCOME_NONE) return false;
         finish(s, r, NULL, o);
         return true;
     }
     slot_touch(s, slot);
     if (r->origin == FROM_CLIENT) {
-        if (a->client != NULL) client_note(a->client, r->group, gate.index);
         if (r->state != 0) leave(s, r);
         request_free(s, r);
     } else {
@@ -425,7 +471,8 @@ static void put_body(struct server *s, struct request *r, struct buf *out, size_
     const bool large = r->body.len >= BLOCK_BYTES_MIN;
     const size_t at = out->len;
     buf_put(out, r->body.at, large ? FORWARD_ADDRESS_BYTES : r->body.len);
-    forward_address(out->at + at, r->id, r->term);
+    const struct forward_position position = position_out(position_of(r));
+    forward_address(out->at + at, r->id, r->term, &position);
     if (!large) {
         peer_said(s, r->target, start);
         return;
@@ -489,6 +536,22 @@ static bool is_leaders_to_say(struct server *s, struct slot *slot,
     return yes;
 }
 
+/* Whether this replica has what the request must see; if it never will, it is answered so. */
+static enum shard_position_state see_here(struct server *s, const struct slot *slot,
+                                          struct request *r)
+{
+    const struct client *c = asker_of(r);
+    const struct shard_position p = c != NULL ? client_position(c, r->group)
+                                              : (struct shard_position){0};
+    const enum shard_position_state state = shard_position(slot->shard, &p);
+
+    r->stale = state == POSITION_AHEAD;
+    if (state != POSITION_LOST) return state;
+    if (c != NULL && !c->session) return POSITION_HERE; /* then there is nothing to see */
+    finish(s, r, NULL, OUTCOME_LOST);
+    return state;
+}
+
 /* False: this replica is closed to it; the leader may know more. */
 static bool read_now(struct server *s, struct slot *slot, struct request *r)
 {
@@ -509,9 +572,11 @@ static bool read_now(struct server *s, struct slot *slot, struct request *r)
         reply_error(&reply, "ERR the command can't be evaluated");
     }
     decoded_free(s, &d);
+    const struct shard_position saw = shard_position_at(slot->shard,
+                                                        shard_applied(slot->shard));
     const struct forward_reply done = {.status = FORWARD_DONE,
                                        .bytes = buf_bytes(&bytes),
-                                       .index = shard_applied(slot->shard),
+                                       .position = position_out(saw),
                                        .far = far};
     if (open) finish(s, r, &done, OUTCOME_NONE);
     far_drop(&far);
@@ -530,8 +595,11 @@ static bool read_at_replica(struct server *s, struct slot *slot, struct request 
     if (r->read == READ_ANY) {
         const struct client_route *route = c == NULL ? NULL : route_find(c, r->group);
         if (route != NULL && (route->n_sent > 0 || route->n_waiting > 0)) return false;
-        if (c != NULL && client_position(c, r->group).v > shard_applied(slot->shard).v)
-            return false; /* forwarded: a connection sees its own writes */
+        switch (see_here(s, slot, r)) {
+        case POSITION_HERE: break;
+        case POSITION_AHEAD: return false; /* forwarded, or it waits here */
+        case POSITION_LOST: return true;
+        }
         r->stale = r->maxlag_ms > 0 &&
                    !shard_is_fresh(slot->shard, s->now, r->maxlag_ms * MS_NS);
         if (r->stale) return false;
@@ -649,10 +717,17 @@ static bool go(struct server *s, struct slot *slot, struct request *r)
         if (info.doubtful && info.config.n_voters == 1 &&
             info.config.voters[0].v == s->identity.server.v &&
             !retire_was_here(s, slot->group) && seems_alone(s)) {
-            if (!r->reads_only || r->kind != FORWARD_COMMANDS)
+            if (!r->reads_only || r->kind != FORWARD_COMMANDS) {
                 finish(s, r, NULL, OUTCOME_READONLY);
-            else if (!read_now(s, slot, r))
-                finish(s, r, NULL, OUTCOME_CLOSED);
+                return true;
+            }
+            switch (see_here(s, slot, r)) {
+            case POSITION_AHEAD: return false; /* what was lost may yet be repaired */
+            case POSITION_LOST: break;
+            case POSITION_HERE:
+                if (!read_now(s, slot, r)) finish(s, r, NULL, OUTCOME_CLOSED);
+                break;
+            }
             return true;
         }
     }
@@ -708,7 +783,10 @@ static struct request *request_of_command(struct server *s, struct client *c,
                                           const struct bytes *args, uint32_t n_args)
 {
     struct request *r = request_new(s, FORWARD_COMMANDS, group, c->resp);
-    const struct forward f = {.kind = FORWARD_COMMANDS, .resp = c->resp, .n_commands = 1};
+    const struct forward f = {.kind = FORWARD_COMMANDS,
+                              .resp = c->resp,
+                              .once = client_once(c),
+                              .n_commands = 1};
     forward_encode(&r->body, &f);
     forward_put_command(&r->body, args, n_args);
     r->origin = FROM_CLIENT;
@@ -737,6 +815,8 @@ void request_command(struct server *s, struct client *c, const struct command *c
             .args = &args,
             .n_args = &n_args,
             .n_commands = 1,
+            .once = client_once(c),
+            .position = must_see(c, slot->group),
             .now = s->wall,
             .at = s->now,
             .lent = s->lent,
@@ -750,7 +830,6 @@ void request_command(struct server *s, struct client *c, const struct command *c
         const enum shard_refusal refusal = shard_run(slot->shard, &q, &reply, &gate);
         if (refusal == SHARD_TAKEN) {
             slot_touch(s, slot);
-            client_note(c, slot->group, gate.index);
             answer_gate(s, a, slot, &gate);
             return;
         }
@@ -779,6 +858,7 @@ void request_forwarded(struct server *s, struct server_id from, struct group_id 
     r->peer = from;
     r->peer_id = f->id;
     r->term = f->term;
+    r->position = position_in(&f->position);
     r->writes = true;
     if (!leads_here(slot)) {
         struct raft_info info = {0};
@@ -852,12 +932,12 @@ void request_reply(struct server *s, struct server_id from,
         return;
     }
     if (r->kind == FORWARD_META && slot->shard != NULL &&
-        shard_applied(slot->shard).v < reply->index.v) {
+        shard_applied(slot->shard).v < reply->position.index.v) {
         /* Answered once this server, too, knows what was changed. */
         leave(s, r);
         r->body.len = 0;
         buf_put(&r->body, reply->bytes.at, reply->bytes.len);
-        r->index = reply->index;
+        r->index = reply->position.index;
         enter(s, r, REQUEST_APPLY);
         return;
     }
@@ -967,7 +1047,13 @@ static void round_turn(struct server *s, struct slot *slot, struct request *r)
     case GATE_WAITS: return;
     case GATE_OPEN:
         leave(s, r);
-        if (!is_leaders_to_say(s, slot, r) && read_now(s, slot, r)) return;
+        switch (see_here(s, slot, r)) {
+        case POSITION_LOST: return;
+        case POSITION_AHEAD: break; /* it was not committed yet: the leader has it */
+        case POSITION_HERE:
+            if (!is_leaders_to_say(s, slot, r) && read_now(s, slot, r)) return;
+            break;
+        }
         r->at_leader = true;
         enter(s, r, REQUEST_WAITING);
         return;

@@ -1,6 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "server/request_run.h"
 
+static_assert((int)FORWARD_ONCE_MAX == (int)SHARD_ONCE_MAX, "an id travels whole");
+
 void decoded_free(struct server *s, struct decoded *d)
 {
     mem_free(s->mem, d->commands, d->n * sizeof *d->commands);
@@ -151,8 +153,8 @@ struct shard_request shard_request_of(const struct server *s, const struct decod
 }
 
 enum shard_refusal run_commands(struct server *s, struct slot *slot, struct request *r,
-                                struct forward f, struct answer *a,
-                                struct shard_gate *gate)
+                                struct forward f, struct shard_position position,
+                                struct answer *a, struct shard_gate *gate)
 {
     struct decoded d;
     enum shard_refusal refusal = SHARD_TAKEN;
@@ -160,6 +162,8 @@ enum shard_refusal run_commands(struct server *s, struct slot *slot, struct requ
     if (decode(s, f, &d)) {
         struct shard_request q = shard_request_of(s, &d, r);
         if (r->origin == FROM_CLIENT || r->origin == FROM_PEER) q.far = &a->far;
+        q.once = f.once;
+        q.position = position;
         refusal = belongs_here(s, r->group, &d) ? shard_run(slot->shard, &q, &reply, gate)
                                                 : SHARD_CLOSED;
     } else {

@@ -30,8 +30,8 @@ struct shard_request shard_request_of(const struct server *s, const struct decod
 
 /* Each writes the reply into `a` and the gate, or refuses and leaves both alone. */
 enum shard_refusal run_commands(struct server *s, struct slot *slot, struct request *r,
-                                struct forward f, struct answer *a,
-                                struct shard_gate *gate);
+                                struct forward f, struct shard_position position,
+                                struct answer *a, struct shard_gate *gate);
 enum shard_refusal run_watch(struct server *s, struct slot *slot, struct forward f,
                              struct answer *a, struct shard_gate *gate);
 enum shard_refusal run_meta(struct server *s, struct slot *slot, struct request *r,

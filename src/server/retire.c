@@ -45,10 +45,8 @@ bool retire_was_here(const struct server *s, struct group_id group)
 
 static void give_job(struct server *s, struct slot *slot, struct kv_job *job)
 {
-    job->id = ++s->next_job;
     slot->retire_job = job;
-    server_act(s, SERVER_JOB)->job = job;
-    s->n_jobs++;
+    slot_job(s, slot, job);
 }
 
 static void bury(struct server *s, struct slot *slot)
@@ -66,6 +64,7 @@ static void end(struct server *s, struct slot *slot)
     const struct wal_record forget = {.kind = WAL_FORGET, .group = slot->group};
     wal_append(s->wal, &forget);
     heap_remove(&s->slot_timers, &slot->timer);
+    heap_remove(&s->due, &slot->due);
     shard_free(slot->shard);
     slot->shard = NULL;
     slot->retiring = RETIRE_NOT;
@@ -113,6 +112,7 @@ void retire_begin(struct server *s, struct slot *slot)
     if (slot->shard == NULL || slot->retiring != RETIRE_NOT) return;
     if (meta_shard(&s->meta, slot->group) != NULL) keep_unconfirmed(s, slot);
     slot->retiring = RETIRE_WAIT;
+    vouch_end(s, slot);
     slot_touch(s, slot);
 }
 
@@ -164,7 +164,7 @@ static void answer_ask(struct server *s, struct slot *slot, struct server_id fro
     if (slot->shard == NULL || !shard_leads(slot->shard) || target == NULL) return;
     struct raft_info info;
     raft_info(shard_raft(slot->shard), &info);
-    if (info.joint || !info.config_committed || raft_config_has(&info.config, from) ||
+    if (info.joint || !info.config_committed || raft_members_has(&info.config, from) ||
         meta_server_has(target, from))
         return;
     say(s, from, slot->group, STATUS_OUT, info.config_index);
@@ -199,20 +199,25 @@ bool retire_message(struct server *s, struct server_id from, struct group_id gro
 /* Now and then, for each replica here that its record no longer names. */
 void retire_turn(struct server *s)
 {
+    bool all_placed = true;
+
     if (!s->meta.founded || s->now.ns < s->retire_at.ns) return;
     s->retire_at.ns = s->now.ns + ASK_MS * MS_NS;
+    if (s->retire_seen == s->meta.version) return;
     for (uint32_t i = 0; i < s->n_slots; i++) {
         struct slot *slot = s->all_slots[i];
         if (slot->shard == NULL || slot->retiring != RETIRE_NOT ||
             slot->group.v == META_GROUP)
             continue;
         const struct meta_shard *target = meta_shard(&s->meta, slot->group);
+        if (target != NULL && meta_server_has(target, s->identity.server)) continue;
+        all_placed = false;
         if (target == NULL) {
             if (slot->group.v < s->meta.cluster.next_group) retire_begin(s, slot);
             continue;
         }
-        if (meta_server_has(target, s->identity.server)) continue;
         for (uint32_t v = 0; v < target->n_voters; v++)
             say(s, target->voters[v], slot->group, STATUS_ASK, (struct log_index){0});
     }
+    if (all_placed) s->retire_seen = s->meta.version;
 }

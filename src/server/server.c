@@ -7,9 +7,11 @@
 #include "server/server_state.h"
 
 enum {
-    SWEEP_MS = 100,      /* gates past their deadline, waiting requests, dead clients */
-    PASSES_PER_TURN = 4, /* steps of the shards until nothing more follows from a turn */
-    STOP_MS = 3000,      /* to hand leadership over at the end */
+    SWEEP_MS = 100,       /* gates past their deadline, waiting requests, dead clients */
+    PASSES_PER_TURN = 4,  /* steps of the shards until nothing more follows from a turn */
+    STOP_MS = 3000,       /* to hand leadership over at the end */
+    TICKS_PER_TURN = 512, /* of shards: thousands of elections leave room for clients */
+    RENEW_PER_JOB = 256,  /* readers of shards that have nothing to do with it */
 };
 
 struct server_limits server_limits_default(void)
@@ -23,9 +25,12 @@ struct server_limits server_limits_default(void)
         .table_bytes_max = 64 << 20,
         .log_bytes_checkpoint = 128 << 20,
         .request_timeout_ns = 5 * SEC_NS,
+        .once_max = 1000000,
+        .once_keep_ns = 600 * SEC_NS,
         .election_ns = 1 * SEC_NS,
         .heartbeat_ns = 100 * MS_NS,
         .append_bytes_max = 192 << 10,
+        .quiet_after_ns = 2 * SEC_NS,
         .drift_ns = 200 * MS_NS,
         .log_cache_bytes = 64 << 20,
         .uncommitted_bytes_max = 64 << 20,
@@ -147,6 +152,8 @@ struct slot *server_slot(struct server *s, struct group_id group)
                                 cap * sizeof *s->syncing);
         s->stepping = mem_resize(s->mem, s->stepping, s->slots_cap * sizeof *s->stepping,
                                  cap * sizeof *s->stepping);
+        s->watched = mem_resize(s->mem, s->watched, s->slots_cap * sizeof *s->watched,
+                                cap * sizeof *s->watched);
         s->slots_cap = cap;
     }
     s->all_slots[s->n_slots++] = slot;
@@ -158,6 +165,22 @@ void slot_touch(struct server *s, struct slot *slot)
     if (slot->dirty) return;
     slot->dirty = true;
     s->dirty[s->n_dirty++] = slot;
+    slot_watch(s, slot);
+}
+
+void slot_watch(struct server *s, struct slot *slot)
+{
+    if (slot->watched) return;
+    slot->watched = true;
+    s->watched[s->n_watched++] = slot;
+}
+
+void slot_job(struct server *s, struct slot *slot, struct kv_job *job)
+{
+    job->id = ++s->next_job;
+    hmap_put(&s->jobs, job->id, slot);
+    server_act(s, SERVER_JOB)->job = job;
+    s->n_jobs++;
 }
 
 /* ---- life ---- */
@@ -201,12 +224,14 @@ struct server *server_new(const struct server_config *config, struct instant now
     s->now = s->started = now;
     s->wall = wall;
     s->slots = hmap_new(s->mem);
+    s->jobs = hmap_new(s->mem);
     s->sent = hmap_new(s->mem);
     s->clients = hmap_new(s->mem);
     s->conns = hmap_new(s->mem);
     s->peers = hmap_new(s->mem);
     s->timers = heap_new(s->mem);
     s->slot_timers = heap_new(s->mem);
+    s->due = heap_new(s->mem);
     s->spare = mem_alloc(s->mem, SERVER_SPARE_BYTES);
     s->entries = mem_zero(s->mem, SERVER_ENTRIES_MAX * sizeof *s->entries);
     s->dirty_clients_end = &s->dirty_clients;
@@ -226,6 +251,8 @@ static void slots_free(struct server *s)
     mem_free(s->mem, s->dirty, s->slots_cap * sizeof *s->dirty);
     mem_free(s->mem, s->syncing, s->slots_cap * sizeof *s->syncing);
     mem_free(s->mem, s->stepping, s->slots_cap * sizeof *s->stepping);
+    mem_free(s->mem, s->watched, s->slots_cap * sizeof *s->watched);
+    hmap_free(&s->jobs);
     hmap_free(&s->slots);
 }
 
@@ -237,6 +264,7 @@ void server_free(struct server *s)
     peers_free(s);
     heap_free(&s->timers); /* before the slots: their nodes lie in them */
     heap_free(&s->slot_timers);
+    heap_free(&s->due);
     slots_free(s);
     start_free(s);
     recover_free(s);
@@ -324,6 +352,16 @@ static bool is_full(int error)
     return error == ENOSPC || error == EDQUOT;
 }
 
+/* A reader keeps the pages that were in use when it was renewed.  That of a shard that does
+ * nothing is renewed in turn with others, as often as something is written. */
+static void renew_some(struct server *s)
+{
+    for (uint32_t i = 0; i < RENEW_PER_JOB && i < s->n_slots; i++) {
+        const struct slot *slot = s->all_slots[s->renew_at++ % s->n_slots];
+        if (slot->shard != NULL) store_renew(shard_store(slot->shard));
+    }
+}
+
 void server_job_done(struct server *s, struct kv_job *job, int error)
 {
     if (s->phase == PHASE_ENDED) return;
@@ -342,20 +380,18 @@ void server_job_done(struct server *s, struct kv_job *job, int error)
         return;
     }
     s->config.kv.ops->reader_renew(s->config.kv.engine, s->kv_reader);
-    for (uint32_t i = 0; i < s->n_slots; i++) {
-        struct slot *slot = s->all_slots[i];
-        if (retire_job_done(s, slot, job, error)) return;
-        if (slot->shard == NULL || !shard_owns_job(slot->shard, job)) continue;
-        shard_job_done(slot->shard, job, error, s->now);
-        if (error != 0)
-            server_log(s, LOG_ERROR,
-                       "a checkpoint of shard %u failed (errno %d); it is tried "
-                       "again, and the log keeps what it would hold",
-                       slot->group.v, error);
-        slot_touch(s, slot);
-        return;
-    }
-    check(false); /* a job that nobody gave out */
+    renew_some(s);
+    struct slot *slot = hmap_remove(&s->jobs, job->id);
+    check(slot != NULL); /* a job that nobody gave out */
+    if (retire_job_done(s, slot, job, error)) return;
+    check(slot->shard != NULL && shard_owns_job(slot->shard, job));
+    shard_job_done(slot->shard, job, error, s->now);
+    if (error != 0)
+        server_log(s, LOG_ERROR,
+                   "a checkpoint of shard %u failed (errno %d); it is tried "
+                   "again, and the log keeps what it would hold",
+                   slot->group.v, error);
+    slot_touch(s, slot);
 }
 
 /* Leaders first hand over; a server alone just ends. */
@@ -417,7 +453,9 @@ static void syncing_turn(struct server *s)
 static void timers_turn(struct server *s)
 {
     struct heap_node *node;
-    while ((node = heap_min(&s->slot_timers)) != NULL && node->key <= s->now.ns) {
+    for (uint32_t n = 0; n < TICKS_PER_TURN; n++) {
+        node = heap_min(&s->slot_timers);
+        if (node == NULL || node->key > s->now.ns) break;
         heap_remove(&s->slot_timers, node);
         struct slot *slot = (struct slot *)(void *)((char *)node -
                                                     offsetof(struct slot, timer));
@@ -432,11 +470,12 @@ static void timers_turn(struct server *s)
 }
 
 static void send_messages(struct server *s, const struct shard_out *out,
-                          struct group_id group)
+                          struct slot *slot)
 {
     for (uint32_t i = 0; i < out->n_msgs; i++) {
         size_t start;
-        struct buf *body = peer_say(s, out->msgs[i].to, group, MESSAGE_RAFT, &start);
+        struct buf *body = peer_say(s, out->msgs[i].to, slot->group, MESSAGE_RAFT,
+                                    &start);
         if (body == NULL) continue; /* lost, as any message may be */
         size_t at;
         const struct raft_entry *e = raft_msg_encode_around(body, &out->msgs[i], &at);
@@ -450,6 +489,7 @@ static void send_messages(struct server *s, const struct shard_out *out,
                                  .len = e->payload.len,
                                  .at = at,
                              });
+        if (out->msgs[i].flags & RAFT_QUIET) vouch_said(s, slot, &out->msgs[i]);
     }
 }
 
@@ -484,13 +524,9 @@ static void slot_step(struct server *s, struct slot *slot)
         slot->syncing = true;
         s->syncing[s->n_syncing++] = slot;
     }
-    send_messages(s, &out, slot->group);
-    if (out.job != NULL) {
-        struct server_action *a = server_act(s, SERVER_JOB);
-        out.job->id = ++s->next_job;
-        a->job = out.job;
-        s->n_jobs++;
-    }
+    if (!out.quiet) vouch_end(s, slot);
+    send_messages(s, &out, slot);
+    if (out.job != NULL) slot_job(s, slot, out.job);
     if (out.load_wanted && !slot->loading) {
         slot->loading = true;
         wal_read(s->wal, slot->group.v, slot->group, out.load.from, out.load.upto,
@@ -529,21 +565,53 @@ static bool slots_turn(struct server *s)
     return s->n_dirty > 0;
 }
 
+/* Deadlines of keys are the leader's to act on. */
+static void expire(struct server *s, struct slot *slot)
+{
+    struct wall first;
+
+    heap_remove(&s->due, &slot->due);
+    if (slot->shard == NULL || !shard_leads(slot->shard)) return;
+    if (shard_expire(slot->shard, s->wall, s->now)) slot_touch(s, slot);
+    /* Ids of requests grow old without a deadline: looked at again in the next sweep. */
+    if (store_count_system(shard_store(slot->shard)) > 0) slot_watch(s, slot);
+    if (store_next_deadline(shard_store(slot->shard), &first))
+        heap_set(&s->due, &slot->due, first.ms > 0 ? (uint64_t)first.ms : 0);
+}
+
+static void sweep_slot(struct server *s, struct slot *slot)
+{
+    if (slot->gated != NULL) answers_expire(s, slot);
+    if (slot->waiting != NULL || slot->rounds != NULL) {
+        requests_slot_turn(s, slot);
+        slot_touch(s, slot);
+    }
+    expire(s, slot);
+    reconcile_members(s, slot);
+    if (slot->gated != NULL) slot_watch(s, slot);
+}
+
 static void sweep_turn(struct server *s)
 {
+    const struct heap_node *node;
+
     if (s->now.ns < s->next_sweep.ns) return;
     s->next_sweep.ns = s->now.ns + SWEEP_MS * MS_NS;
-    for (uint32_t i = 0; i < s->n_slots; i++) {
-        struct slot *slot = s->all_slots[i];
-        if (slot->gated != NULL) answers_expire(s, slot);
-        if (slot->waiting != NULL || slot->rounds != NULL) {
-            requests_slot_turn(s, slot);
-            slot_touch(s, slot);
-        }
-        if (slot->shard != NULL && shard_leads(slot->shard) &&
-            shard_expire(slot->shard, s->wall))
-            slot_touch(s, slot);
+    for (node = heap_min(&s->due); node != NULL && (int64_t)node->key < s->wall.ms;
+         node = heap_min(&s->due)) {
+        struct slot *slot = (struct slot *)(void *)((char *)(uintptr_t)node -
+                                                    offsetof(struct slot, due));
+        heap_remove(&s->due, &slot->due);
+        slot_watch(s, slot);
     }
+    /* Sweeping may ask for another look, which is for the next sweep. */
+    const uint32_t n = s->n_watched;
+    for (uint32_t i = 0; i < n; i++)
+        s->watched[i]->watched = false;
+    s->n_watched = 0;
+    memcpy(s->stepping, s->watched, n * sizeof *s->watched);
+    for (uint32_t i = 0; i < n; i++)
+        sweep_slot(s, s->stepping[i]);
     if (s->wal_full) wal_retry(s->wal);
 }
 
@@ -590,6 +658,7 @@ void server_turn_end(struct server *s, struct server_actions *out)
     bool more = false;
     if (s->phase != PHASE_ENDED && s->wal_open && s->recover == NULL) {
         syncing_turn(s);
+        vouch_turn(s);
         timers_turn(s);
         reconcile_turn(s);
         more = slots_turn(s);
@@ -647,6 +716,7 @@ void server_verify(const struct server *s)
     for (uint32_t i = 0; i < s->n_slots; i++) {
         const struct slot *slot = s->all_slots[i];
         if (slot->shard != NULL) shard_verify(slot->shard);
+        if (slot->shard != NULL) vouch_verify(s, slot);
         for (const struct request *r = slot->waiting; r != NULL; r = r->next)
             check(r->state == REQUEST_WAITING && r->timer.place != 0); /* V3 */
         for (const struct request *r = slot->rounds; r != NULL; r = r->next)

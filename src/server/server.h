@@ -33,9 +33,13 @@ struct server_limits {
     uint64_t table_bytes_max;      /* of a shard, before a checkpoint is begun; 64 MB */
     uint64_t log_bytes_checkpoint; /* of WAL since the last checkpoint; 128 MB */
     uint64_t request_timeout_ns;   /* 5 s */
+    uint32_t once_max;             /* request ids that a shard remembers; 1,000,000 */
+    uint64_t once_keep_ns;         /* for how long, at least; 10 min */
     uint64_t election_ns, heartbeat_ns;
     uint64_t
         append_bytes_max; /* of entries in one message, if there are several; 192 KB */
+    uint64_t
+        quiet_after_ns; /* a shard that nobody asks for so long falls silent; 0: none */
     uint64_t drift_ns;
     uint64_t log_cache_bytes; /* raft entries in memory per group */
     uint64_t uncommitted_bytes_max;

@@ -4,6 +4,7 @@
  *   client.c    connections of clients: parse, answers in order, flush
  *   session.c   commands about the connection: HELLO, AUTH, CLIENT, MULTI, WATCH ...
  *   session_client.c  CLIENT
+ *   token.c     SESSION: what a connection has seen, as a text
  *   admin.c     commands about the server and the cluster: admin_config.c CONFIG,
  *               admin_info.c INFO, admin_cluster.c CLUSTER, admin_report.c KEYSPACE
  *               DIGEST and SHARD LIST, admin_servers.c SERVER LIST
@@ -19,6 +20,7 @@
  *   start.c     identity, founding, joining, recovery
  *   recover.c   a cluster of one out of a survivor
  *   retire.c    replicas that are not to be here any more
+ *   vouch.c     what servers say for their groups that have fallen silent
  *   reconcile.c the meta shard's view, replicas that should be here, growth
  *   server.c    events in, actions out, the turn
  *
@@ -32,6 +34,8 @@
  * V2  an answer is filled once: by evaluation, by a reply from elsewhere, or by an error
  * V3  every request is in exactly one place: a slot's waiting list, in `sent`, or in
  *     `rounds`; it has a deadline, at which it is answered
+ * V4  a silent replica follows a leader whose server vouches for it in this term, on a
+ *     connection that stands
  */
 #pragma once
 
@@ -112,12 +116,13 @@ struct request {
     enum forward_kind kind;
     uint8_t resp;
     bool writes, reads_only;
-    bool at_leader;  /* a read that this server's replica may not answer */
-    bool closed;     /* WAITING: the shard is closed to a key of it */
-    uint64_t routed; /* version of the meta view that said which group */
+    bool at_leader;                 /* a read that this server's replica may not answer */
+    bool closed;                    /* WAITING: the shard is closed to a key of it */
+    uint64_t routed;                /* version of the meta view that said which group */
+    struct shard_position position; /* FROM_PEER: what must be seen */
     enum policy_read read;
-    uint64_t maxlag_ms;    /* READ any: how old the replica's state may be; 0: any age */
-    bool stale;            /* it was older than that, so it went to the leader */
+    uint64_t maxlag_ms; /* READ any: how old the replica's state may be; 0: any age */
+    bool stale; /* it is older than that, or than what must be seen: leader, or wait */
     struct answer *answer; /* FROM_CLIENT: to be filled */
     struct fanout *fanout; /* FROM_FANOUT */
     struct server_id peer; /* FROM_PEER, with peer_id */
@@ -150,8 +155,12 @@ struct slot {
     struct request *rounds, **rounds_end;
     struct heap_node timer; /* the shard's wake */
     bool dirty;             /* in server->dirty: to be stepped at the end of the turn */
-    bool syncing;           /* in server->syncing: waits for the log */
-    bool loading;           /* a wal_read for it is under way */
+    bool watched;           /* in server->watched: to be looked at by the next sweep */
+    struct heap_node
+        due;      /* in server->due: the first deadline of its keys, if it leads */
+    bool syncing; /* in server->syncing: waits for the log */
+    bool loading; /* a wal_read for it is under way */
+    bool vouched; /* this server may vouch for it: vouch.c */
     enum {
         RETIRE_NOT = 0,
         RETIRE_WAIT,
@@ -176,9 +185,10 @@ struct client_route { /* outstanding requests of this client for one group */
     uint64_t held_walk; /* the walk of the waiting list in which one was left there */
 };
 
-struct client_position { /* newest write or read of this client in one group */
+struct client_position { /* of this client in one group, by what it was told */
     struct group_id group;
-    struct log_index index;
+    struct shard_position seen; /* written or read: the newest */
+    struct log_index wrote;     /* 0: nothing */
 };
 
 struct client {
@@ -198,7 +208,7 @@ struct client {
     bool paused;     /* reading is paused: backpressure */
     bool blocked;    /* commands are not parsed until an outstanding one is done */
     bool held;       /* likewise, by session.c and fanout.c: WATCH, WAIT, SCAN ... */
-    bool draining;   /* likewise, until no answer is FILLING any more */
+    bool draining;   /* likewise, until every answer is READY */
     bool dropped;    /* to be removed at the end of the turn */
     bool gone;       /* removed; kept while the world or a list has it */
     bool choked;     /* too much is owed or asked: parse on at half of that */
@@ -222,14 +232,21 @@ struct client {
     struct buf watches;          /* forward_put_watch() form */
     uint32_t n_watches;
 
+    /* CLIENT REQUEST: the id of the next command, or of the EXEC of a MULTI. */
+    uint8_t once[FORWARD_ONCE_MAX];
+    uint8_t once_len;
+    bool once_fresh; /* no command has come after it yet */
+
     /* Outstanding requests off the fast path, and what it has seen. */
     struct client_route *routes; /* request.c; given back by request_client_gone() */
     uint32_t n_routes, routes_cap;
     struct client_position *positions;
     uint32_t n_positions, positions_cap;
+    bool session; /* SESSION: what was discarded is an error, never older data */
 
     struct answer *answers, *last_answer;
-    uint32_t n_filling;   /* answers that are FILLING */
+    uint32_t n_filling; /* answers that are FILLING */
+    uint32_t n_open;    /* answers that are not READY: what they show is not known yet */
     uint64_t asked_bytes; /* of their requests */
     struct {              /* WAIT: over positions[], while held */
         uint32_t at;
@@ -251,6 +268,12 @@ struct client {
 
 enum peer_conn_state { PEER_DIALING = 1, PEER_GREETING, PEER_UP };
 
+/* Silent groups and the terms in which they are led, and the sum of them all. */
+struct vouches {
+    struct hmap terms; /* group -> term */
+    uint64_t sum;
+};
+
 struct
     peer_conn { /* one connection: dialed ones only send, accepted ones only receive, but
                     * for the handshake and joining */
@@ -270,6 +293,10 @@ struct
     struct buf piece; /* a stream being assembled */
     uint64_t piece_stream, piece_total;
     struct instant opened, heard, ping_at;
+    struct vouches out_vouches, in_vouches; /* said and heard on it: vouch.c */
+    struct instant beat_at;                 /* of what is said: the next beat */
+    struct instant vouched_at; /* of what is heard: the last beat with its sum */
+    bool pong_due;
     char address[META_ADDRESS_MAX + 1];
     struct peer_conn *next;
 };
@@ -342,6 +369,7 @@ struct server_stats {
     uint64_t connections, commands, rejected, expired_keys, forwarded, uncertain;
     uint64_t bytes_in, bytes_out, turns, syncs, keyspace_hits, keyspace_misses;
     uint64_t peer_refused;
+    uint64_t vouches_differ, vouches_lost;
     uint64_t error_replies;
     uint64_t discarded_entries;
 };
@@ -371,6 +399,7 @@ struct server {
     struct lsn checkpoint_lsn; /* log position of the last round of checkpoints */
     struct kv_reader *kv_reader;
     struct shard_rate transfer_rate;
+    uint32_t renew_at; /* whose reader is renewed next */
 
     struct meta meta;
     bool meta_rebuild;  /* the meta shard's state was replaced whole */
@@ -379,12 +408,19 @@ struct server {
     struct instant plans_since; /* leads the meta shard; 0: it does not */
     struct instant lead_at;     /* a lead may be given back again */
     bool telling;               /* the meta leader is being told something: reconcile.c */
+    uint64_t retire_seen;       /* version in which no replica here was out of place */
 
     struct hmap slots; /* group -> struct slot */
     struct slot **all_slots;
     uint32_t n_slots, slots_cap;
     struct slot **dirty, **stepping; /* slots_cap places, like all_slots */
     uint32_t n_dirty;
+    /* A sweep looks at what was stepped or asked since the last, and at what is due: a server
+     * with thousands of idle shards pays for none of them. */
+    struct slot **watched;
+    uint32_t n_watched;
+    struct heap due;  /* by wall time in ms */
+    struct hmap jobs; /* handed out for a slot: id of the job -> slot */
     struct slot **syncing;
     uint32_t n_syncing;
     uint64_t walks;                  /* of waiting lists, counted */
@@ -449,6 +485,9 @@ struct slot *server_slot_find(const struct server *s, struct group_id group);
 void slot_touch(struct server *s,
                 struct slot *slot); /* step it at the end of this turn */
 
+void slot_watch(struct server *s, struct slot *slot); /* look at it in the next sweep */
+void slot_job(struct server *s, struct slot *slot, struct kv_job *job); /* to be run */
+
 void server_take_wal(struct server *s, const struct wal_out *out);
 /* When what begins now and must move so many bytes is given up: request-timeout, and time for
  * these bytes, and those in the log ahead of them, at SERVER_NS_PER_BYTE. */
@@ -500,8 +539,13 @@ void clients_free(struct server *s); /* all, with what they own */
 bool client_sent(struct server *s, struct conn_id conn,
                  size_t taken); /* false: no client's */
 bool client_writable(struct server *s, struct conn_id conn);
-void client_note(struct client *c, struct group_id group, struct log_index index);
-struct log_index client_position(const struct client *c, struct group_id group);
+void client_note(struct client *c, struct group_id group, struct shard_position seen,
+                 bool wrote);
+struct shard_position client_position(const struct client *c, struct group_id group);
+static inline struct bytes client_once(const struct client *c)
+{
+    return (struct bytes){c->once, c->once_len};
+}
 
 #define REDIS_VERSION "7.2.0" /* whose commands and replies ours follow */
 
@@ -522,6 +566,10 @@ void session_client_command(struct server *s, struct client *c,
                             const struct command *command, const struct bytes *args,
                             uint32_t n_args); /* session_client.c */
 
+/* ---- token.c: SESSION TOKEN, SESSION RESUME ---- */
+void token_give(struct server *s, struct client *c);
+void token_resume(struct server *s, struct client *c, struct bytes text);
+
 /* ---- admin.c: writes one reply ---- */
 void admin_command(struct server *s, struct client *c, const struct command *command,
                    const struct bytes *args, uint32_t n_args, struct reply *r);
@@ -540,9 +588,6 @@ void admin_info(struct server *s, const struct bytes *args, uint32_t n_args,
                 struct reply *r); /* admin_info.c */
 void admin_cluster(struct server *s, const struct command *command,
                    const struct bytes *args, struct reply *r); /* admin_cluster.c */
-/* Voters, then learners, of the shard's target. */
-uint32_t admin_members(const struct meta_shard *shard,
-                       struct server_id out[2 * RAFT_PEERS_MAX]); /* admin_cluster.c */
 
 void admin_servers(struct server *s, struct reply *r); /* admin_servers.c */
 
@@ -562,6 +607,7 @@ void fanout_begin(struct server *s, struct client *c, const struct command *comm
                   const struct bytes *args, uint32_t n_args);
 void fanout_part(struct server *s, struct fanout *f, const struct forward_reply *reply,
                  enum outcome outcome);
+struct client *fanout_client(const struct fanout *f); /* NULL: gone */
 void fanouts_turn(struct server *s); /* parts that came back: the next one, or the end */
 void fanouts_free(struct server *s);
 
@@ -624,8 +670,9 @@ void peer_said_around(struct server *s, struct server_id to, size_t start,
 /* A large message is on its way, from there or to there. */
 bool peer_is_moving(const struct server *s, struct server_id id);
 bool peer_reachable(const struct server *s,
-                    struct server_id id);  /* heard or connected lately */
-void server_was_removed(struct server *s); /* its end, with what to do */
+                    struct server_id id);               /* heard or connected lately */
+void peers_tell(struct server *s, struct shard *shard); /* a new one: who is connected */
+void server_was_removed(struct server *s);              /* its end, with what to do */
 void peers_turn_end(struct server *s);
 void peer_joined_reply(struct server *s, struct conn_id conn, const struct joined *j);
 struct instant peers_wake(const struct server *s);
@@ -654,6 +701,7 @@ void recover_free(struct server *s);
 void reconcile_rebuild(struct server *s); /* the view, from the store */
 void reconcile_turn(struct server *s);
 void reconcile_follow(struct server *s); /* what a new view asks for, if it is new */
+void reconcile_members(struct server *s, struct slot *slot); /* towards its target */
 /* A change of the meta shard asked for by args, at its leader: KEYSPACE ..., or JOIN name
  * client peer zone from a server (answered with a joined body). */
 void reconcile_evaluate(struct server *s, const struct bytes *args, uint32_t n_args,
@@ -669,6 +717,21 @@ void reconcile_begin(struct server *s); /* the log is open */
  * of rollback/, as lines of JSON. */
 void rollback_keep(struct server *s, const struct slot *slot,
                    const struct raft_entry *entries, uint32_t n);
+
+/* ---- vouch.c ---- */
+void vouches_init(struct vouches *v, struct mem *mem);
+void vouches_free(struct vouches *v);
+void vouch_said(struct server *s, struct slot *slot, const struct raft_msg *msg);
+void vouch_end(struct server *s, struct slot *slot);
+void vouch_heard(struct server *s, struct peer_conn *c, struct slot *slot,
+                 const struct raft_msg *msg);
+MUST_USE bool vouch_message(struct server *s, struct peer_conn *c, struct group_id group,
+                            struct bytes body); /* false: malformed */
+void vouch_conn_lost(struct server *s, struct peer_conn *c);
+void vouch_turn(struct server *s);
+void vouch_beats(struct server *s);
+struct instant vouch_wake(const struct server *s);
+void vouch_verify(const struct server *s, const struct slot *slot);
 
 /* ---- retire.c ---- */
 void retire_begin(struct server *s, struct slot *slot);

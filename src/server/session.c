@@ -256,6 +256,7 @@ static void discard(struct client *c)
     c->multi = c->multi_broken = false;
     c->queue_writes = false;
     c->n_queued = 0;
+    c->once_len = 0;
     c->queue.len = 0;
     if (c->queue.cap > QUEUE_KEPT_BYTES) buf_free(&c->queue);
     unwatch(c);
@@ -268,6 +269,8 @@ void session_reset(struct server *s, struct client *c)
     c->authenticated = s->config.password.len == 0;
     c->reply_off = c->reply_skip = c->reply_skip_next = false;
     c->no_evict = c->no_touch = false;
+    c->session = false;
+    c->n_positions = 0;
     c->name[0] = 0;
 }
 
@@ -351,6 +354,7 @@ static void exec_submit(struct server *s, struct client *c)
     const struct forward f = {
         .kind = FORWARD_EXEC,
         .resp = c->resp,
+        .once = client_once(c),
         .n_watches = c->n_watches,
         .n_commands = c->n_queued,
     };
@@ -531,6 +535,8 @@ static int64_t wait_piece_ms(const struct server *s, const struct client *c)
  * time, so that nothing waits long for a client that has gone. */
 static void wait_next(struct server *s, struct client *c, struct answer *a)
 {
+    while (c->wait.at < c->n_positions && c->positions[c->wait.at].wrote.v == 0)
+        c->wait.at++;
     if (c->wait.at == c->n_positions) {
         struct reply reply = {&a->bytes, c->resp};
         reply_int(&reply, c->wait.copies);
@@ -548,7 +554,7 @@ static void wait_next(struct server *s, struct client *c, struct answer *a)
     };
     const struct forward f = {
         .kind = FORWARD_WAIT, .resp = 2, .n_watches = 1, .n_commands = 1};
-    const struct forward_watch w = {.change = at.index};
+    const struct forward_watch w = {.change = at.wrote};
     struct request *r = request_new(s, FORWARD_WAIT, at.group, 2);
     forward_encode(&r->body, &f);
     forward_put_watch(&r->body, &w);
@@ -586,7 +592,10 @@ static void wait(struct server *s, struct client *c, const struct bytes *args)
     }
     c->wait.at = 0;
     c->wait.wanted = wanted > 0 ? wanted : 0;
-    c->wait.copies = c->n_positions == 0 ? copies_there_are(s) : INT64_MAX;
+    bool wrote = false;
+    for (uint32_t i = 0; i < c->n_positions; i++)
+        wrote = wrote || c->positions[i].wrote.v != 0;
+    c->wait.copies = wrote ? INT64_MAX : copies_there_are(s);
     c->wait.deadline.ns = ms == 0 ? 0 : s->now.ns + (uint64_t)ms * MS_NS;
     struct answer *a = answer_open(c);
     hold(c);
@@ -697,6 +706,8 @@ static void other(struct server *s, struct client *c, const struct command *comm
     case COMMAND_KEYSPACE_INFO: keyspace_look(s, c, args, n_args); return;
     case COMMAND_KEYSPACE_DIGEST: admin_digest(s, c, args[2]); return;
     case COMMAND_SHARD_LIST: admin_shard_list(s, c, args, n_args); return;
+    case COMMAND_SESSION_TOKEN: token_give(s, c); return;
+    case COMMAND_SESSION_RESUME: token_resume(s, c, args[2]); return;
     }
     if (command->id >= COMMAND_CLIENT && command->id <= COMMAND_CLIENT_HELP)
         session_client_command(s, c, command, args, n_args);
@@ -738,9 +749,38 @@ bool session_waits_for_all(const struct client *c, const struct bytes *args,
     case COMMAND_SERVER_REMOVE:
     case COMMAND_SERVER_REPLACE:
     case COMMAND_SERVER_ACTIVATE:
+    case COMMAND_SESSION_TOKEN:
+    case COMMAND_SESSION_RESUME:
     case COMMAND_SHARD_LIST: return true;
     }
     return false;
+}
+
+/* The id of CLIENT REQUEST is for the command that comes next, or, if that is MULTI, for the
+ * EXEC that ends it. */
+static void once_step(struct client *c)
+{
+    if (!c->once_fresh && !c->multi) c->once_len = 0;
+    c->once_fresh = false;
+}
+
+/* What would be carried out twice although an id was given. */
+static bool is_never_once(const struct command *command)
+{
+    return (command->flags & (CF_WRITE | CF_ADMIN)) != 0 &&
+           (command->flags & CF_SHARD) == 0;
+}
+
+static void refuse_once(struct server *s, struct client *c, const struct command *command)
+{
+    char text[192];
+
+    snprintf(
+        text, sizeof text,
+        "ERR CLIENT REQUEST is for commands on keys and for MULTI and EXEC; '%s' was "
+        "not carried out",
+        command->name);
+    session_error(s, c, text);
 }
 
 void session_command(struct server *s, struct client *c, const struct bytes *args,
@@ -751,6 +791,7 @@ void session_command(struct server *s, struct client *c, const struct bytes *arg
 
     c->reply_skip = c->reply_skip_next;
     c->reply_skip_next = false;
+    once_step(c);
     c->commands_total++;
     s->stats.commands++;
     if (UNLIKELY(command == NULL)) {
@@ -765,6 +806,8 @@ void session_command(struct server *s, struct client *c, const struct bytes *arg
         wrong_arity(s, c, command);
     else if (UNLIKELY(!c->authenticated) && !(command->flags & CF_NOAUTH))
         session_outcome(s, c, OUTCOME_NOAUTH);
+    else if (UNLIKELY(c->once_len > 0) && !c->multi && is_never_once(command))
+        refuse_once(s, c, command);
     else if (UNLIKELY(c->multi) && !is_of_multi(command))
         queue(s, c, command, args, n_args);
     else if (LIKELY(command->flags & CF_SHARD))

@@ -370,6 +370,18 @@ static void reply_name(struct server *s, struct client *c)
     answer_now_done(s, c);
 }
 
+static void request_id(struct server *s, struct client *c, struct bytes id)
+{
+    if (id.len == 0 || id.len > FORWARD_ONCE_MAX) {
+        session_error(s, c, "ERR a request id is 1 to 128 bytes");
+        return;
+    }
+    memcpy(c->once, id.at, id.len);
+    c->once_len = (uint8_t)id.len;
+    c->once_fresh = true;
+    session_simple(s, c, "OK");
+}
+
 void session_client_command(struct server *s, struct client *c,
                             const struct command *command, const struct bytes *args,
                             uint32_t n_args)
@@ -387,6 +399,7 @@ void session_client_command(struct server *s, struct client *c,
     case COMMAND_CLIENT_REPLY: set_reply(s, c, args[2]); return;
     case COMMAND_CLIENT_NO_EVICT: set_flag(s, c, &c->no_evict, args[2]); return;
     case COMMAND_CLIENT_NO_TOUCH: set_flag(s, c, &c->no_touch, args[2]); return;
+    case COMMAND_CLIENT_REQUEST: request_id(s, c, args[2]); return;
     case COMMAND_CLIENT_HELP: help(s, c); return;
     }
     check(false);

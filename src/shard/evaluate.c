@@ -14,6 +14,7 @@ static void note_seen(struct shard *s, bool found, const struct item *item)
                          : store_has_staged(s->store) ? s->next_index.v - 1
                                                       : 0;
     if (saw > s->seen.v) s->seen.v = saw;
+    if (!found) s->saw = s->applied;
 }
 
 static bool view_find(void *ctx, struct bytes key, struct item *out)
@@ -89,10 +90,8 @@ static void emit_large(struct shard *s, const struct effect *e)
     store_stage(s->store, s->next_index, &own);
 }
 
-static void view_emit(void *ctx, const struct effect *e)
+void shard_emit(struct shard *s, const struct effect *e)
 {
-    struct shard *s = ctx;
-
     close_note(s, e);
     if (UNLIKELY(e->value.len >= BLOCK_BYTES_MIN)) {
         emit_large(s, e);
@@ -101,6 +100,11 @@ static void view_emit(void *ctx, const struct effect *e)
     if (UNLIKELY(s->entry_block != NULL)) entry_block_own(s);
     effect_encode(s->entry_block != NULL ? &s->entry_block->bytes : &s->entry, e);
     store_stage(s->store, s->next_index, e);
+}
+
+static void view_emit(void *ctx, const struct effect *e)
+{
+    shard_emit(ctx, e);
 }
 
 static bool view_walk(void *ctx, struct key_place from, uint32_t skip,
@@ -242,7 +246,7 @@ static void evaluation_begin(struct shard *s)
     struct raft_info info;
     raft_info(s->raft, &info);
     s->next_index.v = info.last.v + 1;
-    s->seen.v = 0;
+    s->seen.v = s->saw.v = 0;
     s->entry.len = 0;
 }
 
@@ -264,7 +268,7 @@ static void evaluation_end(struct shard *s, enum policy_read read,
         block_unref(s->entry_block);
         s->entry_block = NULL;
         s->entry_lent.len = 0;
-        gate->index = at;
+        gate->index = gate->saw = at;
         gate->wrote = true;
         if (s->entry.cap > ENTRY_KEPT_BYTES) buf_free(&s->entry);
         gate->ahead_bytes = raft_uncommitted_bytes(s->raft);
@@ -272,11 +276,50 @@ static void evaluation_end(struct shard *s, enum policy_read read,
     }
     gate->ahead_bytes = raft_uncommitted_bytes(s->raft);
     if (s->seen.v > s->acked.v) gate->index = s->seen;
+    gate->saw = s->saw.v > s->seen.v ? s->saw : s->seen;
     /* The lease is asked for after the evaluation: a pause in between can't make the
      * answer stale unseen. */
     if (read == READ_LINEARIZABLE)
         gate->round = raft_read(s->raft, RAFT_READ_ROUND, s->now);
     if (read == READ_LEASE) gate->round = raft_read(s->raft, RAFT_READ_LEASE, s->now);
+}
+
+static enum shard_refusal may_see(const struct shard *s, const struct shard_position *p)
+{
+    switch (shard_position(s, p)) {
+    case POSITION_HERE: break;
+    case POSITION_AHEAD: return SHARD_BEHIND;
+    case POSITION_LOST: return SHARD_LOST;
+    }
+    return SHARD_TAKEN;
+}
+
+/* A request with an id that may write: carried out once. */
+static enum shard_refusal run_once(struct shard *s, const struct shard_request *q,
+                                   struct reply *reply, struct shard_gate *gate)
+{
+    evaluation_begin(s);
+    if (once_again(s, q, reply)) {
+        /* What it saw is true for ever once that is committed, whoever leads by then. */
+        evaluation_end(s, READ_ANY, gate);
+        gate->wrote = gate->index.v != 0; /* the first one's outcome is not known yet */
+        return SHARD_TAKEN;
+    }
+    if (!once_room(s)) return SHARD_ONCE_FULL;
+
+    /* The answer whole, and the request as it came: both are looked at once more. */
+    const size_t start = reply->out->len;
+    struct shard_request plain = *q;
+    plain.far = NULL;
+    if (!watches_hold(s, q)) {
+        reply_null_array(reply);
+    } else {
+        run_commands(s, &plain, reply, true);
+        const struct bytes answer = {reply->out->at + start, reply->out->len - start};
+        once_record(s, q, reply->version, answer);
+    }
+    evaluation_end(s, q->read, gate);
+    return SHARD_TAKEN;
 }
 
 enum shard_refusal shard_run(struct shard *s, const struct shard_request *q,
@@ -286,6 +329,7 @@ enum shard_refusal shard_run(struct shard *s, const struct shard_request *q,
      * the time of the last step a lease would seem to hold that ran out meanwhile. */
     if (q->at.ns > s->now.ns) s->now = q->at;
     enum shard_refusal refusal = may_serve(s);
+    if (refusal == SHARD_TAKEN) refusal = may_see(s, &q->position);
     if (refusal != SHARD_TAKEN) return refusal;
     if (close_refuses(s, q)) return SHARD_CLOSED;
     bool may_write_now = true;
@@ -294,6 +338,7 @@ enum shard_refusal shard_run(struct shard *s, const struct shard_request *q,
         if (writes(q) || shard_sees_deadline(s, q)) return refusal;
         may_write_now = false; /* a read goes on */
     }
+    if (q->once.len > 0 && writes(q)) return run_once(s, q, reply, gate);
 
     evaluation_begin(s);
     s->lent = q->lent;
@@ -341,19 +386,22 @@ enum shard_refusal shard_propose_effects(struct shard *s, struct bytes effects,
     return SHARD_TAKEN;
 }
 
-bool shard_expire(struct shard *s, struct wall now)
+bool shard_expire(struct shard *s, struct wall now, struct instant at)
 {
     enum { KEYS_PER_ENTRY = 128 };
     struct bytes key;
+    once_age(s, at);
     if (!s->ready || raft_may_propose(s->raft) != RAFT_PROPOSED) return false;
     const struct wall due = {now.ms -
                              1}; /* a deadline has passed when now is beyond it */
-    if (!store_due(s->store, due, &key)) return false;
+    if (store_count_system(s->store) == 0 && !store_due(s->store, due, &key))
+        return false;
 
     const struct view view = view_of(s);
     evaluation_begin(s);
     for (uint32_t i = 0; i < KEYS_PER_ENTRY && store_due(s->store, due, &key); i++)
         if (!command_expire(&view, key, now)) break;
+    once_sweep(s);
     struct shard_gate gate;
     evaluation_end(s, READ_ANY, &gate);
     return gate.wrote;
@@ -365,6 +413,50 @@ enum shard_gate_state shard_gate(const struct shard *s, const struct shard_gate 
     if (s->lead_term.v != gate->term.v) return GATE_LOST;
     if (gate->index.v > s->acked.v || gate->round > s->confirmed_round) return GATE_WAITS;
     return GATE_OPEN;
+}
+
+/* ---- positions of clients ---- */
+
+struct shard_position shard_position_at(const struct shard *s, struct log_index index)
+{
+    struct term term = raft_term_at(s->raft, index);
+
+    if (term.v == 0) {
+        struct raft_info info;
+        raft_info(s->raft, &info);
+        index = info.base;
+        term = raft_term_at(s->raft, index);
+    }
+    /* Under DURABILITY memory a power cut may take what was committed. */
+    const bool settled = index.v <= s->applied.v && !s->unsynced;
+    return (struct shard_position){index, term, settled};
+}
+
+/* A leader's log is what its answers come from; any other replica has what it applied.  That
+ * two entries at one index are the same is told by their terms [RAFT 5.3]. */
+enum shard_position_state shard_position(const struct shard *s,
+                                         const struct shard_position *p)
+{
+    if (p->index.v == 0) return POSITION_HERE;
+
+    struct raft_info info;
+    raft_info(s->raft, &info);
+    const bool settled = p->settled && term_epoch(p->term) == term_epoch(info.term);
+    const struct log_index upto = s->ready ? info.last : s->applied;
+    /* A later leader's log that lacks it: no majority had it, and nobody will have it. */
+    const bool is_out = s->ready && !settled && p->term.v < info.term.v;
+    if (p->term.v > info.term.v) return POSITION_AHEAD;
+    if (p->index.v > upto.v) return is_out ? POSITION_LOST : POSITION_AHEAD;
+    if (s->config.bug_position_index) return POSITION_HERE;
+
+    const struct term term = raft_term_at(s->raft, p->index);
+    if (term.v == p->term.v) return POSITION_HERE;
+    if (term.v == 0) {
+        /* Too old to be told by its own entry.  All behind the base is committed. */
+        const bool same = raft_term_at(s->raft, info.base).v == p->term.v;
+        return settled || same ? POSITION_HERE : POSITION_LOST;
+    }
+    return p->index.v <= s->applied.v || is_out ? POSITION_LOST : POSITION_AHEAD;
 }
 
 /* ---- at a follower ---- */
@@ -409,10 +501,9 @@ bool shard_is_fresh(const struct shard *s, struct instant now, uint64_t lag_max_
 uint32_t shard_copies(const struct shard *s, struct log_index index)
 {
     if (s->lead_term.v == 0) return 0;
-    struct raft_peer peers[RAFT_PEERS_MAX];
-    const uint32_t n = raft_peers(s->raft, peers);
+    struct raft_peer peer;
     uint32_t copies = 0;
-    for (uint32_t i = 0; i < n; i++)
-        copies += peers[i].match.v >= index.v;
+    for (uint32_t i = 0; raft_peer(s->raft, i, &peer); i++)
+        copies += peer.match.v >= index.v;
     return copies;
 }

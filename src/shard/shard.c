@@ -20,8 +20,6 @@ struct shard *shard_new(const struct shard_config *config, struct instant now)
     s->install.extra = buf_new(config->mem);
     s->install.backlog = buf_new(config->mem);
     s->entry_bytes_mean = 256;
-    for (uint32_t i = 0; i < RAFT_PEERS_MAX; i++)
-        s->senders[i].window = buf_new(config->mem);
 
     const struct store_config sc = {config->group, config->kv, config->mem};
     bool found;
@@ -57,8 +55,9 @@ void shard_free(struct shard *s)
     buf_free(&s->extra);
     buf_free(&s->install.extra);
     buf_free(&s->install.backlog);
-    for (uint32_t i = 0; i < RAFT_PEERS_MAX; i++)
-        buf_free(&s->senders[i].window);
+    mem_free(mem, s->senders, s->n_senders * sizeof *s->senders);
+    mem_free(mem, s->pending, s->pending_cap * sizeof *s->pending);
+    mem_free(mem, s->rounds, s->rounds_cap * sizeof *s->rounds);
     mem_free(mem, s->held, s->held_cap * sizeof *s->held);
     mem_free(mem, s->out_msgs, s->out_cap * sizeof *s->out_msgs);
     mem_free(mem, s, sizeof *s);
@@ -177,21 +176,43 @@ void shard_receive(struct shard *s, const struct raft_msg *m, struct instant now
     if (m->kind == RAFT_SNAPSHOT_REPLY) transfer_reply(s, m);
 }
 
-void shard_unsent(struct shard *s, struct server_id peer, struct instant now)
+static bool tell_of_peer(struct shard *s, enum raft_event_kind kind,
+                         struct server_id peer, struct instant now)
 {
     s->now = now;
-    struct raft_event ev = event_of(s, RAFT_UNSENT);
+    struct raft_info info;
+    raft_info(s->raft, &info);
+    if (!raft_members_has(&info.config, peer) && info.leader.v != peer.v) return false;
+    struct raft_event ev = event_of(s, kind);
     ev.peer = peer;
     raft_step(s->raft, &ev);
+    return true;
 }
 
-void shard_peer_lost(struct shard *s, struct server_id peer, struct instant now)
+bool shard_peer_lost(struct shard *s, struct server_id peer, struct instant now)
 {
-    s->now = now;
-    struct raft_event ev = event_of(s, RAFT_PEER_LOST);
-    ev.peer = peer;
-    raft_step(s->raft, &ev);
     transfer_peer_lost(s, peer);
+    return tell_of_peer(s, RAFT_PEER_LOST, peer, now);
+}
+
+bool shard_unsent(struct shard *s, struct server_id peer, struct instant now)
+{
+    return tell_of_peer(s, RAFT_UNSENT, peer, now);
+}
+
+bool shard_peer_up(struct shard *s, struct server_id peer, struct instant now)
+{
+    return tell_of_peer(s, RAFT_PEER_UP, peer, now);
+}
+
+bool shard_peer_silent(struct shard *s, struct server_id peer, struct instant now)
+{
+    return tell_of_peer(s, RAFT_SILENT, peer, now);
+}
+
+bool shard_wake(struct shard *s, struct server_id leader, struct instant now)
+{
+    return tell_of_peer(s, RAFT_WAKE, leader, now);
 }
 
 static bool is_safe(const struct shard_pending *p, struct lsn durable, struct lsn written)
@@ -206,7 +227,7 @@ void shard_durable(struct shard *s, struct lsn durable, struct lsn written, bool
     uint64_t mark = alive ? s->durable_mark : 0;
     while (s->n_pending > 0 && is_safe(&s->pending[s->pending_at], durable, written)) {
         mark = s->pending[s->pending_at].mark;
-        s->pending_at = (s->pending_at + 1) % SHARD_PENDING_MAX;
+        s->pending_at = (s->pending_at + 1) % s->pending_cap;
         s->n_pending--;
     }
     if (mark == 0) return;
@@ -326,7 +347,7 @@ static void follow_role(struct shard *s)
         store_drop_staged(s->store);
         s->lead_term.v = 0;
         s->confirmed_round = 0;
-        for (uint32_t i = 0; i < RAFT_PEERS_MAX; i++)
+        for (uint32_t i = 0; i < s->n_senders; i++)
             if (s->senders[i].to.v != 0) transfer_peer_lost(s, s->senders[i].to);
     }
     if (leads && s->lead_term.v == 0) s->lead_term = info.term;
@@ -337,12 +358,36 @@ static void follow_role(struct shard *s)
 void shard_say(struct shard *s, const struct raft_msg *m)
 {
     if (s->n_held == s->held_cap) {
-        const uint32_t cap = s->held_cap == 0 ? 16 : s->held_cap * 2;
+        const uint32_t cap = s->held_cap == 0 ? 4 : s->held_cap * 2;
         s->held = mem_resize(s->config.mem, s->held, s->held_cap * sizeof *s->held,
                              cap * sizeof *s->held);
         s->held_cap = cap;
     }
     s->held[s->n_held++] = *m;
+}
+
+static void pending_grow(struct shard *s)
+{
+    const uint32_t cap = s->pending_cap == 0 ? 4 : 2 * s->pending_cap;
+    struct shard_pending *ring = mem_alloc(s->config.mem, cap * sizeof *ring);
+    for (uint32_t i = 0; i < s->n_pending; i++)
+        ring[i] = s->pending[(s->pending_at + i) % s->pending_cap];
+    mem_free(s->config.mem, s->pending, s->pending_cap * sizeof *ring);
+    s->pending = ring;
+    s->pending_cap = cap;
+    s->pending_at = 0;
+}
+
+/* Full: the newest mark takes in this one; it is durable a little later. */
+static void pending_add(struct shard *s, struct shard_pending pending)
+{
+    if (s->n_pending == SHARD_PENDING_MAX) {
+        s->n_pending--;
+        pending.lazy = pending.lazy &&
+                       s->pending[(s->pending_at + s->n_pending) % s->pending_cap].lazy;
+    } else if (s->n_pending == s->pending_cap)
+        pending_grow(s);
+    s->pending[(s->pending_at + s->n_pending++) % s->pending_cap] = pending;
 }
 
 static void write_log(struct shard *s, const struct raft_out *r, struct wal *wal)
@@ -392,15 +437,7 @@ static void write_log(struct shard *s, const struct raft_out *r, struct wal *wal
         };
         lsn = wal_append(wal, &record);
     }
-    if (s->n_pending == SHARD_PENDING_MAX) {
-        /* Full: the newest mark takes in this one; it is durable a little later. */
-        const uint32_t newest = (s->pending_at + s->n_pending - 1) % SHARD_PENDING_MAX;
-        const bool lazy = r->lazy && s->pending[newest].lazy;
-        s->pending[newest] = (struct shard_pending){r->mark, lsn, lazy};
-        return;
-    }
-    const uint32_t at = (s->pending_at + s->n_pending++) % SHARD_PENDING_MAX;
-    s->pending[at] = (struct shard_pending){r->mark, lsn, r->lazy};
+    pending_add(s, (struct shard_pending){r->mark, lsn, r->lazy});
 }
 
 /* Moves what may leave from `held` to the turn's messages; order among the rest stays. */
@@ -434,6 +471,13 @@ static void take_rounds(struct shard *s, const struct raft_out *r)
             memmove(s->rounds, s->rounds + 1, (SHARD_ROUNDS_MAX - 1) * sizeof *s->rounds);
             s->n_rounds--;
         }
+        if (s->n_rounds == s->rounds_cap) {
+            const uint32_t cap = s->rounds_cap == 0 ? 4 : 2 * s->rounds_cap;
+            s->rounds = mem_resize(s->config.mem, s->rounds,
+                                   s->rounds_cap * sizeof *s->rounds,
+                                   cap * sizeof *s->rounds);
+            s->rounds_cap = cap;
+        }
         s->rounds[s->n_rounds++] = (struct shard_round){r->reads[i].round,
                                                         r->reads[i].index};
     }
@@ -444,6 +488,18 @@ static struct instant sooner(struct instant a, struct instant b)
     if (a.ns == 0) return b;
     if (b.ns == 0) return a;
     return a.ns < b.ns ? a : b;
+}
+
+/* A silent shard keeps no room for what it may say later. */
+static void rest(struct shard *s)
+{
+    raft_rest(s->raft);
+    if (s->n_held > 0 || s->n_pending > 0) return;
+    mem_free(s->config.mem, s->held, s->held_cap * sizeof *s->held);
+    mem_free(s->config.mem, s->pending, s->pending_cap * sizeof *s->pending);
+    s->held = NULL;
+    s->pending = NULL;
+    s->held_cap = s->pending_cap = s->pending_at = 0;
 }
 
 void shard_turn_end(struct shard *s, struct wal *wal, struct instant now,
@@ -471,6 +527,7 @@ void shard_turn_end(struct shard *s, struct wal *wal, struct instant now,
     out->load_wanted = r.load_wanted;
     out->load = r.load;
     out->role_changed = r.role_changed;
+    out->quiet = r.quiet;
     out->accused = r.accused;
     out->apart = r.apart;
     out->discarded = r.discarded;
@@ -478,6 +535,7 @@ void shard_turn_end(struct shard *s, struct wal *wal, struct instant now,
 
     const bool confirmed = s->lead_term.v != 0 && r.confirmed_round > s->confirmed_round;
     if (confirmed) s->confirmed_round = r.confirmed_round;
+    once_age(s, now);
     transfer_overtaken(s, r.commit);
     if (!s->install.active) apply_committed(s, r.commit);
     /* What needs the commit waits until it is applied: others may look at it then. */
@@ -487,9 +545,12 @@ void shard_turn_end(struct shard *s, struct wal *wal, struct instant now,
     transfer_install_turn(s, out);
     checkpoint_turn(s, out);
     release_messages(s, out);
+    if (r.quiet) rest(s);
 
     struct raft_info info;
     raft_info(s->raft, &info);
+    s->unsynced = info.config.rules.memory ||
+                  (info.config.n_old > 0 && info.config.old_rules.memory);
     s->ready = s->lead_term.v != 0 && info.ready && info.applied.v == s->applied.v;
     out->progressed = r.role_changed || confirmed || r.n_reads > 0 ||
                       s->applied.v != applied_before.v || s->ready != ready_before ||
@@ -568,7 +629,7 @@ void shard_verify(const struct shard *s)
     check(s->applied.v <= info.commit.v || s->install.active); /* S1 */
     check(s->lead_term.v != 0 || !store_has_staged(s->store)); /* S2 */
     for (uint32_t i = 0; i < s->n_pending; i++)
-        check(s->pending[(s->pending_at + i) % SHARD_PENDING_MAX].mark >
+        check(s->pending[(s->pending_at + i) % s->pending_cap].mark >
               s->durable_mark);    /* S3 */
     check_slow(close_is_sound(s)); /* S5 */
 }

@@ -21,11 +21,26 @@
 #include "store/store.h"
 #include "wal/wal.h"
 
+/* Where in a shard's log a client has been: what it wrote or saw lies in the log up to
+ * `index`, whose entry there is of `term`. */
+struct shard_position {
+    struct log_index index; /* 0: nowhere yet */
+    struct term term;
+    bool settled; /* that was committed: only a new epoch could take it back */
+};
+
+enum shard_position_state {
+    POSITION_HERE = 1, /* what this replica would answer from has it */
+    POSITION_AHEAD,    /* not yet */
+    POSITION_LOST, /* never: this log has something else there, or nothing that tells */
+};
+
 /* Everything in a gate must have come about, in the term it was made in. */
 struct shard_gate {
     struct term term;       /* of the leadership that answered; 0: no gate at all */
     struct log_index index; /* committed up to here; 0: nothing */
     uint64_t round;         /* read round confirmed; 0: none */
+    struct log_index saw;   /* newest entry that the answer shows something of */
     bool wrote; /* effects were proposed: lost means UNCERTAIN, not NOLEADER */
     uint64_t
         ahead_bytes; /* of the log, its own included, that were to be committed then */
@@ -44,6 +59,9 @@ enum shard_refusal {
     SHARD_NO_MEMORY, /* likewise; only for CF_DENYOOM, as for a disk without room for data */
     SHARD_DAMAGED, /* alone and doubtful: READONLY */
     SHARD_CLOSED,  /* to a key of the request, for a keyspace that comes or goes: wait */
+    SHARD_ONCE_FULL, /* no room to remember one more request id */
+    SHARD_BEHIND,    /* of request->position: wait */
+    SHARD_LOST,      /* what it names is not in this log, and never will be */
 };
 
 /* What snapshots may take of a server's links: shared by its shards. */
@@ -64,6 +82,11 @@ struct shard_config {
     uint64_t log_keep_bytes; /* of entries below a checkpoint, for followers behind */
     uint64_t snapshot_piece_bytes;
     uint32_t snapshot_pieces_max; /* on their way to one follower */
+    uint32_t once_max;            /* request ids remembered, */
+    uint64_t once_keep_ns;        /* and for how long at least */
+    /* mutants of the simulator; all false in the product */
+    bool bug_once_unlogged;  /* remembered by the leader alone */
+    bool bug_position_index; /* of a position only the index counts */
     /* Every effect on a key that commits, in order (the meta shard's view); NULL: nobody
      * asks. */
     void (*on_effect)(void *ctx, const struct effect *e);
@@ -93,6 +116,8 @@ void shard_replay(struct shard *s);
 void shard_free(struct shard *s);
 
 /* ---- requests ---- */
+enum { SHARD_ONCE_MAX = 128 };
+
 struct shard_request {
     const struct command *const
         *commands; /* n of them; for n > 1 they are one entry (EXEC) */
@@ -101,6 +126,8 @@ struct shard_request {
     uint32_t n_commands;
     const struct shard_watch *watches; /* EXEC: positions that must still hold */
     uint32_t n_watches;
+    struct bytes once; /* id of CLIENT REQUEST, to SHARD_ONCE_MAX bytes; empty: none */
+    struct shard_position position; /* what must be seen */
     struct wall now;
     struct instant at; /* what leases are judged by; 0: when the shard was stepped last */
     /* What the arguments lie in, to be given away: a large value may stay there, and bytes
@@ -140,6 +167,11 @@ MUST_USE enum shard_refusal shard_watch(struct shard *s, struct wall now,
 MUST_USE enum shard_refusal shard_propose_effects(struct shard *s, struct bytes effects,
                                                   struct shard_gate *gate);
 enum shard_gate_state shard_gate(const struct shard *s, const struct shard_gate *gate);
+
+/* Of an entry of this log; of one that is not in memory any more, a later one's. */
+struct shard_position shard_position_at(const struct shard *s, struct log_index index);
+enum shard_position_state shard_position(const struct shard *s,
+                                         const struct shard_position *p);
 
 /* ---- closed prefixes (close.c) ----
  * A keyspace that comes takes keys from default, one that goes gives them back, and servers
@@ -189,16 +221,21 @@ bool shard_is_fresh(const struct shard *s, struct instant now, uint64_t lag_max_
 uint32_t shard_copies(const struct shard *s, struct log_index index);
 
 /* ---- the rest of the world ---- */
-/* Proposes the deletion of some keys that are due; true if it did.  At the leader. */
-bool shard_expire(struct shard *s, struct wall now);
+/* Now and then: proposes the deletion of some keys that are due, and forgets some request
+ * ids that are old enough; true if it did.  At the leader. */
+bool shard_expire(struct shard *s, struct wall now, struct instant at);
 bool shard_busy(const struct shard *s); /* a job is under way */
 /* Whether something of this shard waits for the log. */
 bool shard_syncing(const struct shard *s);
 
 void shard_receive(struct shard *s, const struct raft_msg *m, struct instant now);
-/* Messages to it were dropped on our side. */
-void shard_unsent(struct shard *s, struct server_id peer, struct instant now);
-void shard_peer_lost(struct shard *s, struct server_id peer, struct instant now);
+/* These tell of servers and connections; true: it concerns this shard, which is to be stepped.
+ * See raft.h: a silent group rests on them.  unsent: messages to it were dropped on our side. */
+bool shard_unsent(struct shard *s, struct server_id peer, struct instant now);
+bool shard_peer_lost(struct shard *s, struct server_id peer, struct instant now);
+bool shard_peer_up(struct shard *s, struct server_id peer, struct instant now);
+bool shard_peer_silent(struct shard *s, struct server_id peer, struct instant now);
+bool shard_wake(struct shard *s, struct server_id leader, struct instant now);
 /* The log is synced up to `durable`, and written up to `written`; `alive`: the disk has done
  * something since, though perhaps nothing of this shard. */
 void shard_durable(struct shard *s, struct lsn durable, struct lsn written, bool alive,
@@ -225,6 +262,7 @@ struct shard_out {
     struct raft_load load;
     bool role_changed;
     bool apart; /* it can't follow this epoch's leader, and must be made anew */
+    bool quiet; /* nothing to do until something comes: its server vouches for it */
     const struct raft_entry *discarded; /* see raft_out; good until the next turn ends */
     uint32_t n_discarded;
     struct server_id accused;  /* a replica that lost what it had acknowledged; 0: none */

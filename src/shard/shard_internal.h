@@ -29,6 +29,18 @@ void transfer_overtaken(struct shard *s, struct log_index commit);
 void transfer_end_all(struct shard *s);
 struct instant transfer_wake(const struct shard *s);
 
+/* evaluate.c: one more effect of the request that is being evaluated */
+void shard_emit(struct shard *s, const struct effect *e);
+
+/* once.c: requests with an id */
+/* If it was carried out before, its answer is written again, or an error that says why not. */
+bool once_again(struct shard *s, const struct shard_request *q, struct reply *reply);
+bool once_room(const struct shard *s);
+void once_record(struct shard *s, const struct shard_request *q, uint8_t resp,
+                 struct bytes answer);
+void once_age(struct shard *s, struct instant now);
+void once_sweep(struct shard *s);
+
 /* shard.c */
 void shard_say(struct shard *s,
                const struct raft_msg *m); /* one more message of this turn */

@@ -21,6 +21,9 @@ struct shard_pending { /* a mark is durable once the log is durable up to lsn */
 
 enum { SHARD_PENDING_MAX = 64, SHARD_ROUNDS_MAX = 64 };
 
+/* What an idle shard does not need is made when it is needed: a server may hold ten thousand
+ * shards.  So the rings and lists below begin empty and double up to their bounds. */
+
 struct shard_round { /* a follower's read round that the leader has answered */
     uint64_t round;
     struct log_index index; /* 0: refused */
@@ -48,6 +51,19 @@ struct shard_install {
     bool whole;
 };
 
+/* What was applied at which time, for the age of what is remembered: once.c. */
+enum { SHARD_AGES_MAX = 18 };
+struct shard_age {
+    struct instant when;
+    struct log_index applied;
+};
+struct shard_ages {
+    struct shard_age at[SHARD_AGES_MAX]; /* a ring, the oldest at `first` */
+    uint32_t first, n;
+    struct instant next;  /* when the next is due */
+    struct log_index old; /* entries up to here were applied `once_keep_ns` ago */
+};
+
 enum shard_job_kind {
     SHARD_JOB_NONE = 0,
     SHARD_JOB_CHECKPOINT,
@@ -69,11 +85,12 @@ struct shard {
     bool founding;         /* its first checkpoint is not durable yet: it says nothing */
     struct term lead_term; /* the term this replica leads in; 0: it does not */
     bool ready;            /* leads, and evaluates */
+    bool unsynced;         /* DURABILITY memory: a power cut may take what is committed */
     struct prng prng;
 
     /* Durability. */
-    struct shard_pending pending[SHARD_PENDING_MAX];
-    uint32_t pending_at, n_pending;
+    struct shard_pending *pending; /* a ring */
+    uint32_t pending_at, n_pending, pending_cap;
     uint64_t durable_mark;
     struct raft_msg *held; /* ring-less: moved down when the front is sent */
     uint32_t n_held, held_cap;
@@ -90,13 +107,18 @@ struct shard {
     size_t lent_at;
     struct log_index next_index; /* that it will have */
     struct log_index seen;       /* newest uncommitted index that evaluation saw */
+    struct log_index saw;        /* newest that it showed, by what is not there, too */
     struct log_index acked;      /* answers that saw no more may leave */
     struct hmap maybe_closed;    /* hashes of names that are or were closed: close.c */
 
+    /* Request ids that are remembered. */
+    struct shard_ages ages;
+    struct key_place once_at; /* of the walk over them; 0: at its beginning */
+
     /* Confirmed by the core. */
     uint64_t confirmed_round;
-    struct shard_round rounds[SHARD_ROUNDS_MAX];
-    uint32_t n_rounds;
+    struct shard_round *rounds;
+    uint32_t n_rounds, rounds_cap;
 
     /* Checkpoints and snapshots. */
     struct kv_job *job; /* under way */
@@ -104,8 +126,9 @@ struct shard {
     bool want_checkpoint, want_digest, digest_needs_checkpoint;
     struct instant retry_at; /* after a failed job */
     bool disk_full;
-    struct buf extra; /* encoded membership for the base being written */
-    struct shard_sender senders[RAFT_PEERS_MAX];
+    struct buf extra;             /* encoded membership for the base being written */
+    struct shard_sender *senders; /* RAFT_SNAPSHOTS_MAX of them, or none yet */
+    uint32_t n_senders;
     struct shard_install install;
     uint64_t entry_bytes_mean; /* for how many entries the log keeps */
     uint64_t snapshots_sent, snapshots_restarted, snapshots_installed;

@@ -15,9 +15,21 @@ enum { RESEND_MS = 1000, GIVE_UP_MS = 20000 };
 
 static struct shard_sender *sender_of(struct shard *s, struct server_id to)
 {
-    for (uint32_t i = 0; i < RAFT_PEERS_MAX; i++)
+    for (uint32_t i = 0; i < s->n_senders; i++)
         if (s->senders[i].to.v == to.v) return &s->senders[i];
     return NULL;
+}
+
+/* As many as the core has under way at most. */
+static struct shard_sender *sender_free(struct shard *s)
+{
+    if (s->n_senders == 0) {
+        s->n_senders = RAFT_SNAPSHOTS_MAX;
+        s->senders = mem_zero(s->config.mem, s->n_senders * sizeof *s->senders);
+        for (uint32_t i = 0; i < s->n_senders; i++)
+            s->senders[i].window = buf_new(s->config.mem);
+    }
+    return sender_of(s, (struct server_id){0});
 }
 
 static void sender_rewind(struct shard *s, struct shard_sender *x)
@@ -63,8 +75,13 @@ static void sender_start(struct shard *s, struct shard_sender *x)
 void transfer_wanted(struct shard *s, struct server_id to)
 {
     if (sender_of(s, to) != NULL) return;
-    struct shard_sender *x = sender_of(s, (struct server_id){0});
-    if (x == NULL) return; /* as many as members can be: never */
+    struct shard_sender *x = sender_free(s);
+    if (x == NULL) { /* those of members that are none any more are not ended yet */
+        const struct raft_event ev = {
+            .kind = RAFT_SNAPSHOT_SENT, .now = s->now, .peer = to};
+        raft_step(s->raft, &ev);
+        return;
+    }
     x->to = to;
     x->progress = s->now;
     x->snap = NULL;
@@ -77,7 +94,7 @@ void transfer_wanted(struct shard *s, struct server_id to)
 
 void transfer_ready(struct shard *s)
 {
-    for (uint32_t i = 0; i < RAFT_PEERS_MAX; i++)
+    for (uint32_t i = 0; i < s->n_senders; i++)
         if (s->senders[i].to.v != 0 && s->senders[i].snap == NULL)
             sender_start(s, &s->senders[i]);
 }
@@ -95,8 +112,10 @@ void transfer_peer_lost(struct shard *s, struct server_id peer)
 
 void transfer_end_all(struct shard *s)
 {
-    for (uint32_t i = 0; i < RAFT_PEERS_MAX; i++)
+    for (uint32_t i = 0; i < s->n_senders; i++) {
         if (s->senders[i].snap != NULL) store_snapshot_close(s->senders[i].snap);
+        buf_free(&s->senders[i].window);
+    }
 }
 
 void transfer_reply(struct shard *s, const struct raft_msg *m)
@@ -215,7 +234,7 @@ static void send_pieces(struct shard *s, struct shard_sender *x, bool ask_again)
 void transfer_turn(struct shard *s)
 {
     if (s->lead_term.v == 0) return;
-    for (uint32_t i = 0; i < RAFT_PEERS_MAX; i++) {
+    for (uint32_t i = 0; i < s->n_senders; i++) {
         struct shard_sender *x = &s->senders[i];
         if (x->to.v == 0) continue;
         if (s->now.ns > x->progress.ns + GIVE_UP_MS * MS_NS) {
@@ -236,7 +255,7 @@ void transfer_turn(struct shard *s)
 struct instant transfer_wake(const struct shard *s)
 {
     struct instant wake = {0};
-    for (uint32_t i = 0; i < RAFT_PEERS_MAX; i++) {
+    for (uint32_t i = 0; i < s->n_senders; i++) {
         const struct shard_sender *x = &s->senders[i];
         if (x->to.v == 0) continue;
         uint64_t at = x->snap != NULL ? x->resend.ns

@@ -31,6 +31,9 @@ struct replica_check {
     bool joint;
     struct log_index config_index;
     bool doubtful; /* outlives the life */
+    bool quiet;
+    uint64_t woke_ns;   /* when it was silent last; 0: counted */
+    uint64_t orphan_ns; /* since when it is silent and nobody leads so; 0: not so */
 };
 
 struct checks {
@@ -177,7 +180,7 @@ static void put_ids(struct buf *out, const struct server_id *ids, uint32_t n)
 static void tell_config(struct world *w, uint32_t machine, const struct group_check *g,
                         const struct raft_info *info)
 {
-    const struct raft_config *c = &info->config;
+    const struct raft_members *c = &info->config;
 
     if (!w->verbose) return;
     struct buf text = buf_new(&w->mem);
@@ -214,6 +217,16 @@ static void note(struct world *w, uint32_t machine, const struct group_check *g,
         world_say(w, "     s%u: group %" PRIu32 " is %s", machine + 1, g->group.v,
                   info->doubtful ? "doubtful" : "whole again");
     }
+    if (r->seen && info->quiet != r->quiet) {
+        marks[info->quiet ? MARK_silences : MARK_wakes]++;
+        r->woke_ns = info->quiet ? 0 : w->time.now_ns;
+    }
+    /* Before its own timer could have run out. */
+    if (r->woke_ns != 0 && info->role == RAFT_PRECANDIDATE) {
+        marks[MARK_bereaved] += w->time.now_ns < r->woke_ns + 900 * MS_NS;
+        r->woke_ns = 0;
+    }
+    r->quiet = info->quiet;
     r->doubtful = info->doubtful;
     r->config_index = info->config_index;
 }
@@ -227,6 +240,41 @@ static void tell_moments(struct world *w, uint32_t machine, struct replica_check
         r->committed = info->term;
         faults_moment(w, MOMENT_COMMITS, machine);
     }
+}
+
+/* ---- K7 ---- */
+
+static const struct machine *machine_of(const struct world *w, struct server_id id);
+
+static bool leads_in(const struct world *w, struct server_id id, struct group_id group,
+                     struct term term)
+{
+    const struct machine *m = machine_of(w, id);
+    const struct shard *s = m == NULL ? NULL : world_replica(m, group);
+    struct raft_info info;
+
+    if (s == NULL) return false;
+    raft_info(shard_raft(s), &info);
+    return info.role == RAFT_LEADER && info.term.v == term.v;
+}
+
+/* R115: who is silent is led, and a leader that was deposed, or died, is not believed in for
+ * much longer than an election timeout. */
+static void check_silence(struct world *w, uint32_t machine, struct group_id group,
+                          struct replica_check *r, const struct raft_info *info)
+{
+    enum { ORPHAN_MS = 2500 };
+
+    if (!info->quiet || leads_in(w, info->leader, group, info->term)) {
+        r->orphan_ns = 0;
+        return;
+    }
+    if (r->orphan_ns == 0) r->orphan_ns = w->time.now_ns;
+    if (w->time.now_ns > r->orphan_ns + ORPHAN_MS * MS_NS)
+        world_fail(w,
+                   "group %" PRIu32 ": s%u is silent, and server %" PRIu32
+                   " does not lead term %" PRIu64 " any more (K7)",
+                   group.v, machine + 1, info->leader.v, info->term.v);
 }
 
 static void check_replica(struct world *w, uint32_t machine, const struct shard *s)
@@ -250,6 +298,7 @@ static void check_replica(struct world *w, uint32_t machine, const struct shard 
                    " (K4)",
                    machine + 1, g->group.v, info.applied.v, info.commit.v);
     note(w, machine, g, r, &info);
+    check_silence(w, machine, g->group, r, &info);
     if (!r->seen) r->checked = info.base;
     for (uint64_t i = r->checked.v + 1; i <= info.commit.v; i++)
         check_committed(w, machine, g, raft, info.term, i);
@@ -488,13 +537,12 @@ static void tell_replica(struct buf *out, const struct machine *m, const struct 
     if (i.config.n_learners > 0) buf_putf(out, "; learners");
     for (uint32_t k = 0; k < i.config.n_learners; k++)
         buf_putf(out, " %" PRIu32, i.config.learners[k].v);
-    struct raft_peer peers[RAFT_PEERS_MAX];
-    const uint32_t n = raft_peers(shard_raft(s), peers);
-    for (uint32_t k = 0; i.role == RAFT_LEADER && k < n; k++)
-        buf_putf(out, "; %" PRIu32 " has %" PRIu64 " next %" PRIu64 "%s%s%s",
-                 peers[k].id.v, peers[k].match.v, peers[k].next.v,
-                 peers[k].active ? "" : " silent", peers[k].probing ? " probing" : "",
-                 peers[k].snapshotting ? " snapshotting" : "");
+    struct raft_peer peer;
+    for (uint32_t k = 0; raft_peer(shard_raft(s), k, &peer); k++)
+        buf_putf(out, "; %" PRIu32 " has %" PRIu64 " next %" PRIu64 "%s%s%s", peer.id.v,
+                 peer.match.v, peer.next.v, peer.active ? "" : " silent",
+                 peer.probing ? " probing" : "",
+                 peer.snapshotting ? " snapshotting" : "");
     buf_putf(out, "\n");
 }
 

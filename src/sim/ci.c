@@ -244,7 +244,12 @@ static const struct mutant mutants[] = {
     {"primary: its own copy counts as a follower's", {.raft = 14}, {"primary"}, 60},
     {"primary: a lost tail is not missed after a power cut", {.raft = 15}, {"memory"}, 100},
     {"shard: closed to nothing while a keyspace comes", {.server = 1}, {"keyspaces"}, 60},
+    {"raft: a silent follower never wakes", {.raft = 16}, {"idle"}, 40},
+    {"server: a beat that does not come is no matter", {.server = 2}, {"idle"}, 40},
     {"wal: durable before the sync", {.wal = 1}, {"alone", "power"}, 40},
+    {"shard: a request id is known to its leader alone", {.server = 4}, {"retries"}, 60},
+    {"shard: a position is told by its index alone", {.server = 3}, {"retries"}, 200},
+    {"server: a token is taken and forgotten", {.server = 2}, {"retries"}, 60},
     {"wal: damage is taken for a torn tail", {.wal = 2}, {"damage"}, 200},
 };
 /* clang-format on */

@@ -1022,7 +1022,7 @@ struct clients *clients_new(struct world *w)
     struct prng p = prng_for(w->seed, PRNG_CLIENTS);
 
     cs->world = w;
-    cs->n = (uint32_t)prng_range(&p, 2, 5);
+    cs->n = (uint32_t)prng_range(&p, 2, WORLD_CLIENTS_MAX);
     cs->orders_end = &cs->orders;
     linear_values_init(&cs->values, &w->mem);
     cs->keyspaces[cs->n_keyspaces++] = "";
@@ -1090,6 +1090,10 @@ void clients_make_keyspaces(struct world *w)
                  w->plan->shards);
         order_put(cs, -1, false, text);
         cs->keyspaces[cs->n_keyspaces++] = "wide:";
+    }
+    if ((w->plan->traits & PLAN_ROAMERS) != 0) {
+        order_put(cs, -1, false, "KEYSPACE CREATE any MODE raft READ any");
+        order_put(cs, -1, false, "KEYSPACE CREATE loose MODE primary READ any");
     }
     if ((w->plan->traits & PLAN_LEASE) != 0) {
         order_put(cs, -1, false, "KEYSPACE CREATE lease MODE raft READ lease");

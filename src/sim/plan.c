@@ -180,6 +180,23 @@ const struct plan plans[] = {
         .n_marks = 3,
     },
     {
+        .name = "retries", .about = "requests repeated with their id, sessions that move on, "
+                                    "under crashes and cuts",
+        .machines = 3, .shards = 1, .storm_ms = 35000,
+        .traits = PLAN_ROAMERS | PLAN_SNAPSHOTS,
+        .net_us_low = 100, .net_us_high = 4000, .sync_us_low = 100, .sync_us_high = 5000,
+        .faults = {
+            {FAULT_KILL, 3, 9, 50, 3000, 0, 0}, {FAULT_CUT_BOTH, 2, 6, 300, 4000, 0, 0},
+            {FAULT_CUT, 1, 4, 200, 3000, 0, 0}, {FAULT_BREAK, 1, 6, 0, 0, 0, 0},
+            {FAULT_FAILOVER, 0, 4, 0, 0, 0, 0}, {FAULT_POWER, 0, 3, 100, 3000, 0, 0},
+            {FAULT_PAUSE, 0, 2, 200, 3000, 0, 0}, {FAULT_CUT_CLIENTS, 0, 3, 200, 3000, 0, 0},
+            {FAULT_WALL_JUMP, 0, 3, 0, 0, -3600000, 3600000},
+        },
+        .marks = {MARK_repeats, MARK_once, MARK_forgotten, MARK_resumed, MARK_sessions_lost,
+                  MARK_elections, MARK_snapshots, MARK_answered},
+        .n_marks = 8,
+    },
+    {
         .name = "large", .about = "values of up to a few MB, in pieces",
         .machines = 3, .shards = 1, .storm_ms = 15000, .traits = PLAN_LARGE,
         .net_us_low = 100, .net_us_high = 3000, .sync_us_low = 200, .sync_us_high = 5000,
@@ -213,6 +230,21 @@ const struct plan plans[] = {
         },
         .marks = {MARK_answered, MARK_elections, MARK_transactions},
         .n_marks = 3,
+    },
+    {
+        .name = "idle", .about = "56 shards that few ask for, so that most are silent: kills, cuts, "
+                                 "pauses, lost frames",
+        .machines = 3, .shards = 56, .storm_ms = 25000,
+        .net_us_low = 100, .net_us_high = 4000, .sync_us_low = 100, .sync_us_high = 5000,
+        .faults = {
+            {FAULT_KILL, 1, 5, 50, 6000, 0, 0}, {FAULT_CUT_BOTH, 0, 3, 500, 6000, 0, 0},
+            {FAULT_CUT, 0, 4, 200, 6000, 0, 0}, {FAULT_BREAK, 0, 4, 0, 0, 0, 0},
+            {FAULT_PAUSE, 0, 3, 500, 6000, 0, 0}, {FAULT_FRAMES, 0, 2, 1000, 4000, 0, 0},
+            {FAULT_FAILOVER, 0, 1, 0, 0, 0, 0}, {FAULT_POWER, 0, 2, 500, 6000, 0, 0},
+        },
+        .marks = {MARK_answered, MARK_silences, MARK_wakes, MARK_bereaved, MARK_pauses,
+                  MARK_links_cut, MARK_frames_dropped},
+        .n_marks = 7,
     },
     {
         .name = "membership", .about = "five servers, the number of replicas going up and down",

@@ -89,6 +89,7 @@ enum plan_trait {
     PLAN_SINGLE_ENTRIES = 1 << 11, /* each entry in a message of its own */
     PLAN_SECRET = 1 << 12,         /* servers prove to each other that they know one */
     PLAN_KEYSPACES = 1 << 13,      /* keyspaces of one key each come and go */
+    PLAN_ROAMERS = 1 << 14,        /* clients that ask again, and that move on: roam.h */
 };
 
 struct plan {

@@ -54,12 +54,21 @@ enum { REPORT_FD = 3, REPORT_TEXT_MAX = 6000 };
     MARK(server_orders, "orders to drain, remove, replace, activate that were taken")    \
     MARK(removed, "servers that ended since they were removed")                          \
     MARK(config_changes, "memberships changed")                                          \
+    MARK(silences, "replicas that fell silent")                                          \
+    MARK(wakes, "silent replicas that woke")                                             \
+    MARK(bereaved, "silent replicas that woke to elect another leader")                  \
     MARK(transactions, "transactions done")                                              \
     MARK(watches_broken, "transactions given up for a changed key")                      \
     MARK(keyspaces_made, "keyspaces created while their key was in use")                 \
     MARK(keyspaces_refused, "keyspaces refused for the key that they would hide")        \
     MARK(keyspaces_dropped, "keyspaces dropped")                                         \
     MARK(lapsed, "values gone by their deadline")                                        \
+    MARK(repeats, "requests repeated with their id")                                     \
+    MARK(once, "requests with an id answered")                                           \
+    MARK(forgotten, "request ids forgotten for their age")                               \
+    MARK(resumed, "sessions resumed elsewhere")                                          \
+    MARK(sessions_lost, "sessions told that what they saw is lost")                      \
+    MARK(stale, "reads that no replica could answer in time")                            \
     MARK(histories, "histories proved linearizable")                                     \
     MARK(undecided, "histories too hard to judge")
 

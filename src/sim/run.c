@@ -10,6 +10,7 @@
 
 #include "sim/checks.h"
 #include "sim/client.h"
+#include "sim/roam.h"
 
 enum { JOBS_MAX = 64 };
 
@@ -66,6 +67,7 @@ static void set_up(struct world *w)
 static void storm(struct world *w)
 {
     clients_begin(w);
+    roamers_begin(w);
     (void)world_run(w, w->time.now_ns + SEC_NS, NULL);
     world_say(w, "==== storm");
     faults_plan(w);
@@ -79,6 +81,8 @@ static void calm(struct world *w)
     wait_clients(w, clients_orders_done, calm_ns, "in the calm, a write is not taken");
     clients_stop(w);
     wait_clients(w, clients_quiet, calm_ns, "in the calm, a client has no answer");
+    roamers_finish(w);
+    wait_clients(w, roamers_finished, calm_ns, "in the calm, a repeat has no answer");
     clients_finish(w);
     wait_clients(w, clients_finished, calm_ns, "in the calm, something cannot be read");
     wait_converged(w, calm_ns, "in the calm");
@@ -102,6 +106,7 @@ _Noreturn void run_here(const struct run_order *order)
     calm(w);
     checks_digests(w);
     clients_judge(w);
+    roamers_judge(w);
     end_all(w);
 
     w->report.verdict = REPORT_PASSED;

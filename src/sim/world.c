@@ -12,6 +12,7 @@
 #include "base/hash.h"
 #include "sim/checks.h"
 #include "sim/client.h"
+#include "sim/roam.h"
 
 enum { FILES_MAX = DISK_FILES_MAX, READ_BYTES_MAX = 64 * 1024 };
 
@@ -650,7 +651,10 @@ static void stream_input(struct world *w, struct net_stream *s, int side,
                          enum input_kind kind, const char *why)
 {
     if (s->ends[side].node >= CLIENT_NODE) {
-        clients_stream(w, s, kind);
+        if (s->ends[side].node >= ROAM_NODE)
+            roamers_stream(w, s, kind);
+        else
+            clients_stream(w, s, kind);
         return;
     }
     if (life_of(w, s, side) == NULL) {
@@ -841,11 +845,17 @@ static void draw_limits(struct world *w, struct machine *m)
     if (large) l->uncommitted_bytes_max = 16 << 20;
     if (prng_chance(&p, 300)) l->client_output_pause_bytes = 4096;
     if ((w->plan->traits & PLAN_SINGLE_ENTRIES) != 0) l->append_bytes_max = 1;
+    if ((w->plan->traits & PLAN_ROAMERS) != 0) {
+        struct prng once = prng_for(w->seed, PRNG_LIMITS + 50); /* the same for all */
+        if (prng_chance(&once, 600)) l->once_keep_ns = 30 * SEC_NS;
+        if (prng_chance(&once, 300)) l->once_max = 100;
+    }
     m->one_input_at_once = (uint32_t)prng_chance(&p, 150);
     m->wall_offset_ms = (int64_t)prng_below(&p, 400) - 200;
     if ((w->plan->traits & PLAN_WILD_CLOCKS) != 0)
         m->wall_offset_ms = (int64_t)prng_below(&p, 7200000) - 3600000;
     m->rate_ppm = (int64_t)prng_below(&p, 400) - 200;
+    l->quiet_after_ns = (200 + prng_below(&p, 1800)) * MS_NS;
 }
 
 static void machine_init(struct world *w, uint32_t index)
@@ -896,6 +906,7 @@ struct world *world_new(const struct plan *plan, uint64_t seed, uint8_t salt,
         machine_init(w, i);
     w->checks = checks_new(w);
     w->clients = clients_new(w);
+    w->roamers = roamers_new(w);
     return w;
 }
 

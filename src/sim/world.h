@@ -19,10 +19,16 @@
 #include "sim/report.h"
 #include "store/kv_memory.h"
 
-enum { WORLD_CLIENTS_MAX = 8, CLIENT_NODE = PLAN_MACHINES_MAX };
-static_assert(CLIENT_NODE + WORLD_CLIENTS_MAX + 1 <= NET_NODES_MAX, "nodes");
+enum {
+    WORLD_CLIENTS_MAX = 5,
+    ROAMERS_MAX = 5,
+    CLIENT_NODE = PLAN_MACHINES_MAX,
+    ROAM_NODE = CLIENT_NODE + WORLD_CLIENTS_MAX + 1,
+};
+static_assert(ROAM_NODE + ROAMERS_MAX <= NET_NODES_MAX, "nodes");
 
 struct clients;
+struct roamers;
 struct checks;
 struct world;
 
@@ -124,6 +130,7 @@ struct world {
     struct buf rolled_back;       /* all that servers have kept in rollback/ */
     uint64_t waiting[MOMENT_END]; /* number + 1 of the fault that waits for it; 0: none */
     struct clients *clients;
+    struct roamers *roamers; /* NULL: the plan has none */
     struct checks *checks;
     struct report report;
 };

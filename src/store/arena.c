@@ -14,7 +14,8 @@ struct chunk {
 
 /* An idle shard should cost little, a busy one should ask seldom: chunks grow with what
  * the arena holds. */
-enum { CHUNK_MIN = 4 << 10, CHUNK_MAX = 256 << 10 };
+/* The first is small: an empty table takes little, and a server may have ten thousand. */
+enum { CHUNK_FIRST = 256, CHUNK_MIN = 4 << 10, CHUNK_MAX = 256 << 10 };
 
 static void bury(struct grave *g, struct chunk *chunk)
 {
@@ -49,7 +50,7 @@ static struct chunk *chunk_new(struct arena *a, size_t need)
         chunk = dig_up(g);
     } else {
         size_t cap = a->bytes / 4 / CHUNK_MIN * CHUNK_MIN;
-        if (cap < CHUNK_MIN) cap = CHUNK_MIN;
+        if (cap < CHUNK_MIN) cap = a->bytes == 0 ? CHUNK_FIRST : CHUNK_MIN;
         if (cap > CHUNK_MAX) cap = CHUNK_MAX;
         cap -= sizeof *chunk;
         if (cap < need) cap = need;

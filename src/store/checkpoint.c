@@ -16,6 +16,7 @@ struct kv_job *job_begin(struct store *s, enum job_kind kind,
 {
     check(!store_busy(s)); /* S3 */
 
+    root_free(&s->job.root, s->config.mem);
     s->job = (struct job){
         .kv = {.run = run, .writes = kind != JOB_DIGEST, .ops = s->config.kv.ops},
         .kind = kind,
@@ -73,7 +74,7 @@ static void freeze(struct store *s, const struct store_base *base)
     s->table = table_new(s->config.mem, &s->grave);
     /* With nothing staged the tail chunk too can go when the frozen table goes. */
     arena_seal(&s->nodes);
-    root_set_base(&s->frozen_root, base);
+    root_set_base(&s->frozen_root, s->config.mem, base);
     s->frozen_root.keys = s->count.keys;
     s->frozen_root.system = s->count.system;
 }
@@ -85,7 +86,7 @@ struct kv_job *store_checkpoint(struct store *s, const struct store_base *base)
     if (s->frozen == NULL) freeze(s, base);
     struct kv_job *kv = job_begin(s, JOB_CHECKPOINT, checkpoint_run);
     s->job.frozen = s->frozen;
-    s->job.root = s->frozen_root;
+    root_copy(&s->job.root, s->config.mem, &s->frozen_root);
     return kv;
 }
 
@@ -220,7 +221,7 @@ static void checkpoint_done(struct store *s, int error)
 {
     if (error != 0) return; /* the frozen table stays, for the next try */
 
-    s->root = s->job.root;
+    root_copy(&s->root, s->config.mem, &s->job.root);
     frozen_drop(s);
 }
 

@@ -60,7 +60,7 @@ struct kv_job *store_digest(struct store *s)
     if (reader == NULL) return NULL;
     struct kv_job *kv = job_begin(s, JOB_DIGEST, digest_run);
     s->job.reader = reader;
-    s->job.root = s->root;
+    root_copy(&s->job.root, s->config.mem, &s->root);
     return kv;
 }
 
@@ -71,7 +71,7 @@ void digest_done(struct store *s, int error)
     s->digest.known = error == 0;
     if (error != 0) return;
     s->digest.value = s->job.digest;
-    s->digest.root = s->job.root;
+    root_copy(&s->digest.root, s->config.mem, &s->job.root);
 }
 
 bool store_digest_result(const struct store *s, struct store_base *base, uint64_t *digest,

@@ -18,6 +18,7 @@ static void clear(struct store *s)
     struct buf in = s->install.in;
 
     buf_free(&in);
+    root_free(&s->install.root, s->config.mem);
     s->install = (struct install){.number = s->install.number, .in = in};
     if (s->job.kind != JOB_INSTALL) drop_taken(s);
 }
@@ -33,7 +34,7 @@ void store_install_begin(struct store *s, const struct store_base *base)
     clear(s);
     s->install.active = true;
     s->install.number++;
-    root_set_base(&s->install.root, base);
+    root_set_base(&s->install.root, s->config.mem, base);
     s->installed = false;
 }
 
@@ -267,7 +268,7 @@ struct kv_job *store_install_job(struct store *s)
     struct kv_job *kv = job_begin(s, JOB_INSTALL, install_run);
     s->job.taken = buf_bytes(&taken->records);
     s->job.last = taken->last;
-    s->job.root = in->root;
+    root_copy(&s->job.root, s->config.mem, &in->root);
     return kv;
 }
 

@@ -146,19 +146,56 @@ bool record_decode(struct bytes in, struct record *out)
     return true;
 }
 
-void root_set_base(struct root *root, const struct store_base *base)
-{
-    check(base->extra.len <= EXTRA_MAX);
+/* Never changed once it is made, so that a job may read it.  Counted by the loop alone. */
+struct extra {
+    uint32_t roots;
+    uint32_t len;
+    uint8_t at[];
+};
 
+static void extra_release(struct extra *extra, struct mem *mem)
+{
+    if (extra != NULL && --extra->roots == 0)
+        mem_free(mem, extra, sizeof *extra + extra->len);
+}
+
+void root_set_base(struct root *root, struct mem *mem, const struct store_base *base)
+{
+    struct extra *extra = NULL;
+
+    check(base->extra.len <= EXTRA_MAX);
+    if (base->extra.len > 0) {
+        extra = mem_alloc(mem, sizeof *extra + base->extra.len);
+        extra->roots = 1;
+        extra->len = (uint32_t)base->extra.len;
+        memcpy(extra->at, base->extra.at, base->extra.len);
+    }
+    extra_release(root->extra, mem);
     root->index = base->index;
     root->term = base->term;
-    root->extra_len = (uint32_t)base->extra.len;
-    if (base->extra.len > 0) memmove(root->extra, base->extra.at, base->extra.len);
+    root->extra = extra;
+}
+
+void root_copy(struct root *to, struct mem *mem, const struct root *from)
+{
+    if (from->extra != NULL) from->extra->roots++;
+    extra_release(to->extra, mem);
+    *to = *from;
+}
+
+void root_free(struct root *root, struct mem *mem)
+{
+    extra_release(root->extra, mem);
+    *root = (struct root){0};
 }
 
 struct store_base root_base(const struct root *root)
 {
-    return (struct store_base){root->index, root->term, {root->extra, root->extra_len}};
+    struct store_base base = {root->index, root->term, {NULL, 0}};
+
+    if (root->extra != NULL)
+        base.extra = (struct bytes){root->extra->at, root->extra->len};
+    return base;
 }
 
 size_t root_encode(const struct root *root, uint8_t out[ROOT_MAX])
@@ -170,18 +207,19 @@ size_t root_encode(const struct root *root, uint8_t out[ROOT_MAX])
     store_u64le(out + 21, root->keys);
     store_u64le(out + 29, root->system);
 
+    const struct bytes extra = root_base(root).extra;
     size_t len = 37;
-    if (root->extra_len < 0x80) {
-        out[len++] = (uint8_t)root->extra_len;
+    if (extra.len < 0x80) {
+        out[len++] = (uint8_t)extra.len;
     } else {
-        out[len++] = (uint8_t)(root->extra_len | 0x80);
-        out[len++] = (uint8_t)(root->extra_len >> 7);
+        out[len++] = (uint8_t)(extra.len | 0x80);
+        out[len++] = (uint8_t)(extra.len >> 7);
     }
-    memcpy(out + len, root->extra, root->extra_len);
-    return len + root->extra_len;
+    if (extra.len > 0) memcpy(out + len, extra.at, extra.len);
+    return len + extra.len;
 }
 
-bool root_decode(struct bytes in, struct root *out)
+bool root_decode(struct bytes in, struct mem *mem, struct root *out)
 {
     struct cursor c = cursor_of(in);
     uint8_t format;
@@ -199,7 +237,7 @@ bool root_decode(struct bytes in, struct root *out)
     out->keys = keys;
     out->system = system;
     const struct store_base base = {{index}, {term}, extra};
-    root_set_base(out, &base);
+    root_set_base(out, mem, &base);
     return true;
 }
 

@@ -19,7 +19,7 @@
 
 enum {
     SUFFIX_MAX = STORE_KEY_INLINE + 16, /* a long key: cut, then its hash */
-    EXTRA_MAX = 1024,
+    EXTRA_MAX = 8192, /* a membership of 512 with the longest ids takes 2.6 KB */
     ROOT_MAX = 1 + 8 + 8 + 4 + 8 + 8 + 2 + EXTRA_MAX,
     RECORD_HEAD = 18,
     DATA_HEAD = 1 + 4 + 8,
@@ -91,14 +91,16 @@ struct root {
     struct term term;
     uint32_t gen;          /* 0: the shard has nothing in the engine */
     uint64_t keys, system; /* how many */
-    uint32_t extra_len;
-    uint8_t extra[EXTRA_MAX];
+    struct extra *extra;   /* shared by all roots that were copied from one another */
 };
 
-void root_set_base(struct root *root, const struct store_base *base);
+void root_set_base(struct root *root, struct mem *mem, const struct store_base *base);
+void root_copy(struct root *to, struct mem *mem, const struct root *from);
+void root_free(struct root *root, struct mem *mem);
 struct store_base root_base(const struct root *root);
 size_t root_encode(const struct root *root, uint8_t out[ROOT_MAX]);
-MUST_USE bool root_decode(struct bytes in, struct root *out);
+/* `out` holds a root, or zeroes. */
+MUST_USE bool root_decode(struct bytes in, struct mem *mem, struct root *out);
 
 enum gen_state {
     GEN_DEAD = 1, /* anybody may sweep it */

@@ -39,7 +39,7 @@ struct store_snapshot *store_snapshot_open(struct store *s)
     snap->kv = kv;
     snap->mem = s->config.mem;
     snap->reader = reader;
-    check(root_decode(value, &snap->root));
+    check(root_decode(value, snap->mem, &snap->root));
     snap->window = buf_new(snap->mem);
     return snap;
 }
@@ -48,6 +48,7 @@ void store_snapshot_close(struct store_snapshot *snap)
 {
     snap->kv.ops->reader_close(snap->kv.engine, snap->reader);
     buf_free(&snap->window);
+    root_free(&snap->root, snap->mem);
     mem_free(snap->mem, snap, sizeof *snap);
 }
 

@@ -16,7 +16,7 @@ static void read_root(struct store *s)
 
     ekey_root(&key, s->config.group);
     if (ops->get(s->reader, ekey_bytes(&key), &value))
-        check(root_decode(value, &s->root));
+        check(root_decode(value, s->config.mem, &s->root));
 }
 
 struct store *store_open(const struct store_config *config, bool *found)
@@ -57,6 +57,10 @@ void store_free(struct store *s)
     grave_empty(&s->grave, UINT32_MAX);
     buf_free(&s->long_key);
     buf_free(&s->due_key);
+    root_free(&s->root, mem);
+    root_free(&s->frozen_root, mem);
+    root_free(&s->job.root, mem);
+    root_free(&s->digest.root, mem);
     mem_free(mem, s, sizeof *s);
 }
 
@@ -420,7 +424,7 @@ void state_replace(struct store *s, const struct root *root)
     table_free(s->table, s->config.mem);
     s->table = table_new(s->config.mem, &s->grave);
     arena_release_all(&s->nodes);
-    s->root = *root;
+    root_copy(&s->root, s->config.mem, root);
     s->count = (struct counts){root->keys, root->system};
     s->count_newest = s->count;
 }

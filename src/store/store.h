@@ -54,7 +54,7 @@ struct store_config {
 struct store_base {
     struct log_index index;
     struct term term;
-    struct bytes extra; /* to 1 KB; given out: good until the next base is set */
+    struct bytes extra; /* to 8 KB; given out: good until the next base is set */
 };
 
 struct store;

@@ -1,12 +1,13 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* Requests between servers.  A FORWARD body, one field after the other:
  *
- *   u64 id, u8 kind, u64 term, u8 resp, varint n_watches, varint n_commands,
+ *   u64 id, u8 kind, u64 term, u8 resp, position, blob once, varint n_watches,
+ *   varint n_commands,
  *   n_watches times   blob key, u64 change
  *   n_commands times  varint n_args (from 1), then that many blobs
  *
- * and its reply: u64 id, u8 status, u64 term, u32 leader, u64 index, then the reply's
- * bytes to the end.
+ * and its reply: u64 id, u8 status, u64 term, u32 leader, position, then the reply's
+ * bytes to the end.  A position: u64 index, u64 term, u8 settled (0, 1).
  */
 #include "wire/frame.h"
 
@@ -16,6 +17,9 @@ static bool is_sound(const struct forward *f)
     if (f->kind < FORWARD_COMMANDS || f->kind >= FORWARD_KIND_END) return false;
     if (f->n_watches > FORWARD_COMMANDS_MAX) return false;
     if (f->n_commands > FORWARD_COMMANDS_MAX) return false;
+    if (f->once.len > FORWARD_ONCE_MAX) return false;
+    if (f->once.len > 0 && f->kind != FORWARD_COMMANDS && f->kind != FORWARD_EXEC)
+        return false;
 
     /* These two are answered with positions and counts, not in RESP. */
     const bool plain = f->kind == FORWARD_WATCH || f->kind == FORWARD_WAIT;
@@ -27,6 +31,23 @@ static bool is_sound(const struct forward *f)
     return true;
 }
 
+static void put_position(struct buf *out, const struct forward_position *p)
+{
+    buf_put_u64(out, p->index.v);
+    buf_put_u64(out, p->term.v);
+    buf_put_u8(out, p->settled);
+}
+
+static bool get_position(struct cursor *in, struct forward_position *out)
+{
+    uint8_t settled;
+
+    if (!get_u64(in, &out->index.v) || !get_u64(in, &out->term.v)) return false;
+    if (!get_u8(in, &settled) || settled > 1) return false;
+    out->settled = settled == 1;
+    return true;
+}
+
 void forward_encode(struct buf *out, const struct forward *f)
 {
     check(is_sound(f));
@@ -35,6 +56,8 @@ void forward_encode(struct buf *out, const struct forward *f)
     buf_put_u8(out, (uint8_t)f->kind);
     buf_put_u64(out, f->term.v);
     buf_put_u8(out, f->resp);
+    put_position(out, &f->position);
+    buf_put_blob(out, f->once);
     buf_put_varint(out, f->n_watches);
     buf_put_varint(out, f->n_commands);
 }
@@ -60,10 +83,14 @@ void forward_put_rest(struct buf *out, const struct forward *f)
     buf_put(out, f->commands.at, cursor_left(&f->commands));
 }
 
-void forward_address(uint8_t *body, uint64_t id, struct term term)
+void forward_address(uint8_t *body, uint64_t id, struct term term,
+                     const struct forward_position *position)
 {
     store_u64le(body, id);
-    store_u64le(body + 9, term.v); /* behind id and kind */
+    store_u64le(body + 9, term.v);             /* behind id and kind */
+    store_u64le(body + 18, position->index.v); /* and behind resp */
+    store_u64le(body + 26, position->term.v);
+    body[34] = position->settled;
 }
 
 static bool get_count(struct cursor *in, uint32_t most, uint32_t *out)
@@ -99,6 +126,7 @@ static bool get_head(struct cursor *in, struct forward *f)
     if (!get_u8(in, &kind)) return false;
     if (!get_u64(in, &f->term.v)) return false;
     if (!get_u8(in, &f->resp)) return false;
+    if (!get_position(in, &f->position) || !get_blob(in, &f->once)) return false;
     if (!get_count(in, FORWARD_COMMANDS_MAX, &f->n_watches)) return false;
     if (!get_count(in, FORWARD_COMMANDS_MAX, &f->n_commands)) return false;
     f->kind = (enum forward_kind)kind;
@@ -109,7 +137,7 @@ bool forward_decode(struct bytes in, struct forward *out)
 {
     struct cursor c = cursor_of(in);
     struct forward_watch watch;
-    struct forward f;
+    struct forward f = {0};
 
     if (!get_head(&c, &f)) return false;
 
@@ -158,7 +186,7 @@ void forward_reply_encode(struct buf *out, const struct forward_reply *r)
     buf_put_u8(out, (uint8_t)r->status);
     buf_put_u64(out, r->term.v);
     buf_put_u32(out, r->leader.v);
-    buf_put_u64(out, r->index.v);
+    put_position(out, &r->position);
     buf_put(out, r->bytes.at, r->bytes.len);
 }
 
@@ -173,7 +201,7 @@ bool forward_reply_decode(struct bytes in, struct forward_reply *out)
     if (status == 0 || status >= FORWARD_STATUS_END) return false;
     if (!get_u64(&c, &r.term.v)) return false;
     if (!get_u32(&c, &r.leader.v)) return false;
-    if (!get_u64(&c, &r.index.v)) return false;
+    if (!get_position(&c, &r.position)) return false;
     if (!get_bytes(&c, cursor_left(&c), &r.bytes)) return false;
 
     r.far = (struct far){0};

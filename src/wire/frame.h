@@ -79,6 +79,7 @@ enum message_kind {
     MESSAGE_FORWARD_REPLY,
     MESSAGE_STATUS, /* whether a replica is still a member (src/server/retire.c) */
     MESSAGE_REPORT, /* struct report: what a server says of its replicas */
+    MESSAGE_QUIET,  /* what it says of its silent groups (src/server/vouch.c) */
     MESSAGE_KIND_END,
 };
 
@@ -156,12 +157,21 @@ struct forward_watch {
 };
 
 enum { FORWARD_COMMANDS_MAX = 1 << 20, FORWARD_ARGS_MAX = 1 << 20 };
+enum { FORWARD_ONCE_MAX = 128 };
+
+struct forward_position {   /* of a client in the shard's log (struct shard_position) */
+    struct log_index index; /* 0: none */
+    struct term term;
+    bool settled;
+};
 
 struct forward {
     uint64_t id; /* of the sender's, echoed in the reply */
     enum forward_kind kind;
     struct term term; /* the one it is meant for; another refuses it.  0: any */
     uint8_t resp;     /* version of the reply wanted */
+    struct forward_position position; /* what must be seen */
+    struct bytes once; /* COMMANDS, EXEC: id of CLIENT REQUEST; empty: none */
     uint32_t n_watches, n_commands;
     struct cursor watches;  /* forward_next_watch() */
     struct cursor commands; /* forward_next_command() */
@@ -173,9 +183,10 @@ void forward_put_watch(struct buf *out, const struct forward_watch *w);
 void forward_put_command(struct buf *out, const struct bytes *args, uint32_t n_args);
 /* Appends the watches and commands of a decoded f, as they came. */
 void forward_put_rest(struct buf *out, const struct forward *f);
-/* Sets id and term of an encoded request, of which only these change from try to try. */
-enum { FORWARD_ADDRESS_BYTES = 8 + 1 + 8 };
-void forward_address(uint8_t *body, uint64_t id, struct term term);
+/* Sets what of an encoded request changes from try to try: all that lies in its first bytes. */
+enum { FORWARD_ADDRESS_BYTES = 8 + 1 + 8 + 1 + 17 };
+void forward_address(uint8_t *body, uint64_t id, struct term term,
+                     const struct forward_position *position);
 /* Decodes and walks the whole body once, so that the next_ calls cannot meet bad bytes. */
 MUST_USE bool forward_decode(struct bytes in, struct forward *out);
 void forward_next_watch(struct forward *f, struct forward_watch *out);
@@ -193,10 +204,10 @@ struct forward_reply {
     enum forward_status status;
     struct term term; /* REFUSED: the newest known here, and its leader */
     struct server_id leader;
-    struct log_index index; /* DONE: the log position that the answer saw */
+    struct forward_position position; /* DONE: what the answer saw */
     struct bytes bytes;
     struct far far; /* a large part of the reply that is not in `bytes` */
 };
-enum { FORWARD_REPLY_HEAD = 8 + 1 + 8 + 4 + 8 };
+enum { FORWARD_REPLY_HEAD = 8 + 1 + 8 + 4 + 17 };
 void forward_reply_encode(struct buf *out, const struct forward_reply *r);
 MUST_USE bool forward_reply_decode(struct bytes in, struct forward_reply *out);

@@ -137,12 +137,12 @@ static void what_a_cluster_holds_is_bounded(void **state)
     char line[64];
 
     meta_world_found(&w, "");
-    for (unsigned i = 0; i < 7; i++) {
+    for (unsigned i = 0; i < 15; i++) {
         snprintf(line, sizeof line, "KEYSPACE CREATE k%u MODE raft SHARDS 1024", i);
         assert_int_equal(meta_world_command(&w, line)[0], ':');
     }
-    assert_reply(&w, "KEYSPACE CREATE k7 MODE raft SHARDS 1024",
-                 "-FULL a cluster holds 1024 keyspaces and 8192 shards at most\r\n");
+    assert_reply(&w, "KEYSPACE CREATE k15 MODE raft SHARDS 1024",
+                 "-FULL a cluster holds 1024 keyspaces and 16384 shards at most\r\n");
     meta_world_free(&w);
 }
 
@@ -250,10 +250,10 @@ static void a_join_that_is_not_right_is_refused(void **state)
     assert_false(join(&w, (struct call){"a b", "h2:1", "h2:2", "", 1}, &id));
     assert_false(join(&w, (struct call){"b", "", "h2:2", "", 1}, &id));
     assert_false(join(&w, (struct call){"b", "h2:1", "", "", 1}, &id));
-    while (w.meta.n_servers < RAFT_PEERS_MAX)
+    while (w.meta.n_servers < META_SERVERS_MAX)
         meta_world_join(&w, "");
     assert_false(join(&w, (struct call){"b", "x:1", "x:2", "", 1}, &id));
-    assert_int_equal(w.meta.n_servers, RAFT_PEERS_MAX);
+    assert_int_equal(w.meta.n_servers, META_SERVERS_MAX);
     meta_world_free(&w);
 }
 

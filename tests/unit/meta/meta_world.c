@@ -138,6 +138,7 @@ uint32_t meta_world_plan(struct meta_world *w)
 
     const struct meta_judge judge = {meta_world_health, w};
 
+    meta_world_arrive(w);
     while (meta_plan(&w->meta, &judge, &(struct meta_change){&w->effects})) {
         meta_world_commit(w);
         meta_world_arrive(w);
@@ -151,12 +152,15 @@ const char *meta_world_members(struct meta_world *w, uint32_t group)
 {
     const struct meta_shard *s = meta_shard(&w->meta, (struct group_id){group});
 
+    struct meta_target t;
+
     check(s != NULL);
+    meta_target_of(&w->meta, s, &t);
     w->text.len = 0;
-    for (uint8_t i = 0; i < s->n_voters; i++)
-        buf_putf(&w->text, "%s%u", i > 0 ? " " : "", s->voters[i].v);
-    for (uint8_t i = 0; i < s->n_learners; i++)
-        buf_putf(&w->text, "%s%u", i > 0 ? " " : " | ", s->learners[i].v);
+    for (uint32_t i = 0; i < t.n_voters; i++)
+        buf_putf(&w->text, "%s%u", i > 0 ? " " : "", t.voters[i].v);
+    for (uint32_t i = 0; i < t.n_learners; i++)
+        buf_putf(&w->text, "%s%u", i > 0 ? " " : " | ", t.learners[i].v);
     buf_put_u8(&w->text, 0);
     return (const char *)w->text.at;
 }

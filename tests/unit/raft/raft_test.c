@@ -1786,7 +1786,10 @@ static void unsound_configs_are_refused(void **state)
     (void)state;
     for (uint32_t i = 0; i <= sizeof bad / sizeof bad[0]; i++) {
         struct buf bytes = buf_new(&mem);
-        for (uint32_t v = 0; v < 9; v++) {
+        many.n_learners = 0;
+        for (uint16_t v = 0; v < RAFT_PEERS_MAX - 8; v++)
+            many.learners[many.n_learners++].v = 101 + v;
+        for (uint16_t v = 0; v < 9; v++) {
             many.voters[v].v = 1 + v;
             many.old[v].v = 11 + v;
         }

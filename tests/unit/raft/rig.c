@@ -116,21 +116,19 @@ struct raft_info rig_info(const struct rig *rig)
 
 struct raft_peer rig_peer(const struct rig *rig, uint32_t id)
 {
-    struct raft_peer peers[RAFT_PEERS_MAX];
-    const uint32_t n = raft_peers(rig->raft, peers);
+    struct raft_peer peer;
 
-    for (uint32_t i = 0; i < n; i++)
-        if (peers[i].id.v == id) return peers[i];
+    if (raft_peer_of(rig->raft, (struct server_id){id}, &peer)) return peer;
     return (struct raft_peer){0};
 }
 
 static void grant(struct rig *rig, enum raft_msg_kind kind, struct term term)
 {
-    const struct raft_config *c = raft_member_config(rig->raft);
+    const struct raft_members *c = raft_member_config(rig->raft);
     const enum raft_role role = rig->raft->role;
 
     for (uint32_t id = 1; id <= 16 && rig->raft->role == role; id++) {
-        if (!raft_config_has_voter(c, (struct server_id){id})) continue;
+        if (!raft_members_has_voter(c, (struct server_id){id})) continue;
         if (id == rig->raft->settings.self.v) continue;
         rig_recv(rig, (struct raft_msg){.kind = kind, .from = {id}, .term = term});
     }

@@ -105,6 +105,38 @@ static void what_is_ready_leaves_without_what_came_after_it(void **state)
     half_free(h);
 }
 
+/* What a connection has seen is what it was told: an answer that is lost shows nothing. */
+static void a_position_is_noted_when_its_answer_may_leave(void **state)
+{
+    (void)state;
+    struct half *h = half_new();
+    struct client *c = half_client(h, 1);
+    struct shard_gate gate = gate_at(5, true);
+
+    gate.saw.v = 5;
+    reply_behind(c, "one", &gate);
+    assert_int_equal(client_position(c, h->slot.group).index.v, 0);
+    h->applied.v = 5;
+    answers_check(&h->s, &h->slot);
+    assert_int_equal(client_position(c, h->slot.group).index.v, 5);
+    assert_true(client_position(c, h->slot.group).settled);
+    expect_bytes(h, "+one\r\n");
+
+    gate.index.v = gate.saw.v = 9;
+    reply_behind(c, "two", &gate);
+    h->term.v = 2;
+    answers_check(&h->s, &h->slot);
+    assert_int_equal(client_position(c, h->slot.group).index.v, 5);
+
+    /* A later term is a later place in the log, whatever the index. */
+    const struct shard_gate read = {.term = {2}, .saw = {4}};
+    reply_behind(c, "three", &read);
+    assert_int_equal(client_position(c, h->slot.group).index.v, 4);
+    assert_int_equal(client_position(c, h->slot.group).term.v, 2);
+    assert_int_equal(c->positions[0].wrote.v, 5);
+    half_free(h);
+}
+
 /* V1 */
 static void answers_leave_in_the_order_of_the_requests(void **state)
 {
@@ -204,6 +236,7 @@ int main(void)
         cmocka_unit_test(a_lost_gate_costs_one_error_for_each_reply),
         cmocka_unit_test(a_read_that_is_lost_was_surely_not_applied),
         cmocka_unit_test(what_is_ready_leaves_without_what_came_after_it),
+        cmocka_unit_test(a_position_is_noted_when_its_answer_may_leave),
         cmocka_unit_test(answers_leave_in_the_order_of_the_requests),
         cmocka_unit_test(a_gate_past_its_deadline_is_told_as_what_it_is),
         cmocka_unit_test(the_answer_of_a_client_that_went_is_freed_with_its_gate),

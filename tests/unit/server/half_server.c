@@ -115,11 +115,23 @@ void server_log(struct server *s, enum server_log_level level, const char *forma
     (void)format;
 }
 
+void slot_watch(struct server *s, struct slot *slot)
+{
+    (void)s;
+    (void)slot;
+}
+
 enum shard_gate_state shard_gate(const struct shard *s, const struct shard_gate *gate)
 {
     (void)s;
     if (gate->term.v != half->term.v) return GATE_LOST;
     return gate->index.v <= half->applied.v ? GATE_OPEN : GATE_WAITS;
+}
+
+struct shard_position shard_position_at(const struct shard *s, struct log_index index)
+{
+    (void)s;
+    return (struct shard_position){index, half->term, index.v <= half->applied.v};
 }
 
 void request_gate_result(struct server *s, struct request *r, struct answer *a,

@@ -63,6 +63,7 @@ static void no_bytes_make_a_decoder_read_past_them(void **state)
 {
     (void)state;
     struct prng rng = prng_seed(4);
+    struct mem mem = mem_for_test();
 
     for (int i = 0; i < 200000; i++) {
         const size_t len = prng_below(&rng, 60);
@@ -78,7 +79,8 @@ static void no_bytes_make_a_decoder_read_past_them(void **state)
             assert_true(r.value.len <= len);
         else
             assert_int_equal(r.length, 77);
-        if (!root_decode(in, &root)) assert_int_equal(root.keys, 77);
+        if (!root_decode(in, &mem, &root)) assert_int_equal(root.keys, 77);
+        root_free(&root, &mem);
         free(at);
     }
 }
@@ -87,22 +89,26 @@ static void a_root_comes_back_as_it_was(void **state)
 {
     (void)state;
     static const size_t lens[] = {0, 1, 127, 128, EXTRA_MAX};
+    struct mem mem = mem_for_test();
 
     for (size_t i = 0; i < sizeof lens / sizeof lens[0]; i++) {
-        struct root root = {.gen = 3, .keys = 4, .system = 5}, back;
+        struct root root = {.gen = 3, .keys = 4, .system = 5}, back = {0};
         const struct store_base base = {{1}, {2}, key_of(lens[i])};
         uint8_t at[ROOT_MAX];
 
-        root_set_base(&root, &base);
+        root_set_base(&root, &mem, &base);
         const size_t len = root_encode(&root, at);
-        assert_true(root_decode((struct bytes){at, len}, &back));
+        assert_true(root_decode((struct bytes){at, len}, &mem, &back));
         assert_int_equal(back.gen, 3);
         assert_int_equal(back.keys, 4);
         assert_int_equal(back.system, 5);
         assert_int_equal(root_base(&back).index.v, 1);
         assert_int_equal(root_base(&back).term.v, 2);
         assert_true(bytes_equal(root_base(&back).extra, base.extra));
-        assert_false(root_decode((struct bytes){at, len - 1}, &back));
+        assert_false(root_decode((struct bytes){at, len - 1}, &mem, &back));
+        root_free(&root, &mem);
+        root_free(&back, &mem);
+        assert_int_equal(mem.used, 0);
     }
 }
 

@@ -12,6 +12,8 @@ static void put_exec(struct buf *b)
                                  .kind = FORWARD_EXEC,
                                  .term = {5},
                                  .resp = 3,
+                                 .position = {{8}, {4}, true},
+                                 .once = BYTES_OF("an id"),
                                  .n_watches = 2,
                                  .n_commands = 2};
 
@@ -37,8 +39,22 @@ static void a_forward_comes_back_as_it_was_sent(void **state)
     assert_int_equal(f.kind, FORWARD_EXEC);
     assert_int_equal(f.term.v, 5);
     assert_int_equal(f.resp, 3);
+    assert_true(bytes_equal(f.once, BYTES_OF("an id")));
+    assert_int_equal(f.position.index.v, 8);
+    assert_int_equal(f.position.term.v, 4);
+    assert_true(f.position.settled);
     assert_int_equal(f.n_watches, 2);
     assert_int_equal(f.n_commands, 2);
+    struct forward again;
+    forward_address(b.at, 78, (struct term){6},
+                    &(struct forward_position){{9}, {6}, false});
+    assert_true(forward_decode(buf_bytes(&b), &again));
+    assert_int_equal(again.id, 78);
+    assert_int_equal(again.term.v, 6);
+    assert_int_equal(again.position.index.v, 9);
+    assert_int_equal(again.position.term.v, 6);
+    assert_false(again.position.settled);
+    assert_true(bytes_equal(again.once, f.once));
 
     forward_next_watch(&f, &w);
     assert_true(bytes_equal(w.key, BYTES_OF("w1")));
@@ -89,6 +105,10 @@ static bool decodes(struct buf *b, uint8_t kind, uint8_t resp, uint64_t n_watche
     buf_put_u8(b, kind);
     buf_put_u64(b, 0);
     buf_put_u8(b, resp);
+    buf_put_u64(b, 0);
+    buf_put_u64(b, 0);
+    buf_put_u8(b, 0);
+    buf_put_varint(b, 0);
     buf_put_varint(b, n_watches);
     buf_put_varint(b, n_commands);
     buf_put(b, rest.at, rest.len);
@@ -124,12 +144,12 @@ static void a_reply_comes_back_or_is_refused_whole(void **state)
     (void)state;
     struct mem mem = mem_for_test();
     struct buf b = buf_new(&mem);
-    const size_t head = 8 + 1 + 8 + 4 + 8;
+    const size_t head = 8 + 1 + 8 + 4 + 17;
     const struct forward_reply sent = {.id = 3,
                                        .status = FORWARD_REFUSED,
                                        .term = {4},
                                        .leader = {5},
-                                       .index = {6},
+                                       .position = {{6}, {2}, true},
                                        .bytes = BYTES_OF("+OK\r\n")};
     struct forward_reply got = {.id = 1234};
 
@@ -143,7 +163,9 @@ static void a_reply_comes_back_or_is_refused_whole(void **state)
     assert_int_equal(got.status, FORWARD_REFUSED);
     assert_int_equal(got.term.v, 4);
     assert_int_equal(got.leader.v, 5);
-    assert_int_equal(got.index.v, 6);
+    assert_int_equal(got.position.index.v, 6);
+    assert_int_equal(got.position.term.v, 2);
+    assert_true(got.position.settled);
     assert_true(bytes_equal(got.bytes, sent.bytes));
 
     b.at[8] = FORWARD_STATUS_END;

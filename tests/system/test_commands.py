@@ -72,12 +72,6 @@ def kit(request):
     made.c.close()
 
 
-def skip_at_own_replica(kit):
-    if kit.keyspace == "p8":
-        pytest.skip("what goes from shard to shard does not wait for the connection's own "
-                    "writes yet, where each server reads from its own replica")
-
-
 def arity(name):
     return f"ERR wrong number of arguments for '{name}' command"
 
@@ -404,7 +398,6 @@ def scan_all(c, *args):
 
 
 def test_scan_and_keys(kit):
-    skip_at_own_replica(kit)
     c = kit.c
     names = sorted(kit.k(f"n{i}").encode() for i in range(60))
     c.pipeline([("SET", n, "1") for n in names])
@@ -429,7 +422,6 @@ def test_scan_and_keys(kit):
 
 
 def test_dbsize_randomkey_flush(kit):
-    skip_at_own_replica(kit)
     c = kit.c
     assert c("FLUSHALL") == "OK"
     assert c("DBSIZE") == 0
@@ -591,7 +583,6 @@ def test_digests_of_all_replicas_are_equal(kit):
 
 def test_expired_keys_leave_by_themselves(kit):
     """R68, P27: the leader logs the delete; nobody need look at the key."""
-    skip_at_own_replica(kit)
     c = kit.c
     c("FLUSHALL")
     c.pipeline([("SET", kit.k(f"e{i}"), "1", "PX", "50") for i in range(50)])

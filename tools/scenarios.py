@@ -2,8 +2,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """scenarios.py [--write] [root] - whether docs/scenarios.md tells what the tests show.
 
-A test that shows a scenario carries its id (R27) in a name or a comment.  The table has one
-row for each of R1 to R118:
+A test that shows a scenario carries its id (R27, P3) in a name or a comment.  The tables have
+one row for each of R1 to R118 (ordered shards) and P1 to P33 (leader-follower):
 
     | R27 | what happens and what must hold | covered | tests/unit/... |
     | R42 | ...                             | none    | why it cannot apply |
@@ -17,9 +17,10 @@ import pathlib
 import re
 import sys
 
-LAST = 118
-ID = re.compile(r"(?<![A-Za-z0-9])R([1-9][0-9]{0,2})(?![A-Za-z0-9])")
-ROW = re.compile(r"^\| R(\d+) \| (.+?) \| (\w+) \| (.*?) \|$")
+LAST = {"R": 118, "P": 33}
+IDS = [f"{letter}{n}" for letter, last in LAST.items() for n in range(1, last + 1)]
+ID = re.compile(r"(?<![A-Za-z0-9])([RP][1-9][0-9]{0,2})(?![A-Za-z0-9])")
+ROW = re.compile(r"^\| ([RP]\d+) \| (.+?) \| (\w+) \| (.*?) \|$")
 STATES = ("covered", "open", "later", "none")
 FOLDERS = ("tests", "src/sim")
 KINDS = {".c", ".h", ".py", ".js", ".txt"}
@@ -33,10 +34,9 @@ def ids_in_tests(root):
             if path.suffix not in KINDS or "node_modules" in path.parts:
                 continue
             text = path.read_text(encoding="utf-8", errors="replace")
-            for number in {int(m[1]) for m in ID.finditer(text)}:
-                if number <= LAST:
-                    name = path.relative_to(root).as_posix()
-                    found.setdefault(number, []).append(name)
+            for number in {m[1] for m in ID.finditer(text)}.intersection(IDS):
+                name = path.relative_to(root).as_posix()
+                found.setdefault(number, []).append(name)
     return found
 
 
@@ -46,12 +46,12 @@ def rows_of(lines, where):
     for at, line in enumerate(lines):
         m = ROW.match(line)
         if m is None:
-            if re.match(r"^\|\s*R\d", line):
+            if re.match(r"^\|\s*[RP]\d", line):
                 wrong.append(f"{where}:{at + 1}: not a row: {line}")
             continue
-        number = int(m[1])
+        number = m[1]
         if number in rows:
-            wrong.append(f"{where}:{at + 1}: R{number} has two rows")
+            wrong.append(f"{where}:{at + 1}: {number} has two rows")
         rows[number] = (at, m[2], m[3], m[4])
     return rows, wrong
 
@@ -61,22 +61,22 @@ def files_text(files):
 
 
 def judge(rows, found):
-    wrong = [f"R{n} is not in the table" for n in range(1, LAST + 1) if n not in rows]
-    for number, (_, _, state, rest) in sorted(rows.items()):
+    wrong = [f"{n} is not in the table" for n in IDS if n not in rows]
+    for number, (_, _, state, rest) in rows.items():
         if state not in STATES:
-            wrong.append(f"R{number}: '{state}' is none of {', '.join(STATES)}")
+            wrong.append(f"{number}: '{state}' is none of {', '.join(STATES)}")
         elif state == "covered":
             named = re.findall(r"`([^`]+)`", rest)
             if not named:
-                wrong.append(f"R{number} is covered, but no test is named")
-            wrong += [f"R{number}: {f} does not carry the id" for f in named
+                wrong.append(f"{number} is covered, but no test is named")
+            wrong += [f"{number}: {f} does not carry the id" for f in named
                       if f not in found.get(number, [])]
         elif number in found:
-            wrong.append(f"R{number} is {state}, but {files_text(found[number])} carries it")
+            wrong.append(f"{number} is {state}, but {files_text(found[number])} carries it")
         elif not rest.strip():
-            wrong.append(f"R{number} is {state} without a reason")
-        if not 1 <= number <= LAST:
-            wrong.append(f"R{number}: there is no such scenario")
+            wrong.append(f"{number} is {state} without a reason")
+        if number not in IDS:
+            wrong.append(f"{number}: there is no such scenario")
     return wrong
 
 
@@ -87,7 +87,7 @@ def brought_in_line(lines, rows, found):
             state, rest = "covered", files_text(found[number])
         elif state == "covered":
             state, rest = "open", NO_TEST
-        out[at] = f"| R{number} | {what} | {state} | {rest} |"
+        out[at] = f"| {number} | {what} | {state} | {rest} |"
     return out
 
 

@@ -4,7 +4,8 @@
  * A shard whose answers leave before the commit (MODE primary) may lose what a client was told
  * of, when its primary is replaced.  It is not lost without a trace: whoever held such entries
  * writes them to a file as it gives them up.  The name tells group, term and indexes, so that a
- * restart, which meets the same entries in its log again, makes no second one.
+ * restart, which meets the same entries in its log again, makes no second one.  Behind a snapshot
+ * nobody can tell whether it contains them: then they are kept all the same.
  *
  * One line for each change: {"shard":7,"term":3,"index":812,"change":"put","key":"a:1",
  * "value":"42","deadline_ms":0}.  Bytes that are not printable ASCII are written as \u00XX, so a

@@ -440,6 +440,10 @@ static void watched(struct server *s, struct request *r,
         if (c != NULL) {
             if (c->n_watches == 0) c->queue_routed = r->routed;
             c->queue_group = r->group;
+            const struct forward_position *seen = &reply->position;
+            client_note(c, r->group,
+                        (struct shard_position){seen->index, seen->term, seen->settled},
+                        false);
             watches_keep(c, f, reply->bytes);
         }
         buf_put(&a->bytes, "+OK\r\n", 5);

@@ -294,6 +294,17 @@ static enum shard_refusal may_see(const struct shard *s, const struct shard_posi
     return SHARD_TAKEN;
 }
 
+/* What a client was told of watched keys is as of now, all that is staged included: a replica
+ * that answers its reads afterwards (READ any) must have come as far.  Else it would compute from
+ * an older value than the one that EXEC finds unchanged. */
+static void gate_all(const struct shard *s, struct shard_gate *gate)
+{
+    const uint64_t last = s->next_index.v - 1;
+
+    if (gate->index.v < last) gate->index.v = last;
+    gate->saw = gate->index;
+}
+
 /* A request with an id that may write: carried out once. */
 static enum shard_refusal run_once(struct shard *s, const struct shard_request *q,
                                    struct reply *reply, struct shard_gate *gate)
@@ -311,14 +322,16 @@ static enum shard_refusal run_once(struct shard *s, const struct shard_request *
     const size_t start = reply->out->len;
     struct shard_request plain = *q;
     plain.far = NULL;
-    if (!watches_hold(s, q)) {
-        reply_null_array(reply);
-    } else {
+    const bool hold = watches_hold(s, q);
+    if (hold) {
         run_commands(s, &plain, reply, true);
         const struct bytes answer = {reply->out->at + start, reply->out->len - start};
         once_record(s, q, reply->version, answer);
+    } else {
+        reply_null_array(reply);
     }
     evaluation_end(s, q->read, gate);
+    if (!hold) gate_all(s, gate);
     return SHARD_TAKEN;
 }
 
@@ -343,12 +356,14 @@ enum shard_refusal shard_run(struct shard *s, const struct shard_request *q,
     evaluation_begin(s);
     s->lent = q->lent;
     s->lent_at = q->lent_at;
-    if (!watches_hold(s, q))
-        reply_null_array(reply);
-    else
+    const bool hold = watches_hold(s, q);
+    if (hold)
         run_commands(s, q, reply, may_write_now);
+    else
+        reply_null_array(reply);
     s->lent = NULL;
     evaluation_end(s, q->read, gate);
+    if (!hold) gate_all(s, gate);
     return SHARD_TAKEN;
 }
 
@@ -363,6 +378,7 @@ enum shard_refusal shard_watch(struct shard *s, struct wall now, const struct by
     for (uint32_t i = 0; i < n; i++)
         changes[i] = change_of(s, keys[i], now);
     evaluation_end(s, READ_LINEARIZABLE, gate);
+    gate_all(s, gate);
     return SHARD_TAKEN;
 }
 

@@ -61,40 +61,45 @@ class Server:
 
     def __init__(self, name, directory, zone=None, args=(), network=None):
         self.name = name
+        self.host = network.host(name) if network is not None else "127.0.0.1"
         self.port = free_port()
         self.peer_port = free_port()
-        self.proxy_port = free_port() if network is not None else None
+        self.proxy_port = free_port() if network is not None and network.is_proxy else None
         self.data = os.path.join(directory, name)
         self.log = os.path.join(directory, name + ".log")
         self.zone = zone
         self.args = list(args)
+        self.env = {}
         self.network = network
         self.process = None
         self.paused = False
-        if network is not None:
+        if self.proxy_port is not None:
             network.listen(name, self.proxy_port, self.peer_port)
 
     @property
     def advertised(self):
-        return self.proxy_port or self.peer_port
+        return f"{self.host}:{self.proxy_port or self.peer_port}"
 
     def command(self, join=None):
         command = [SENNIT, "server", "--name", self.name, "--data", self.data,
-                   "--client", f"127.0.0.1:{self.port}",
-                   "--peer", f"127.0.0.1:{self.peer_port}", "--http", "off"]
+                   "--client", f"{self.host}:{self.port}",
+                   "--peer", f"{self.host}:{self.peer_port}", "--http", "off"]
         if self.proxy_port is not None:
-            command += ["--advertise-peer", f"127.0.0.1:{self.proxy_port}"]
+            command += ["--advertise-peer", self.advertised]
         if self.zone is not None:
             command += ["--zone", self.zone]
         if join is not None:
-            command += ["--join", f"127.0.0.1:{join}"]
+            command += ["--join", join]
+        if self.network is not None:
+            command = self.network.place(self.name) + command
         return command + self.args
 
     def start(self, join=None):
         assert not self.is_running
         with open(self.log, "ab") as log:
             self.process = subprocess.Popen(self.command(join), stdout=log, stderr=log,
-                                            stdin=subprocess.DEVNULL, start_new_session=True)
+                                            stdin=subprocess.DEVNULL, start_new_session=True,
+                                            env={**os.environ, **self.env})
         if self.network is not None:
             self.network.pid_of[self.name] = self.process.pid
         return self
@@ -134,12 +139,12 @@ class Server:
     # ---- clients ----
 
     def conn(self, resp=2, **kwargs):
-        return Conn(self.port, resp, **kwargs)
+        return Conn(self.port, resp, host=self.host, **kwargs)
 
     def redis(self, **kwargs):
         kwargs.setdefault("socket_timeout", 15)
         kwargs.setdefault("socket_connect_timeout", 5)
-        return redis.Redis("127.0.0.1", self.port, **kwargs)
+        return redis.Redis(self.host, self.port, **kwargs)
 
     def ask(self, *args):
         with self.conn() as c:
@@ -180,13 +185,14 @@ class Cluster:
     """n servers that have joined each other.  Use it as a context."""
 
     def __init__(self, n=1, zones=None, args=(), partitions=False, directory=None,
-                 password=None):
+                 password=None, network=None):
         self.own_directory = directory is None
         self.directory = directory or tempfile.mkdtemp(prefix="sennit-test-")
         self.args = list(args)
         self.password = password
-        self.network = Network() if partitions else None
+        self.network = network or (Network() if partitions else None)
         self.servers = []
+        self.voters = {}  # keyspace -> how many it has, where they are not as usual
         live.append(self)
         try:
             for i in range(n):
@@ -258,6 +264,7 @@ class Cluster:
         voters = [r for r in rows if r["own"] and r["role"] in ("leader", "follower")]
         n = len(self.servers)
         wanted = 1 if n < 3 else 5 if n >= 5 and rows[0]["keyspace"] == "(meta)" else 3
+        wanted = self.voters.get(rows[0]["keyspace"], wanted)
         return (len(voters) == wanted and
                 [r["role"] for r in voters].count("leader") == 1 and
                 all(r["leader"] for r in rows) and

@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 import os
+import subprocess
 import sys
 
 import pytest
@@ -66,3 +67,34 @@ def three():
     """Three servers, shared by the tests of a module."""
     with clusters.Cluster(3) as cluster:
         yield cluster
+
+
+class WallClock:
+    """The time of day of one server: clock.c reads the offset from a file that it keeps."""
+
+    def __init__(self, shim, server):
+        self.file = server.log + ".clock"
+        self.seconds = 0
+        self.jump(0)
+        server.env.update(LD_PRELOAD=shim, CLOCK_OFFSET_FILE=self.file)
+
+    def jump(self, seconds):
+        self.seconds += seconds
+        with open(self.file, "r+b" if os.path.exists(self.file) else "w+b") as f:
+            f.write(self.seconds.to_bytes(8, sys.byteorder, signed=True))
+
+
+@pytest.fixture(scope="session")
+def wall_clock_shim(tmp_path_factory):
+    if b"__asan_init" in open(clusters.SENNIT, "rb").read():
+        pytest.skip("the sanitizers' runtime must be loaded first")
+    shim = str(tmp_path_factory.mktemp("clock") / "clock.so")
+    source = os.path.join(os.path.dirname(os.path.abspath(__file__)), "clock.c")
+    subprocess.run(["cc", "-shared", "-fPIC", "-O1", "-o", shim, source, "-ldl"], check=True)
+    return shim
+
+
+@pytest.fixture
+def wall_clock(wall_clock_shim):
+    """wall_clock(server), before it is started: its own time of day."""
+    return lambda server: WallClock(wall_clock_shim, server)

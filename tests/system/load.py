@@ -1,10 +1,16 @@
 # SPDX-License-Identifier: Apache-2.0
 """Clients that write while servers are hurt, and remember what they were told."""
+import glob
+import json
+import os
 import socket
+import subprocess
 import threading
 import time
 
-from wire import Closed, Conn, Error
+import redis
+
+from wire import Closed, Error
 
 # What an answer of each code means for a write: nothing was applied.
 NOT_APPLIED = ("NOLEADER", "NOQUORUM", "FULL", "READONLY", "LOADING", "ERR")
@@ -73,7 +79,7 @@ class Load:
         while not self.stopping.is_set():
             try:
                 if conn is None:
-                    conn = Conn(self.servers[at % len(self.servers)].port, timeout=12)
+                    conn = self.servers[at % len(self.servers)].conn(timeout=12)
             except OSError:
                 at += self.spread
                 time.sleep(0.02)
@@ -104,17 +110,21 @@ class Load:
         if conn is not None:
             conn.close()
 
-    def check(self, server):
-        """All that was acknowledged is there, and nothing that was refused."""
+    def check(self, server, rolled_back=None):
+        """All that was acknowledged is there, and nothing that was refused.  With what
+        rolled_back() gave: what is not there is there with its value.  How many that were."""
         missing, wrong, revived = [], [], []
-        with Conn(server.port, timeout=60) as c:
+        found = 0
+        with server.conn(timeout=60) as c:
             items = sorted(self.acked.items())
             for start in range(0, len(items), 500):
                 part = items[start:start + 500]
                 for (k, v), got in zip(part, c.pipeline([("GET", k) for k, _ in part])):
                     if isinstance(got, Error):
                         raise AssertionError(f"GET {k}: {got}")
-                    if got is None:
+                    if got is None and v in (rolled_back or {}).get(k, ()):
+                        found += 1
+                    elif got is None:
                         missing.append(k)
                     elif got != v.encode():
                         wrong.append((k, got))
@@ -127,6 +137,75 @@ class Load:
             f"such as {missing[:5]}"
         assert not wrong, f"wrong values: {wrong[:5]}"
         assert not revived, f"refused, and there all the same: {revived[:5]}"
+        return found
+
+
+class RedisPyLoad(Load):
+    """The same by redis-py as it comes: who hears of trouble connects to the next server."""
+
+    def _work(self, i):
+        n, at, client = 0, i, None
+        while not self.stopping.is_set():
+            if client is None:
+                s = self.servers[at % len(self.servers)]
+                client = redis.Redis(s.host, s.port, socket_timeout=8, socket_connect_timeout=2)
+            n += 1
+            key, value = f"{self.prefix}{i}:{n}", f"{n}{self.value}"
+            try:
+                reply = "OK" if client.set(key, value) else None
+            except redis.ConnectionError as e:
+                # redis-py may have sent it once or not at all: both are possible here.
+                reply = e
+                client.close()
+                client, at = None, at + self.spread
+            except redis.RedisError as e:
+                reply = Error(e)
+                if isinstance(e, redis.TimeoutError):
+                    client.close()
+                    client, at = None, at + self.spread
+                time.sleep(0.01)
+            self._note(reply, key, value)
+            if self.pause_s:
+                time.sleep(self.pause_s)
+        if client is not None:
+            client.close()
+
+
+class NodeLoad(Load):
+    """The same by ioredis, in a process of Node.js: node_load.js prints what it was told."""
+
+    def __enter__(self):
+        here = os.path.dirname(os.path.abspath(__file__))
+        hosts = [f"{s.host}:{s.port}" for s in self.servers]
+        self.process = subprocess.Popen(
+            ["node", os.path.join(here, "node_load.js"), self.prefix, self.value,
+             str(len(self.threads)), *hosts], stdin=subprocess.PIPE, stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE, text=True)
+        self.threads = [threading.Thread(target=self._read, daemon=True)]
+        return super().__enter__()
+
+    def stop(self):
+        if not self.stopping.is_set():
+            self.process.stdin.close()
+        super().stop()
+        assert self.process.wait(10) == 0, self.process.stderr.read()
+
+    def _read(self):
+        for line in self.process.stdout:
+            key, value, reply = line.rstrip("\n").split(" ", 2)
+            self._note("OK" if reply == "OK" else Error(reply), key, value)
+
+
+def rolled_back(cluster):
+    """key -> values that its servers have put aside in rollback/."""
+    found = {}
+    for s in cluster.servers:
+        for path in glob.glob(os.path.join(s.data, "rollback", "*.jsonl")):
+            with open(path, encoding="ascii") as f:
+                for change in map(json.loads, f):
+                    if change["change"] == "put":
+                        found.setdefault(change["key"], set()).add(change["value"])
+    return found
 
 
 def seconds_until_write(server, key="probe", within_s=20, patience_s=0.5):
@@ -135,7 +214,7 @@ def seconds_until_write(server, key="probe", within_s=20, patience_s=0.5):
     begin = time.monotonic()
     while time.monotonic() - begin < within_s:
         try:
-            with Conn(server.port, timeout=patience_s) as c:
+            with server.conn(timeout=patience_s) as c:
                 while time.monotonic() - begin < within_s:
                     if c("SET", key, "1") == "OK":
                         return time.monotonic() - begin
@@ -148,7 +227,7 @@ def seconds_until_write(server, key="probe", within_s=20, patience_s=0.5):
 def fill(server, n, value_bytes=100, prefix="f", batch=1000):
     """n keys, pipelined."""
     value = "x" * value_bytes
-    with Conn(server.port, timeout=60) as c:
+    with server.conn(timeout=60) as c:
         for start in range(0, n, batch):
             many = [("SET", f"{prefix}{i}", value) for i in range(start, min(n, start + batch))]
             replies = c.pipeline(many)

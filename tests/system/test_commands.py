@@ -2,14 +2,15 @@
 """Every command on keys: its options, replies and error texts, those of Redis 7.2.
 
 Each test runs against a server alone and against each of three, in RESP2 and RESP3, in the
-keyspace default and in one of 8 shards.
+keyspace default and in one of 8 shards; in RESP3 also in one of 8 shards of MODE primary, whose
+reads each server answers from its own replica.
 """
 import itertools
 import time
 
 import pytest
 
-from cluster import Cluster
+from cluster import Cluster, wait_until
 from wire import Error, table
 
 NOT_INT = "ERR value is not an integer or out of range"
@@ -19,11 +20,17 @@ NOT_FLOAT = "ERR value is not a valid float"
 CROSSSLOT = "CROSSSLOT Keys in request don't live in the same shard; give them one {hash tag}"
 
 PLACES = [("one", 0), ("three", 0), ("three", 1), ("three", 2)]
+MODES = {"default": "raft", "k8": "raft", "p8": "primary"}
+KITS = [(place, resp, keyspace) for place, resp, keyspace in
+        itertools.product(PLACES, (2, 3), MODES) if keyspace != "p8" or resp == 3]
 numbers = itertools.count()
 
 
 def with_k8(cluster):
-    assert cluster[0].ask("KEYSPACE", "CREATE", "k8", "MODE", "raft", "SHARDS", "8") == "OK"
+    for name, mode in MODES.items():
+        if name != "default":
+            assert cluster[0].ask("KEYSPACE", "CREATE", name, "MODE", mode,
+                                  "SHARDS", "8") == "OK"
     cluster.wait_ready()
     return cluster
 
@@ -52,11 +59,12 @@ class Kit:
         return self.cluster[self.entry].conn(self.resp)
 
     def k(self, name):
-        return f"k8:{{{self.tag}}}{name}" if self.keyspace == "k8" else f"{self.tag}:{name}"
+        if self.keyspace == "default":
+            return f"{self.tag}:{name}"
+        return f"{self.keyspace}:{{{self.tag}}}{name}"
 
 
-@pytest.fixture(params=itertools.product(PLACES, (2, 3), ("default", "k8")),
-                ids=lambda p: f"{p[0][0]}{p[0][1]}-resp{p[1]}-{p[2]}")
+@pytest.fixture(params=KITS, ids=lambda p: f"{p[0][0]}{p[0][1]}-resp{p[1]}-{p[2]}")
 def kit(request):
     (where, entry), resp, keyspace = request.param
     made = Kit(request.getfixturevalue(where), entry, resp, keyspace)
@@ -546,11 +554,14 @@ def test_a_pipeline_is_answered_in_order(kit):
 
 
 def test_what_one_server_acknowledged_every_server_shows(kit):
+    """At once; where each answers from its own replica (READ any): soon."""
     a = kit.k("a")
     for i in range(5):
         assert kit.c("SET", a, i) == "OK"
         for s in kit.cluster.servers:
             with s.conn(kit.resp) as c:
+                if kit.keyspace == "p8":
+                    wait_until(lambda: c("GET", a) == str(i).encode(), 5)
                 assert c("GET", a) == str(i).encode()
 
 
@@ -584,4 +595,5 @@ def test_expired_keys_leave_by_themselves(kit):
 
 def test_info_of_a_keyspace(kit):
     info = table(kit.c("KEYSPACE", "INFO", kit.keyspace))
-    assert {k: v for k, v in info.items() if k.lower() == "mode"} == {"mode": b"raft"}
+    assert {k: v for k, v in info.items() if k.lower() == "mode"} == \
+        {"mode": MODES[kit.keyspace].encode()}

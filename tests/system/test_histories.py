@@ -7,7 +7,7 @@ import time
 import pytest
 
 from linear import Op, violation
-from wire import Closed, Conn, Error
+from wire import Closed, Error
 
 APPLIED_NOT = ("NOLEADER", "NOQUORUM", "STALE", "FULL")
 
@@ -93,7 +93,7 @@ class History:
             number += 1
             if conn is None:
                 try:
-                    conn = Conn(r.choice(self.cluster.servers).port, timeout=8)
+                    conn = r.choice(self.cluster.servers).conn(timeout=8)
                 except OSError:
                     time.sleep(0.05)
                     continue

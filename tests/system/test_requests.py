@@ -169,6 +169,7 @@ def test_kill9_of_the_leader_between_write_and_answer(make_cluster):
 # ---- SESSION ----
 
 def test_a_session_goes_on_elsewhere(make_cluster):
+    """P24: a token makes another server as new as it says."""
     cluster = make_cluster(3)
     assert cluster[0].ask("KEYSPACE", "CREATE", "any", "MODE", "raft", "READ", "any") == "OK"
     token = None

@@ -34,12 +34,13 @@ def encode(*args):
 
 
 class Conn:
-    def __init__(self, port, resp=2, timeout=15.0, password=None, receive_bytes=None):
+    def __init__(self, port, resp=2, timeout=15.0, password=None, receive_bytes=None,
+                 host="127.0.0.1"):
         self.sock = socket.socket()
         if receive_bytes is not None:
             self.sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, receive_bytes)
         self.sock.settimeout(timeout)
-        self.sock.connect(("127.0.0.1", port))
+        self.sock.connect((host, port))
         self.sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         self.buf = bytearray()
         self.at = 0

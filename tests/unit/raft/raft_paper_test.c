@@ -455,7 +455,7 @@ static void s8_a_leader_begins_with_a_noop(void **state)
 }
 
 /* [THESIS 3.10] transfer: catch up, TIMEOUT_NOW, nothing is proposed meanwhile; given up
- * after an election timeout. (R98) */
+ * after an election timeout. (R98, P15) */
 static void t3_10_leadership_is_handed_to_one_that_has_everything(void **state)
 {
     struct rig rig;

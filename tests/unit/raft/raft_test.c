@@ -1055,6 +1055,7 @@ static void ack_with_lease(struct rig *rig, uint32_t from, uint64_t sent_ns,
                                     .sent_ns = sent_ns});
 }
 
+/* P25: and ends early by as much as clocks may drift meanwhile. */
 static void R57_R58_a_lease_counts_from_when_the_round_was_sent(void **state)
 {
     struct rig rig;

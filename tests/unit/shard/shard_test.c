@@ -83,6 +83,31 @@ static void exec_is_one_entry_or_nothing(void **state)
     shards_free(w);
 }
 
+/* A connection that is told of watched keys reads at a replica afterwards (READ any): the answer
+ * says how far that replica must have come, whether the keys are there or not. */
+static void what_watch_and_a_refused_exec_tell_is_as_of_the_last_entry(void **state)
+{
+    static const char *const lines[] = {"SET a 5"};
+    struct shards *w = shards_new(3, 3);
+    const uint32_t id = shards_lead(w);
+    const struct bytes key = BYTES_OF("a");
+    struct log_index change;
+    (void)state;
+
+    shards_expect(w, id, "SET a 1", "+OK\r\n");
+    shards_expect(w, id, "DEL a", ":1\r\n");
+    const struct log_index last = shards_info(w, id).last;
+    assert_int_equal(shard_watch(w->at[id].shard, w->wall, &key, 1, &change, &w->gate),
+                     SHARD_TAKEN);
+    assert_int_equal(change.v, 0);
+    assert_int_equal(w->gate.index.v, last.v);
+    const struct shard_watch watch = {key, {last.v - 1}};
+    assert_int_equal(shards_exec(w, id, lines, 1, &watch, 1), SHARD_TAKEN);
+    assert_string_equal((const char *)w->reply.at, "*-1\r\n");
+    assert_int_equal(w->gate.index.v, last.v);
+    shards_free(w);
+}
+
 /* R66, R69: done, not done and not known are told apart, and what a deposed leader staged and
  * nobody committed is forgotten, and was never shown. */
 static void R69_what_a_deposed_leader_staged_is_dropped(void **state)
@@ -626,6 +651,7 @@ int main(void)
         cmocka_unit_test(an_answer_waits_until_its_write_is_durable),
         cmocka_unit_test(a_read_waits_for_the_write_that_it_saw),
         cmocka_unit_test(exec_is_one_entry_or_nothing),
+        cmocka_unit_test(what_watch_and_a_refused_exec_tell_is_as_of_the_last_entry),
         cmocka_unit_test(R69_what_a_deposed_leader_staged_is_dropped),
         cmocka_unit_test(R113_an_expiry_is_an_entry_and_is_lost_with_its_term),
         cmocka_unit_test(R67_replicas_are_equal_whatever_they_would_have_drawn),

@@ -86,6 +86,16 @@ struct meta_keyspace {
     struct policy policy;
 };
 
+/* How an epoch begins that an operator asked for (FORCE):
+ *
+ *     NONE ──FORCE──► FENCED ──reports──► NAMED ──FORCE──► FENCED, of the next epoch
+ *
+ * FENCED: no replica that sees this follows a leader of an older epoch, or is elected, and each
+ * says how far its log goes.  NAMED: the one that had the longest of those logs leads the epoch
+ * first, alone as voter (raft.h, Epochs); the planner gives it others.  Whoever leads the meta shard decides, so a change
+ * of that leader costs the reports, which are made again. */
+enum meta_decree { DECREE_NONE = 0, DECREE_FENCED, DECREE_NAMED, DECREE_END };
+
 struct meta_shard {
     struct group_id group;
     uint32_t keyspace; /* id; 0: the meta shard itself */
@@ -97,6 +107,9 @@ struct meta_shard {
     bool settled;             /* its leader has said that the membership is this target */
     struct server_id lead;    /* who should lead; 0: whoever */
     bool pinned;              /* by an operator: `lead` is not balanced */
+    enum meta_decree decree;  /* of `epoch` */
+    struct server_id named;   /* NAMED: who leads it first */
+    uint8_t heard;            /* NAMED: replicas that answered before it was decided */
     uint8_t n_voters, n_learners, n_old;
     struct server_id voters[META_REPLICAS_MAX], learners[META_REPLICAS_MAX];
     struct server_id old[META_REPLICAS_MAX]; /* may hold a replica that is to go */
@@ -166,9 +179,9 @@ struct meta_change {
 /* The first entry of a new cluster: cluster, server 1, meta shard, keyspace default. */
 void meta_found(struct meta_change *out, struct cluster_id id,
                 const struct meta_server *founder);
-/* KEYSPACE ALTER: writes effects and the reply that is right once they are committed, or only
- * an error reply.  CREATE and DROP likewise, but they are only begun then: the reply is the
- * keyspace's id, by which the end can be told in the view.  LIST and INFO: only a reply, from
+/* KEYSPACE CREATE, ALTER and DROP: writes effects and a reply, or only an error reply.  The change
+ * is only begun when they are committed: the reply is the keyspace's id, by which the end can be
+ * told in the view (of ALTER: when all its shards are settled).  LIST and INFO: only a reply, from
  * the view. */
 void meta_command(const struct meta *m, const struct bytes *args, uint32_t n_args,
                   struct meta_change *out, struct reply *reply);
@@ -218,6 +231,23 @@ bool meta_arrived(const struct meta *m, struct group_id group, uint64_t version,
 /* An operator wants this server to lead the group, for as long as it can. */
 bool meta_prefer(const struct meta *m, struct group_id group, struct server_id lead,
                  struct meta_change *out);
+/* FORCE: every shard of the keyspace is fenced; `lead` is to lead in the end, 0: whoever.
+ * False: there is no such keyspace, or an epoch number is left for none of its shards. */
+bool meta_force(const struct meta *m, uint32_t keyspace, struct server_id lead,
+                struct meta_change *out);
+/* Of a fenced shard: what `n` replicas have reported.  The longest log leads. */
+struct meta_fenced {
+    struct server_id id;
+    struct term last_term;
+    struct log_index last;
+};
+bool meta_decree(const struct meta *m, struct group_id group, uint32_t epoch,
+                 const struct meta_fenced *reports, uint32_t n, struct meta_change *out);
+/* FAILOVER manual: another member is to be the one voter. */
+bool meta_move_voter(const struct meta *m, uint32_t keyspace, struct server_id to,
+                     struct meta_change *out);
+/* Replicas that must have answered for nothing that was acknowledged to be lost. */
+uint32_t meta_force_needs(const struct policy *policy, const struct meta_shard *s);
 /* SERVER DRAIN|REMOVE|REPLACE|ACTIVATE, as meta_command(). */
 void meta_server_command(const struct meta *m, const struct meta_judge *judge,
                          const struct bytes *args, uint32_t n_args,

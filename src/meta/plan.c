@@ -113,7 +113,7 @@ static bool each_shard(const struct meta *m, struct place *p, plan_step *step,
 {
     for (uint32_t i = 0; i < m->n_shards; i++) {
         struct meta_shard s = *m->shards[i];
-        if (!step(m, p, &s)) continue;
+        if (s.decree == DECREE_FENCED || !step(m, p, &s)) continue;
         record_put_shard(out->effects, &s, false);
         return true;
     }

@@ -165,6 +165,9 @@ void record_put_shard(struct buf *effects, const struct meta_shard *s, bool fres
     buf_put_u8(&v, s->settled);
     buf_put_u32(&v, s->lead.v);
     buf_put_u8(&v, s->pinned);
+    buf_put_u8(&v, (uint8_t)s->decree);
+    buf_put_u8(&v, s->heard);
+    buf_put_u32(&v, s->named.v);
     put_ids(&v, s->voters, s->n_voters);
     put_ids(&v, s->learners, s->n_learners);
     put_ids(&v, s->old, s->n_old);
@@ -315,6 +318,10 @@ bool record_shard_decode(struct bytes in, struct meta_shard *out)
     if (!get_u32(&c, &v.founder.v) || v.founder.v == 0) return false;
     if (!get_u64(&c, &v.version) || !get_bool(&c, &v.settled)) return false;
     if (!get_u32(&c, &v.lead.v) || !get_bool(&c, &v.pinned)) return false;
+    uint8_t decree;
+    if (!get_u8(&c, &decree) || decree >= DECREE_END || !get_u8(&c, &v.heard)) return false;
+    if (!get_u32(&c, &v.named.v)) return false;
+    v.decree = (enum meta_decree)decree;
     if (!get_ids(&c, v.voters, &v.n_voters)) return false;
     if (!get_ids(&c, v.learners, &v.n_learners)) return false;
     if (!get_ids(&c, v.old, &v.n_old)) return false;

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* failover - FAILOVER keyspace [TO server]: planned hand-over.
+/* failover - FAILOVER keyspace [TO server]: planned hand-over.  With FORCE, and where one
+ * voter is all there is (FAILOVER manual), see force.c.
  *
  * Any server takes the command, and asks the leader of each of the keyspace's shards, one
  * after the other, with a LEAD request (FORWARD_LEAD).  The leader pauses, catches the other
@@ -36,13 +37,15 @@ static bool is_voter(const struct meta_shard *shard, struct server_id id)
 
 /* NULL, or what is wrong. */
 static const char *read_options(const struct server *s, const struct bytes *args,
-                                uint32_t n_args, struct server_id *to)
+                                uint32_t n_args, struct server_id *to, bool *force)
 {
     to->v = 0;
+    *force = false;
     for (uint32_t i = 2; i < n_args; i++) {
-        if (bytes_equal_nocase(args[i], "force"))
-            return "ERR FAILOVER FORCE is not supported yet; without FORCE the lead is "
-                   "handed over when the other server has everything";
+        if (bytes_equal_nocase(args[i], "force")) {
+            *force = true;
+            continue;
+        }
         if (!bytes_equal_nocase(args[i], "to") || i + 1 == n_args)
             return outcome_row(OUTCOME_SYNTAX)->text;
         const struct meta_server *server = failover_server(s, args[++i]);
@@ -189,7 +192,8 @@ void failover_begin(struct server *s, struct client *c, const struct bytes *args
 {
     const struct meta_keyspace *keyspace = meta_keyspace_named(&s->meta, args[1]);
     struct server_id to;
-    const char *wrong = read_options(s, args, n_args, &to);
+    bool force;
+    const char *wrong = read_options(s, args, n_args, &to, &force);
 
     if (keyspace == NULL)
         wrong = outcome_row(OUTCOME_NOKEYSPACE)->text;
@@ -197,6 +201,15 @@ void failover_begin(struct server *s, struct client *c, const struct bytes *args
         wrong = outcome_row(OUTCOME_MODE)->text;
     if (wrong != NULL) {
         session_error(s, c, wrong);
+        return;
+    }
+    if (force) {
+        force_begin(s, c, keyspace, to);
+        return;
+    }
+    if (keyspace->policy.mode == MODE_PRIMARY &&
+        keyspace->policy.failover == FAILOVER_MANUAL && to.v != 0) {
+        force_move(s, c, keyspace, to);
         return;
     }
     if (!can_lead_all(s, c, keyspace, to)) return;

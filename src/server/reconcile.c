@@ -135,7 +135,7 @@ static bool placed_here(const struct server *s, const struct meta_shard *target)
     return meta_server_has(target, s->identity.server);
 }
 
-static const struct policy *policy_of(const struct server *s,
+const struct policy *reconcile_policy(const struct server *s,
                                       const struct meta_shard *target)
 {
     const struct meta_keyspace *k = meta_keyspace(&s->meta, target->keyspace);
@@ -147,7 +147,7 @@ static struct raft_config config_of_voters(const struct server *s,
 {
     struct raft_config c = {
         .n_voters = target->n_voters,
-        .rules = meta_rules(policy_of(s, target), target->n_voters),
+        .rules = meta_rules(reconcile_policy(s, target), target->n_voters),
     };
     for (uint32_t i = 0; i < target->n_voters; i++)
         c.voters[i] = target->voters[i];
@@ -326,7 +326,7 @@ static void plan(struct server *s)
     struct meta_change change = {&effects};
     if (!s->meta.founded)
         found_cluster(s, &change);
-    else if (!closings_settle(s, &change))
+    else if (!closings_settle(s, &change) && !force_plan(s, &change))
         (void)meta_plan(&s->meta, &(struct meta_judge){health, s}, &change);
     if (effects.len > 0) {
         struct shard_gate gate;
@@ -347,8 +347,9 @@ static void told(struct server *s, struct request *r, const struct forward_reply
     s->telling = false;
 }
 
-static void tell(struct server *s, const struct bytes *args, uint32_t n_args)
+bool reconcile_tell(struct server *s, const struct bytes *args, uint32_t n_args)
 {
+    if (s->telling) return false;
     struct request *r = request_new(s, FORWARD_META, (struct group_id){META_GROUP}, 2);
     const struct forward head = {.kind = FORWARD_META, .resp = 2, .n_commands = 1};
     s->telling = true;
@@ -358,6 +359,7 @@ static void tell(struct server *s, const struct bytes *args, uint32_t n_args)
     r->writes = true;
     r->done = told;
     request_submit(s, r);
+    return true;
 }
 
 /* A server that was started with other addresses. */
@@ -369,7 +371,7 @@ static void tell_moved(struct server *s)
         &s->meta, s->identity.server, s->config.advertise_client,
         s->config.advertise_peer, s->config.zone, &change);
     buf_free(&effects);
-    if (!moved || s->telling) return;
+    if (!moved) return;
 
     uint8_t self[4];
     store_u32le(self, s->identity.server.v);
@@ -378,7 +380,7 @@ static void tell_moved(struct server *s)
                                  s->config.advertise_client,
                                  s->config.advertise_peer,
                                  s->config.zone};
-    tell(s, args, 5);
+    (void)reconcile_tell(s, args, 5);
 }
 
 /* Led here, and its membership is the target: nobody who is not in it is needed any more. */
@@ -391,7 +393,7 @@ static bool has_arrived(const struct server *s, const struct slot *slot,
     raft_info(shard_raft(slot->shard), &info);
     meta_target_of(&s->meta, record, &target);
     return !info.joint && info.config_committed &&
-           meta_config_is(&target, policy_of(s, record), &info.config);
+           meta_config_is(&target, reconcile_policy(s, record), &info.config);
 }
 
 static void tell_settled(struct server *s)
@@ -409,7 +411,7 @@ static void tell_settled(struct server *s)
         args[1 + n] = (struct bytes){rows[n], sizeof rows[n]};
         n++;
     }
-    if (n > 0) tell(s, args, 1 + n);
+    if (n > 0) (void)reconcile_tell(s, args, 1 + n);
 }
 
 /* ---- what the meta leader is asked ---- */
@@ -438,7 +440,7 @@ static bool evaluate_told(struct server *s, const struct bytes *args, uint32_t n
         (void)meta_prefer(&s->meta, (struct group_id){load_u32le(args[1].at)},
                           (struct server_id){load_u32le(args[1].at + 4)}, change);
     } else {
-        return false;
+        return force_evaluate(s, args, n_args, change);
     }
     return true;
 }
@@ -543,7 +545,7 @@ void reconcile_members(struct server *s, struct slot *slot)
     struct meta_target target;
     struct raft_config next;
     meta_target_of(&s->meta, record, &target);
-    const struct policy *policy = policy_of(s, record);
+    const struct policy *policy = reconcile_policy(s, record);
     if (!meta_next_config(&target, policy, &info.config, caught_up, &c, &next)) return;
     if (leave_lead(s, slot, &target, &info)) return;
     shard_change_config(slot->shard, &next, s->now);
@@ -593,6 +595,7 @@ void reconcile_turn(struct server *s)
     plan(s);
     if (s->phase == PHASE_RUNNING) {
         tell_moved(s);
+        force_turn(s);
         tell_settled(s);
     }
     balance_leads(s);

@@ -96,7 +96,7 @@ static void keep_unconfirmed(struct server *s, struct slot *slot)
     uint32_t n = 0;
 
     raft_info(raft, &info);
-    if (!info.config.rules.early || info.last.v == info.commit.v) return;
+    if (!info.config.rules.early || info.last.v == info.commit.v || info.apart) return;
     const size_t bytes = (info.last.v - info.commit.v) * sizeof(struct raft_entry);
     struct raft_entry *entries = mem_alloc(s->mem, bytes);
     for (uint64_t i = info.commit.v + 1; i <= info.last.v; i++)

@@ -244,6 +244,7 @@ static void slots_free(struct server *s)
 {
     for (uint32_t i = 0; i < s->n_slots; i++) {
         retire_free(s, s->all_slots[i]);
+        force_slot_free(s, s->all_slots[i]);
         if (s->all_slots[i]->shard != NULL) shard_free(s->all_slots[i]->shard);
         mem_free(s->mem, s->all_slots[i], sizeof *s->all_slots[i]);
     }
@@ -261,6 +262,7 @@ void server_free(struct server *s)
     clients_free(s);
     closings_free(s);
     requests_free(s);
+    force_free(s);
     peers_free(s);
     heap_free(&s->timers); /* before the slots: their nodes lie in them */
     heap_free(&s->slot_timers);
@@ -661,6 +663,7 @@ void server_turn_end(struct server *s, struct server_actions *out)
         vouch_turn(s);
         timers_turn(s);
         reconcile_turn(s);
+        force_waits_turn(s);
         more = slots_turn(s);
         /* Before another command is routed: what waits goes first where its key is now. */
         reconcile_follow(s);

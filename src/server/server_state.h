@@ -170,6 +170,7 @@ struct slot {
     struct kv_job *retire_job;
     uint64_t opened_version; /* closing.c: names of keyspaces that this view lacks are */
     struct term opened_term; /* open again, by the leadership of this term */
+    struct force_reports *fenced; /* at the meta leader, while an epoch waits for its leader */
 };
 
 /* ---- clients ---- */
@@ -467,6 +468,7 @@ struct server {
     struct action_list lists[2]; /* gathered, and given to the world, in turn */
     uint8_t gathering;
     uint64_t next_job;
+    struct force_wait *force_waits;
     bool wal_full;
     struct instant wal_wake;
     struct instant next_sweep; /* of client time-outs and gates */
@@ -711,6 +713,25 @@ bool reconcile_alive(const struct server *s, struct server_id id); /* heard late
 void reconcile_effect(void *ctx, const struct effect *e);
 void reconcile_reset(void *ctx);
 void reconcile_begin(struct server *s); /* the log is open */
+/* One command to the meta leader, from this server itself; false: one is under way. */
+bool reconcile_tell(struct server *s, const struct bytes *args, uint32_t n_args);
+const struct policy *reconcile_policy(const struct server *s, const struct meta_shard *shard);
+
+/* ---- force.c ---- */
+/* FAILOVER of a keyspace without its leaders' consent; `to` 0: whoever has most. */
+void force_begin(struct server *s, struct client *c, const struct meta_keyspace *keyspace,
+                 struct server_id to);
+/* FAILOVER manual: the one voter moves. */
+void force_move(struct server *s, struct client *c, const struct meta_keyspace *keyspace,
+                struct server_id to);
+/* What others tell the meta leader; false: it is something else. */
+bool force_evaluate(struct server *s, const struct bytes *args, uint32_t n_args,
+                    struct meta_change *change);
+bool force_plan(struct server *s, struct meta_change *change); /* the meta leader's next step */
+void force_turn(struct server *s); /* now and then: fences, reports, decrees */
+void force_waits_turn(struct server *s);
+void force_free(struct server *s);
+void force_slot_free(struct server *s, struct slot *slot);
 
 /* ---- rollback.c ---- */
 /* Entries that have gone from a shard's log, and that a client may have been told of: to a file

@@ -276,6 +276,24 @@ void shard_transfer(struct shard *s, struct server_id to, struct instant now)
     raft_step(s->raft, &ev);
 }
 
+void shard_fence(struct shard *s, uint32_t epoch, struct instant now)
+{
+    s->now = now;
+    struct raft_event ev = event_of(s, RAFT_EPOCH);
+    ev.term = term_of_epoch(epoch);
+    raft_step(s->raft, &ev);
+}
+
+void shard_decree(struct shard *s, uint32_t epoch, const struct raft_config *config,
+                  struct instant now)
+{
+    s->now = now;
+    struct raft_event ev = event_of(s, RAFT_DECREE);
+    ev.term = term_of_epoch(epoch);
+    ev.config = config;
+    raft_step(s->raft, &ev);
+}
+
 /* ---- applying ---- */
 
 static void apply_payload(struct shard *s, const struct raft_entry *entry, bool staged)

@@ -248,6 +248,11 @@ void shard_change_config(struct shard *s, const struct raft_config *next,
                          struct instant now);
 void shard_transfer(struct shard *s, struct server_id to,
                     struct instant now);     /* 0: fullest */
+/* An epoch that the meta shard has begun (raft.h, Epochs): older leaders are refused. */
+void shard_fence(struct shard *s, uint32_t epoch, struct instant now);
+/* ... and this replica is named to lead it first, with `config`. */
+void shard_decree(struct shard *s, uint32_t epoch, const struct raft_config *config,
+                  struct instant now);
 void shard_want_checkpoint(struct shard *s); /* soon: the log is to be cut */
 /* A digest as of everything applied now: takes a checkpoint, then reads.  Poll with _result. */
 void shard_want_digest(struct shard *s);

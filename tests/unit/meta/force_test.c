@@ -1,0 +1,139 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Who leads where no majority is asked. */
+#include "unit.h"
+
+#include "meta_world.h"
+
+static const struct meta_shard *first_of(const struct meta_world *w, const char *name)
+{
+    const struct meta_keyspace *k = meta_keyspace_named(&w->meta, bytes_of_str(name));
+
+    assert_non_null(k);
+    return meta_shard_of(&w->meta, k->id, 0);
+}
+
+struct scene {
+    struct meta_world w;
+    struct meta_change change;
+};
+
+/* Keyspace "p" with three members, one of them its voter. */
+static void scene_open(struct scene *s)
+{
+    meta_world_found(&s->w, "");
+    (void)meta_world_join(&s->w, "");
+    (void)meta_world_join(&s->w, "");
+    (void)meta_world_command(&s->w, "KEYSPACE CREATE p MODE primary FAILOVER manual");
+    (void)meta_world_plan(&s->w);
+    assert_int_equal(first_of(&s->w, "p")->n_voters, 1);
+    assert_int_equal(first_of(&s->w, "p")->n_learners, 2);
+    s->change = (struct meta_change){&s->w.effects};
+}
+
+static void scene_close(struct scene *s)
+{
+    meta_world_free(&s->w);
+}
+
+static void the_longest_log_of_the_newest_term_is_named(void **state)
+{
+    struct scene s;
+    (void)state;
+    scene_open(&s);
+    const uint32_t keyspace = first_of(&s.w, "p")->keyspace;
+    const struct group_id group = first_of(&s.w, "p")->group;
+
+    assert_true(meta_force(&s.w.meta, keyspace, (struct server_id){0}, &s.change));
+    meta_world_commit(&s.w);
+    assert_int_equal(first_of(&s.w, "p")->epoch, 1);
+    assert_int_equal(first_of(&s.w, "p")->decree, DECREE_FENCED);
+
+    const struct meta_fenced reports[] = {
+        {{9}, {90}, {900}}, /* no member */
+        {{1}, {3}, {99}},   /* P12: longer, of an older term */
+        {{2}, {4}, {50}},
+        {{3}, {4}, {51}},
+    };
+    assert_false(
+        meta_decree(&s.w.meta, group, 2, reports, 4, &s.change)); /* another epoch */
+    assert_false(meta_decree(&s.w.meta, group, 1, reports, 1, &s.change));
+    assert_true(meta_decree(&s.w.meta, group, 1, reports, 4, &s.change));
+    meta_world_commit(&s.w);
+    const struct meta_shard *shard = first_of(&s.w, "p");
+    assert_int_equal(shard->decree, DECREE_NAMED);
+    assert_int_equal(shard->named.v, 3);
+    assert_int_equal(shard->n_voters, 1);
+    assert_int_equal(shard->voters[0].v, 3);
+    assert_int_equal(shard->n_learners, 2);
+    assert_false(meta_decree(&s.w.meta, group, 1, reports, 4, &s.change)); /* once */
+    scene_close(&s);
+}
+
+static void among_equals_the_wanted_one_is_named(void **state)
+{
+    struct scene s;
+    (void)state;
+    scene_open(&s);
+    const struct meta_fenced reports[] = {
+        {{1}, {4}, {50}}, {{2}, {4}, {50}}, {{3}, {4}, {49}}};
+    const struct group_id group = first_of(&s.w, "p")->group;
+
+    for (uint32_t wanted = 1; wanted <= 3; wanted++) {
+        assert_true(meta_force(&s.w.meta, first_of(&s.w, "p")->keyspace,
+                               (struct server_id){wanted}, &s.change));
+        meta_world_commit(&s.w);
+        assert_true(meta_decree(&s.w.meta, group, wanted, reports, 3, &s.change));
+        meta_world_commit(&s.w);
+        assert_int_equal(first_of(&s.w, "p")->named.v, wanted == 2 ? 2 : 1);
+        assert_int_equal(first_of(&s.w, "p")->lead.v,
+                         wanted); /* and gets the lead in the end */
+    }
+    scene_close(&s);
+}
+
+static void what_it_takes_to_be_sure(void **state)
+{
+    struct policy p = policy_default(MODE_PRIMARY);
+    const struct meta_shard s = {.n_voters = 1, .n_learners = 2};
+    (void)state;
+    assert_int_equal(meta_force_needs(&p, &s), 3);
+    p.ack = 1;
+    assert_int_equal(meta_force_needs(&p, &s), 2);
+    p.ack = ACK_ALL;
+    assert_int_equal(meta_force_needs(&p, &s), 1);
+    p = policy_default(MODE_RAFT);
+    assert_int_equal(meta_force_needs(&p, &s), 2);
+}
+
+static void the_one_voter_moves_to_a_member(void **state)
+{
+    struct scene s;
+    (void)state;
+    scene_open(&s);
+    const uint32_t keyspace = first_of(&s.w, "p")->keyspace;
+    const uint64_t version = first_of(&s.w, "p")->version;
+    const struct server_id to = first_of(&s.w, "p")->learners[0];
+
+    assert_false(meta_move_voter(&s.w.meta, keyspace, (struct server_id){7}, &s.change));
+    s.w.effects.len = 0;
+    assert_true(meta_move_voter(&s.w.meta, keyspace, to, &s.change));
+    meta_world_commit(&s.w);
+    const struct meta_shard *shard = first_of(&s.w, "p");
+    assert_int_equal(shard->voters[0].v, to.v);
+    assert_int_equal(shard->n_learners, 2);
+    assert_int_equal(shard->version, version + 1);
+    assert_false(shard->settled);
+    assert_false(meta_move_voter(&s.w.meta, keyspace, to, &s.change));
+    scene_close(&s);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(the_longest_log_of_the_newest_term_is_named),
+        cmocka_unit_test(among_equals_the_wanted_one_is_named),
+        cmocka_unit_test(what_it_takes_to_be_sure),
+        cmocka_unit_test(the_one_voter_moves_to_a_member),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}

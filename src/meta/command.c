@@ -4,6 +4,7 @@
 
 #include "base/hash.h"
 #include "meta/meta.h"
+#include "meta/place.h"
 #include "meta/record.h"
 
 enum { KEYSPACES_MAX = 1024, GROUPS_MAX = 16384 };
@@ -272,6 +273,33 @@ static const struct meta_keyspace *named(const struct meta *m, struct bytes name
     return k;
 }
 
+/* What its shards' memberships must follow before the change is in force. */
+static bool rules_differ(const struct policy *a, const struct policy *b)
+{
+    return a->mode != b->mode || a->ack != b->ack || a->durability != b->durability ||
+           a->failover != b->failover;
+}
+
+/* Each shard gets a new target, so that it can be told when the shard has arrived there. */
+static void alter_shards(const struct meta *m, const struct meta_keyspace *old,
+                         const struct meta_keyspace *now, struct meta_change *out)
+{
+    const struct place_wish wish = place_wish_of(&now->policy);
+    const struct meta_shard *s;
+
+    if (!rules_differ(&old->policy, &now->policy)) return;
+    struct place place = place_new(m, NULL);
+    for (uint32_t i = 0; (s = meta_shard_of(m, now->id, i)) != NULL; i++) {
+        struct meta_shard next = *s;
+        if (next.decree == DECREE_FENCED || !place_shard(&place, &wish, &next)) {
+            next.version++;
+            next.settled = false;
+        }
+        record_put_shard(out->effects, &next, false);
+    }
+    place_free(&place);
+}
+
 static void on_alter(const struct meta *m, const struct bytes *args, uint32_t n_args,
                      struct meta_change *out, struct reply *reply)
 {
@@ -286,7 +314,8 @@ static void on_alter(const struct meta *m, const struct bytes *args, uint32_t n_
     struct meta_keyspace k = *old;
     if (!take_options(&k.policy, false, args + 3, n_args - 3, m->mem, reply)) return;
     record_put_keyspace(out->effects, &k, false);
-    reply_ok(reply);
+    alter_shards(m, old, &k, out);
+    reply_int(reply, k.id);
 }
 
 static void on_drop(const struct meta *m, const struct bytes *args, uint32_t n_args,

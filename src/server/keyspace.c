@@ -16,7 +16,7 @@ enum { WAIT_TIMEOUTS = 4 }; /* request timeouts that an answer waits for the end
 struct keyspace_wait {
     struct answer *answer;
     uint32_t keyspace; /* id */
-    bool drops;
+    enum keyspace_change { CHANGE_CREATE = 1, CHANGE_ALTER, CHANGE_DROP } change;
     struct instant deadline;
     struct keyspace_wait *next;
 };
@@ -88,22 +88,47 @@ static void end_create(struct server *s, struct keyspace_wait *w,
     }
 }
 
+static bool all_settled(const struct server *s, uint32_t keyspace)
+{
+    const struct meta_shard *shard;
+
+    for (uint32_t i = 0; (shard = meta_shard_of(&s->meta, keyspace, i)) != NULL; i++)
+        if (!shard->settled) return false;
+    return true;
+}
+
+static bool has_ended(const struct server *s, const struct keyspace_wait *w,
+                      const struct meta_keyspace *k)
+{
+    switch (w->change) {
+    case CHANGE_CREATE: return k == NULL || k->state != KEYSPACE_CREATING;
+    case CHANGE_ALTER: return k == NULL || all_settled(s, w->keyspace);
+    case CHANGE_DROP: return k == NULL;
+    }
+    return true;
+}
+
 /* True: it is answered. */
 static bool wait_step(struct server *s, struct keyspace_wait *w)
 {
     const struct meta_keyspace *k = meta_keyspace(&s->meta, w->keyspace);
-    const bool ends = w->drops ? k == NULL : k == NULL || k->state != KEYSPACE_CREATING;
+    const bool ends = has_ended(s, w, k);
 
     if (!ends && w->answer->client != NULL && s->now.ns < w->deadline.ns) return false;
     let_go(s, w->answer);
-    if (!ends)
+    if (!ends && w->change == CHANGE_ALTER)
+        end_error(
+            s, w->answer,
+            "UNCERTAIN the change is decided, and not in force in every shard yet; it "
+            "goes on, and until then the stricter rules hold");
+    else if (!ends)
         end_error(s, w->answer,
                   "UNCERTAIN not all shards have closed themselves in time; it goes on, "
                   "and KEYSPACE INFO shows how it ends");
-    else if (w->drops)
-        end_ok(s, w->answer);
-    else
+    else if (w->change == CHANGE_CREATE)
         end_create(s, w, k);
+    else
+        end_ok(s, w->answer);
     return true;
 }
 
@@ -136,7 +161,7 @@ static bool reads_as_id(struct bytes reply, uint32_t *id)
 }
 
 static void begun(struct server *s, struct request *r, const struct forward_reply *reply,
-                  enum outcome o, bool drops)
+                  enum outcome o, enum keyspace_change change)
 {
     struct answer *a = r->answer;
     uint32_t id;
@@ -154,7 +179,7 @@ static void begun(struct server *s, struct request *r, const struct forward_repl
     struct keyspace_wait *w = mem_zero(s->mem, sizeof *w);
     w->answer = a;
     w->keyspace = id;
-    w->drops = drops;
+    w->change = change;
     w->deadline.ns = s->now.ns + WAIT_TIMEOUTS * s->config.limits.request_timeout_ns;
     w->next = s->keyspace_waits;
     s->keyspace_waits = w;
@@ -163,27 +188,19 @@ static void begun(struct server *s, struct request *r, const struct forward_repl
 static void create_begun(struct server *s, struct request *r,
                          const struct forward_reply *reply, enum outcome o)
 {
-    begun(s, r, reply, o, false);
+    begun(s, r, reply, o, CHANGE_CREATE);
 }
 
 static void drop_begun(struct server *s, struct request *r,
                        const struct forward_reply *reply, enum outcome o)
 {
-    begun(s, r, reply, o, true);
+    begun(s, r, reply, o, CHANGE_DROP);
 }
 
 static void altered(struct server *s, struct request *r,
                     const struct forward_reply *reply, enum outcome o)
 {
-    struct answer *a = r->answer;
-
-    let_go(s, a);
-    if (o != OUTCOME_NONE) {
-        answer_error(s, a, o);
-        return;
-    }
-    buf_put(&a->bytes, reply->bytes.at, reply->bytes.len);
-    answer_ready(s, a);
+    begun(s, r, reply, o, CHANGE_ALTER);
 }
 
 void keyspace_change(struct server *s, struct client *c, const struct command *command,

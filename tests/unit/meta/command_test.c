@@ -41,12 +41,12 @@ static void keyspaces_come_change_and_go(void **state)
     meta_world_found(&w, "");
     assert_reply(&w, "KEYSPACE CREATE cart MODE raft SHARDS 4 REPLICAS 5", ":2\r\n");
     assert_reply(&w, "KEYSPACE LIST", "*2\r\n$7\r\ndefault\r\n$4\r\ncart\r\n");
-    assert_reply(&w, "KEYSPACE ALTER cart READ any MAXLAG 100", "+OK\r\n");
+    assert_reply(&w, "KEYSPACE ALTER cart READ any MAXLAG 100", ":2\r\n");
     assert_reply(
         &w, "KEYSPACE ALTER cart MAXMEMORY 1gb",
         "-BADPOLICY MAXMEMORY of a keyspace is not available in this version; use 0, and "
         "--memory for the server\r\n");
-    assert_reply(&w, "KEYSPACE ALTER cart READ any", "+OK\r\n");
+    assert_reply(&w, "KEYSPACE ALTER cart READ any", ":2\r\n");
     const struct meta_keyspace *k = meta_keyspace_named(&w.meta, BYTES_OF("cart"));
     assert_int_equal(k->policy.read, READ_ANY);
     assert_int_equal(k->policy.replicas, 5);
@@ -59,7 +59,13 @@ static void keyspaces_come_change_and_go(void **state)
     k = meta_keyspace_named(&w.meta, BYTES_OF("cart"));
     assert_true(k->id > id); /* ids are not used again */
     assert_int_equal(meta_shard_of(&w.meta, k->id, 0)->group.v, next_group);
-    assert_reply(&w, "KEYSPACE ALTER default REPLICAS 1", "+OK\r\n");
+    assert_reply(&w, "KEYSPACE ALTER default REPLICAS 1", ":1\r\n");
+    const struct meta_shard *shard = meta_shard(&w.meta, (struct group_id){1});
+    const uint64_t version = shard->version;
+    assert_reply(&w, "KEYSPACE ALTER default MODE primary ACK async", ":1\r\n");
+    shard = meta_shard(&w.meta, (struct group_id){1});
+    assert_int_equal(shard->version, version + 1); /* told to its leader, and waited for */
+    assert_false(shard->settled);
     meta_world_free(&w);
 }
 

@@ -14,6 +14,8 @@ int command_up(int n, const char *const *args);
 int command_status(int n, const char *const *args);
 int command_keyspace(int n, const char *const *args);
 int command_cluster(int n, const char *const *args);
+int command_backup(int n, const char *const *args);
+int command_restore(int n, const char *const *args);
 
 /* ---- common to those that talk to a server ---- */
 

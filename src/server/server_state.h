@@ -589,7 +589,8 @@ MUST_USE bool report_message(struct server *s, struct server_id from,
 /* ---- backup.c ---- */
 void backup_command(struct server *s, struct client *c, const struct command *command,
                     const struct bytes *args);
-void backup_end(struct server *s, struct client *c); /* of a client that has one, or none */
+void backup_end(struct server *s,
+                struct client *c); /* of a client that has one, or none */
 void backups_turn(struct server *s);
 void backups_free(struct server *s);
 

@@ -14,7 +14,7 @@
 
 enum {
     KEYSPACES_MAX = 64,
-    TRY_FOR_MS = 60000, /* without a byte of a shard, before it is given up */
+    TRY_FOR_MS = 20000, /* without a byte of a shard, before it is given up */
     PAUSE_MS = 300,
     AHEAD = 2, /* pieces asked for at a time */
 };

@@ -73,9 +73,9 @@ enum copy_result {
     COPY_NEWER,    /* of a format that this version does not know */
 };
 
-/* R1  a HEAD comes first and once, nothing after the END
- * R2  `left` bytes of the last key's value are missing: nothing but its pieces may come
- * R3  keys and bytes are those of the KEY records read; the END must say the same */
+/* C1  a HEAD comes first and once, nothing after the END
+ * C2  `left` bytes of the last key's value are missing: nothing but its pieces may come
+ * C3  keys and bytes are those of the KEY records read; the END must say the same */
 struct copy_reader {
     bool headed, ended;
     uint64_t chain;

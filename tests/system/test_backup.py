@@ -112,7 +112,7 @@ def copy(source, tmp_path_factory):
 
 @pytest.mark.parametrize("servers", [1, 3])
 def test_all_comes_back(make_cluster, source, copy, servers):
-    """R46: one copy, into clusters of another size."""
+    """One copy, into clusters of another size."""
     good(verify(copy))
     target = make_cluster(servers)
     good(restore(target[0], copy))

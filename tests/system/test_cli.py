@@ -14,7 +14,7 @@ import pytest
 from cluster import SENNIT, free_port, run, wait_until
 from wire import Conn
 
-SUBCOMMANDS = ["server", "up", "status", "keyspace", "cluster"]
+SUBCOMMANDS = ["server", "up", "status", "keyspace", "cluster", "backup", "restore"]
 
 
 def test_version_and_help():
@@ -56,6 +56,15 @@ def test_recover_has_help():
     (["keyspace", "info"], ["wrong number of arguments"]),
     (["cluster"], ["--help"]),
     (["cluster", "join", "127.0.0.1:1"], ["--join 127.0.0.1:1"]),
+    (["backup"], ["into which directory?"]),
+    (["backup", "--keyspace"], ["--keyspace needs a name"]),
+    (["backup", "--verfy", "x"], ["did you mean --verify?"]),
+    (["backup", "x", "y"], ["one directory"]),
+    (["backup", "--verify", "--keyspace", "a", "x"], ["leave out --keyspace"]),
+    (["restore"], ["from which directory?"]),
+    (["restore", "--overwrit", "x"], ["did you mean --overwrite?"]),
+    (["restore", "--overwrite", "--continue", "x"], ["give one"]),
+    (["restore", "x", "--server", "nowhere"], ["--server must be HOST:PORT"]),
 ])
 def test_wrong_use_ends_with_2_and_says_how(args, words):
     done = run(*args)

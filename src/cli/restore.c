@@ -302,12 +302,12 @@ static bool count_all(struct run *r)
         if (!told) return fail(r, r->link.error);
         const struct copy_keyspace *k = &r->copy.keyspaces[wrong];
         const uint64_t keys = keys_in(&now, k);
+        const uint64_t wanted = r->tallies[wrong].set + r->tallies[wrong].there;
         manifest_free(&now);
         trouble(
             "keyspace %s holds %llu keys, and %llu were restored; somebody else writes "
             "to it, or keys were lost",
-            k->name, (unsigned long long)keys,
-            (unsigned long long)(r->tallies[wrong].set + r->tallies[wrong].there));
+            k->name, (unsigned long long)keys, (unsigned long long)wanted);
         return false;
     }
 }

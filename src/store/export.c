@@ -6,9 +6,6 @@
 #include "data/copy.h"
 #include "store/record.h"
 
-/* Behind all keys lies what a shard knows of itself, which is not a user's to restore. */
-enum { PLACE_BITS = 62 };
-
 struct store_export {
     struct kv kv;
     struct mem *mem;
@@ -75,7 +72,8 @@ static bool next_key(struct store_export *x, struct bytes *key, struct bytes *va
     }
     if (!ekey_is_of(*key, 'D', x->root.gen)) return false;
     check(data_key_decode(*key, &at));
-    return at.place >> PLACE_BITS == 0;
+    /* Behind all keys lies what a shard knows of itself, which is not a user's to restore. */
+    return !key_place_is_system((struct key_place){at.place});
 }
 
 /* Where a part of the last key's value lies, as far as it lies in one run. */

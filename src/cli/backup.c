@@ -161,7 +161,7 @@ enum step {
     STEP_FAILED /* told */
 };
 
-static int failed(struct run *r, const char *text)
+static enum step failed(struct run *r, const char *text)
 {
     progress_hide(&r->progress);
     trouble("%s", text);

@@ -87,6 +87,7 @@ def source(three):
         assert c("KEYSPACE", "CREATE", "cache", "MODE", "primary", "ACK", "async", "DURABILITY",
                  "memory") == "OK"
         assert c("KEYSPACE", "CREATE", "empty", "MODE", "raft", "SHARDS", "2") == "OK"
+        assert c("KEYSPACE", "ALTER", "default", "READ", "lease") == "OK"
         for prefix in ("", "bank:", "cache:", "{bank:"):
             for i in range(300):
                 key = prefix.encode() + rng.randbytes(rng.randrange(0 if prefix else 1, 40))
@@ -98,6 +99,8 @@ def source(three):
         assert c("SET", "more", rng.randbytes(256 * 1024 + 1), "PXAT", FAR) == "OK"
         assert c("SET", "run", rng.randbytes((1 << 20) - 3)) == "OK"
         assert c("SET", "bank:pieces", rng.randbytes((5 << 20) + 7), "PXAT", FAR) == "OK"
+    three.wait_equal_digests("bank")
+    three.wait_equal_digests("cache")
     return three, everything(three[0])
 
 
@@ -116,11 +119,11 @@ def test_all_comes_back(make_cluster, source, copy, servers):
     good(verify(copy))
     target = make_cluster(servers)
     good(restore(target[0], copy))
+    for name in ("default", "bank", "cache"):
+        target.wait_equal_digests(name, replicas=servers)
     assert everything(target[servers - 1]) == source[1]
     for name in ("default", "bank", "cache", "empty"):
         assert policy(target[0], name) == policy(source[0][0], name)
-    for name in ("default", "bank", "cache"):
-        target.wait_equal_digests(name, replicas=servers)
     # And what is copied there is the same again.
     again = copy + f"-{servers}"
     good(backup(target[0], again))
@@ -605,7 +608,8 @@ def test_no_majority_no_copy(make_cluster):
 
 @pytest.mark.long
 def test_a_value_of_100_mb(make_cluster, tmp_path):
-    first, second = make_cluster(3), make_cluster(1)
+    slow = ["--request-timeout", "60s"]
+    first, second = make_cluster(1, args=slow), make_cluster(1, args=slow)
     value = random.Random(1).randbytes(100 << 20)
     with first[0].conn(timeout=120) as c:
         assert c("SET", "large", value, "PXAT", FAR) == "OK"

@@ -608,8 +608,7 @@ def test_no_majority_no_copy(make_cluster):
 
 @pytest.mark.long
 def test_a_value_of_100_mb(make_cluster, tmp_path):
-    slow = ["--request-timeout", "60s"]
-    first, second = make_cluster(1, args=slow), make_cluster(1, args=slow)
+    first, second = make_cluster(3), make_cluster(3)
     value = random.Random(1).randbytes(100 << 20)
     with first[0].conn(timeout=120) as c:
         assert c("SET", "large", value, "PXAT", FAR) == "OK"

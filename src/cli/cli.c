@@ -17,6 +17,9 @@ static const struct command commands[] = {
     {"keyspace", "create, alter, drop, list or look at keyspaces", command_keyspace},
     {"cluster", "change which servers are members", command_cluster},
     {"recover", "make a cluster of one of a survivor", command_recover},
+    {"backup", "copy a running cluster into a directory, or check such a copy",
+     command_backup},
+    {"restore", "bring such a copy into a running cluster", command_restore},
 };
 enum { COMMANDS = sizeof commands / sizeof commands[0] };
 

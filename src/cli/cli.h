@@ -15,6 +15,8 @@ int command_status(int n, const char *const *args);
 int command_keyspace(int n, const char *const *args);
 int command_cluster(int n, const char *const *args);
 int command_recover(int n, const char *const *args);
+int command_backup(int n, const char *const *args);
+int command_restore(int n, const char *const *args);
 
 /* ---- common to those that talk to a server ---- */
 

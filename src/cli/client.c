@@ -96,7 +96,7 @@ void client_close(struct client *c)
     c->fd = -1;
     c->in = NULL;
     c->values = NULL;
-    c->len = c->cap = 0;
+    c->len = c->cap = c->used = 0;
     c->n_values = c->values_cap = 0;
 }
 
@@ -189,19 +189,20 @@ static enum parse_result parse_reply(struct client *c)
             c->values[open[depth].array].span = c->n_values - open[depth].array;
         }
     } while (depth > 0);
+    c->used = at;
     return PARSE_WHOLE;
 }
 
 /* ---- calling ---- */
 
-static bool send_all(struct client *c, const char *at, size_t len)
+bool client_send(struct client *c, struct bytes bytes)
 {
-    while (len > 0) {
-        const ssize_t n = send(c->fd, at, len, MSG_NOSIGNAL);
+    while (bytes.len > 0) {
+        const ssize_t n = send(c->fd, bytes.at, bytes.len, MSG_NOSIGNAL);
         if (n < 0 && errno == EINTR) continue;
         if (n < 0) return fail(c, "cannot send: ", strerror(errno));
-        at += n;
-        len -= (size_t)n;
+        bytes.at += n;
+        bytes.len -= (size_t)n;
     }
     return true;
 }
@@ -218,7 +219,7 @@ static bool send_command(struct client *c, int n, const char *const *args)
     for (int i = 0; i < n; i++)
         len += (size_t)snprintf(out + len, room - len, "$%zu\r\n%s\r\n", strlen(args[i]),
                                 args[i]);
-    const bool sent = send_all(c, out, len);
+    const bool sent = client_send(c, (struct bytes){(const uint8_t *)out, len});
     free(out);
     return sent;
 }
@@ -243,13 +244,13 @@ static bool receive_more(struct client *c)
     }
 }
 
-bool client_call(struct client *c, int n, const char *const *args,
-                 const struct value **reply)
+bool client_receive(struct client *c, const struct value **reply)
 {
-    enum parse_result result = PARSE_MORE;
+    c->len -= c->used;
+    if (c->used > 0 && c->len > 0) memmove(c->in, c->in + c->used, c->len);
+    c->used = 0;
 
-    c->len = 0;
-    if (!send_command(c, n, args)) return false;
+    enum parse_result result = c->len > 0 ? parse_reply(c) : PARSE_MORE;
     while (result == PARSE_MORE) {
         if (!receive_more(c)) return false;
         result = parse_reply(c);
@@ -258,6 +259,13 @@ bool client_call(struct client *c, int n, const char *const *args,
         return fail(c, "what answers there does not speak RESP", "");
     *reply = c->values;
     return true;
+}
+
+bool client_call(struct client *c, int n, const char *const *args,
+                 const struct value **reply)
+{
+    c->len = c->used = 0;
+    return send_command(c, n, args) && client_receive(c, reply);
 }
 
 /* ---- looking into a reply ---- */

@@ -37,6 +37,7 @@ struct client {
     char error[512];
     uint8_t *in;
     size_t len, cap;
+    size_t used; /* of `in`: by the reply that was given last */
     struct value *values;
     uint32_t n_values, values_cap;
 };
@@ -47,6 +48,10 @@ MUST_USE bool client_open(struct client *c, const struct endpoint *to,
 void client_close(struct client *c);
 MUST_USE bool client_call(struct client *c, int n, const char *const *args,
                           const struct value **reply);
+
+/* For pipelines: bytes of commands as they are, and the next reply. */
+MUST_USE bool client_send(struct client *c, struct bytes bytes);
+MUST_USE bool client_receive(struct client *c, const struct value **reply);
 
 /* The i-th element of an array. */
 const struct value *value_at(const struct value *array, uint32_t i);

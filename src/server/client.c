@@ -98,6 +98,7 @@ static void client_remove(struct server *s, struct client *c)
     if (s->receiving == c) s->receiving = NULL;
 
     answers_leave(s, c);
+    backup_end(s, c);
     request_client_gone(s, c);
     resp_parser_free(&c->parser);
     buf_free(&c->in);
@@ -140,6 +141,7 @@ void clients_free(struct server *s)
     fanouts_free(s);
     keyspaces_free(s);
     gathers_free(s);
+    backups_free(s);
     for (uint32_t i = 0; i < s->n_slots; i++)
         gated_free(s, s->all_slots[i]);
     orphans_free(s);
@@ -649,6 +651,7 @@ bool clients_turn_end(struct server *s)
     fanouts_turn(s);
     keyspaces_turn(s);
     gathers_turn(s);
+    backups_turn(s);
     while (s->dirty_clients != NULL) {
         struct client *c = s->dirty_clients;
         s->dirty_clients = c->dirty_next;

@@ -12,6 +12,7 @@
  *   fanout.c    commands that every shard answers a part of: SCAN, KEYS, DBSIZE, FLUSHALL ...
  *   keyspace.c  KEYSPACE CREATE, ALTER, DROP, as who asked for them sees them
  *   closing.c   shards that close themselves for a keyspace that comes or goes
+ *   backup.c    BACKUP: a shard's keys given out, piece after piece
  *   gather.c    what every server says of its own replicas (report.c), asked for together
  *   request.c   where a request goes: evaluated here, forwarded, or waiting for a leader;
  *               request_run.c evaluates it
@@ -57,6 +58,7 @@ struct gather;
 struct closing;
 struct settling;
 struct keyspace_wait;
+struct backup;
 
 /* ---- answers ---- */
 
@@ -244,6 +246,8 @@ struct client {
     struct client_position *positions;
     uint32_t n_positions, positions_cap;
     bool session; /* SESSION: what was discarded is an error, never older data */
+
+    struct backup *backup; /* the copy that it takes; NULL: none */
 
     struct answer *answers, *last_answer;
     uint32_t n_filling; /* answers that are FILLING */
@@ -452,6 +456,8 @@ struct server {
     struct instant closings_at;
     struct gather *gathers;  /* KEYSPACE DIGEST, SHARD LIST under way, oldest first */
     struct digests *digests; /* that other servers wait for */
+    struct backup *backups;
+    uint32_t n_backups;
 
     struct hmap conns; /* conn -> struct peer_conn */
     struct hmap peers; /* server id -> struct peer */
@@ -603,6 +609,14 @@ void gathers_turn(struct server *s);
 void gathers_free(struct server *s);
 MUST_USE bool report_message(struct server *s, struct server_id from,
                              struct bytes body); /* false: malformed */
+
+/* ---- backup.c ---- */
+void backup_command(struct server *s, struct client *c, const struct command *command,
+                    const struct bytes *args);
+void backup_end(struct server *s,
+                struct client *c); /* of a client that has one, or none */
+void backups_turn(struct server *s);
+void backups_free(struct server *s);
 
 /* ---- fanout.c ---- */
 void fanout_begin(struct server *s, struct client *c, const struct command *command,

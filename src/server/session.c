@@ -265,6 +265,7 @@ static void discard(struct client *c)
 void session_reset(struct server *s, struct client *c)
 {
     discard(c);
+    backup_end(s, c);
     c->resp = 2;
     c->authenticated = s->config.password.len == 0;
     c->reply_off = c->reply_skip = c->reply_skip_next = false;
@@ -712,6 +713,9 @@ static void other(struct server *s, struct client *c, const struct command *comm
     case COMMAND_SHARD_LIST: admin_shard_list(s, c, args, n_args); return;
     case COMMAND_SESSION_TOKEN: token_give(s, c); return;
     case COMMAND_SESSION_RESUME: token_resume(s, c, args[2]); return;
+    case COMMAND_BACKUP_BEGIN:
+    case COMMAND_BACKUP_NEXT:
+    case COMMAND_BACKUP_END: backup_command(s, c, command, args); return;
     }
     if (command->id >= COMMAND_CLIENT && command->id <= COMMAND_CLIENT_HELP)
         session_client_command(s, c, command, args, n_args);
@@ -755,7 +759,8 @@ bool session_waits_for_all(const struct client *c, const struct bytes *args,
     case COMMAND_SERVER_ACTIVATE:
     case COMMAND_SESSION_TOKEN:
     case COMMAND_SESSION_RESUME:
-    case COMMAND_SHARD_LIST: return true;
+    case COMMAND_SHARD_LIST:
+    case COMMAND_BACKUP_BEGIN: return true;
     }
     return false;
 }

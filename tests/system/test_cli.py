@@ -14,7 +14,7 @@ import pytest
 from cluster import SENNIT, free_port, run, wait_until
 from wire import Conn
 
-SUBCOMMANDS = ["server", "up", "status", "keyspace", "cluster", "recover"]
+SUBCOMMANDS = ["server", "up", "status", "keyspace", "cluster", "recover", "backup", "restore"]
 
 
 def test_version_and_help():
@@ -55,6 +55,15 @@ def test_every_subcommand_has_help_with_an_example(name):
     (["cluster", "activate", "s1", "--shrink"], ["wrong arguments"]),
     (["recover", "--data"], ["--data needs a value"]),
     (["recover", "--data", "/nonexistent"], ["no data directory"]),
+    (["backup"], ["into which directory?"]),
+    (["backup", "--keyspace"], ["--keyspace needs a name"]),
+    (["backup", "--verfy", "x"], ["did you mean --verify?"]),
+    (["backup", "x", "y"], ["one directory"]),
+    (["backup", "--verify", "--keyspace", "a", "x"], ["leave out --keyspace"]),
+    (["restore"], ["from which directory?"]),
+    (["restore", "--overwrit", "x"], ["did you mean --overwrite?"]),
+    (["restore", "--overwrite", "--continue", "x"], ["give one"]),
+    (["restore", "x", "--server", "nowhere"], ["--server must be HOST:PORT"]),
 ])
 def test_wrong_use_ends_with_2_and_says_how(args, words):
     done = run(*args)

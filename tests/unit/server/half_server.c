@@ -203,3 +203,19 @@ void gathers_free(struct server *s)
 {
     (void)s;
 }
+
+void backups_turn(struct server *s)
+{
+    (void)s;
+}
+
+void backups_free(struct server *s)
+{
+    (void)s;
+}
+
+void backup_end(struct server *s, struct client *c)
+{
+    (void)s;
+    (void)c;
+}

@@ -7,7 +7,9 @@
 
 #include "base/hash.h"
 #include "base/prng.h"
+#include "data/copy.h"
 #include "mem_test_alloc.h"
+#include "store/export.h"
 #include "store/store_state.h"
 #include "store_suite.h"
 
@@ -891,6 +893,93 @@ static void a_snapshot_makes_an_equal_replica(void **state)
     world_free(w);
 }
 
+/* ---- a backup ---- */
+
+static uint32_t key_index(struct bytes key)
+{
+    uint32_t k = 0;
+
+    while (k < KEYS && !bytes_equal(key_bytes(k), key))
+        k++;
+    assert_true(k < KEYS);
+    return k;
+}
+
+/* The value that the reader has come to must be that of the model, piece by piece. */
+static void check_value(const struct cell *c, uint64_t at, struct bytes piece)
+{
+    const struct bytes whole = value_of(c->seed, c->len);
+
+    assert_true(at + piece.len <= whole.len);
+    assert_true(piece.len == 0 || memcmp(whole.at + at, piece.at, piece.len) == 0);
+}
+
+static void check_record(struct model *m, const struct copy_record *r, uint32_t *k,
+                         uint64_t *at)
+{
+    switch (r->kind) {
+    case COPY_HEAD:
+        assert_int_equal(r->of.group.v, 3);
+        assert_int_equal(r->of.index.v, m->index);
+        assert_int_equal(r->of.term.v, m->index / 100);
+        return;
+    case COPY_KEY:
+        *k = key_index(r->key);
+        *at = 0;
+        assert_false(is_system(*k));
+        assert_true(m->cells[*k].there);
+        m->cells[*k].there = false; /* once */
+        assert_int_equal(r->type, ITEM_STRING);
+        assert_int_equal(r->deadline_ms, m->cells[*k].deadline_ms);
+        assert_int_equal(r->length, m->cells[*k].len);
+        break;
+    case COPY_PIECE: break;
+    case COPY_END: assert_int_equal(r->keys, m->count); return;
+    }
+    check_value(&m->cells[*k], *at, r->value);
+    *at += r->value.len;
+}
+
+/* As of the checkpoint it was opened at, whatever becomes of the shard meanwhile. */
+static void an_export_holds_each_key_once_and_no_more(void **state)
+{
+    (void)state;
+    struct world *w = world_new(suite, 11);
+    assert_null(store_export_open(&w->mem, w->engine.kv, w->group));
+    fill(w);
+    struct model m = w->base;
+    struct store_export *x = store_export_open(&w->mem, w->engine.kv, w->group);
+    assert_int_equal(store_export_base(x).index.v, m.index);
+    assert_int_equal(store_export_keys(x), m.count);
+    apply(w, (struct staged){.index = w->committed.index + 1, .kind = EFFECT_WIPE});
+    put(w, 5, 99, 0);
+    checkpoint(w);
+    sweep(w, w->store);
+
+    struct copy_reader reader = {0};
+    struct buf piece = buf_new(&w->mem);
+    uint32_t k = 0;
+    uint64_t at = 0;
+    while (store_export_read(x, 1 << 20, &piece)) {
+        assert_true(piece.len <= 1 << 20);
+        struct bytes in = buf_bytes(&piece);
+        while (in.len > 0) {
+            struct copy_record record;
+            size_t used = 0;
+            assert_int_equal(copy_read(&reader, in, &record, &used), COPY_READ);
+            check_record(&m, &record, &k, &at);
+            in = (struct bytes){in.at + used, in.len - used};
+        }
+        piece.len = 0;
+    }
+    assert_true(reader.ended);
+    for (uint32_t i = 0; i < KEYS; i++)
+        assert_true(is_system(i) || !m.cells[i].there);
+    buf_free(&piece);
+    store_export_close(x);
+    world_free(w);
+}
+
 /* A replica by log and one by snapshot and log, with other checkpoints in between. */
 static void equal_logs_give_equal_digests(void **state)
 {
@@ -1253,6 +1342,7 @@ int suite_run(const struct suite_engine *engine, const char *name)
         cmocka_unit_test(a_wipe_is_one_write_and_what_it_leaves_is_swept),
         cmocka_unit_test(what_is_due_is_named_until_it_is_dealt_with),
         cmocka_unit_test(a_snapshot_makes_an_equal_replica),
+        cmocka_unit_test(an_export_holds_each_key_once_and_no_more),
         cmocka_unit_test(equal_logs_give_equal_digests),
         cmocka_unit_test(a_crash_while_a_snapshot_arrives_leaves_the_old_state),
         cmocka_unit_test(an_install_can_be_given_up_under_way),

@@ -41,19 +41,21 @@ void grave_empty(struct grave *g, uint32_t chunks_max)
     }
 }
 
+/* A buried one serves that is no larger than what would be made: with a large one an empty
+ * table would seem to hold a lot, and be due for a checkpoint for ever. */
 static struct chunk *chunk_new(struct arena *a, size_t need)
 {
     struct grave *g = a->grave;
     struct chunk *chunk;
 
-    if (g->chunks != NULL && g->chunks->cap >= need && g->chunks->cap <= CHUNK_MAX) {
+    size_t cap = a->bytes / 4 / CHUNK_MIN * CHUNK_MIN;
+    if (cap < CHUNK_MIN) cap = a->bytes == 0 ? CHUNK_FIRST : CHUNK_MIN;
+    if (cap > CHUNK_MAX) cap = CHUNK_MAX;
+    cap -= sizeof *chunk;
+    if (cap < need) cap = need;
+    if (g->chunks != NULL && g->chunks->cap >= need && g->chunks->cap <= cap) {
         chunk = dig_up(g);
     } else {
-        size_t cap = a->bytes / 4 / CHUNK_MIN * CHUNK_MIN;
-        if (cap < CHUNK_MIN) cap = a->bytes == 0 ? CHUNK_FIRST : CHUNK_MIN;
-        if (cap > CHUNK_MAX) cap = CHUNK_MAX;
-        cap -= sizeof *chunk;
-        if (cap < need) cap = need;
         chunk = mem_alloc(g->mem, sizeof *chunk + cap);
         chunk->cap = cap;
     }

@@ -79,11 +79,38 @@ static void what_is_released_is_used_again_and_given_back_in_steps(void **state)
     assert_int_equal(grave.bytes, held);
 
     const size_t used = mem.used;
-    arena_alloc(&b, 400, 1);
-    assert_int_equal(mem.used, used);
     grave_empty(&grave, 1);
     assert_true(mem.used < used && mem.used > used / 2);
+    const size_t left = mem.used;
+    for (uint64_t i = 1; i <= 10000; i++)
+        arena_alloc(&b, 400, i);
+    assert_true(mem.used < left + left / 2); /* most of it is what the other left */
     arena_release_all(&b);
+    grave_empty(&grave, UINT32_MAX);
+    assert_int_equal(mem.used, 0);
+}
+
+/* An empty table of a store that was full takes little, or it would be due for a checkpoint
+ * as soon as it is made. */
+static void a_small_arena_takes_no_large_chunk_of_another(void **state)
+{
+    (void)state;
+    struct mem mem = mem_for_test();
+    struct grave grave = {.mem = &mem};
+    struct arena full = {.grave = &grave}, fresh = {.grave = &grave};
+
+    for (uint32_t i = 1; i <= PIECES; i++)
+        make(&full, i, 300);
+    arena_release_all(&full);
+    const uint64_t left = grave.bytes;
+    assert_true(left > 1 << 20);
+    make(&fresh, 1, 8);
+    assert_true(fresh.bytes <= 1024);
+    for (uint32_t i = 2; i <= PIECES; i++)
+        make(&fresh, i, 300);
+    assert_true(grave.bytes < left); /* what has grown as large takes them */
+    expect_whole(1, PIECES);
+    arena_release_all(&fresh);
     grave_empty(&grave, UINT32_MAX);
     assert_int_equal(mem.used, 0);
 }
@@ -156,6 +183,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(what_is_not_released_stays_whole),
         cmocka_unit_test(what_is_released_is_used_again_and_given_back_in_steps),
+        cmocka_unit_test(a_small_arena_takes_no_large_chunk_of_another),
         cmocka_unit_test(a_map_lives_in_an_arena_and_goes_with_it),
         cmocka_unit_test(a_block_is_held_as_long_as_its_piece),
     };

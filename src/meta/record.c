@@ -319,7 +319,8 @@ bool record_shard_decode(struct bytes in, struct meta_shard *out)
     if (!get_u64(&c, &v.version) || !get_bool(&c, &v.settled)) return false;
     if (!get_u32(&c, &v.lead.v) || !get_bool(&c, &v.pinned)) return false;
     uint8_t decree;
-    if (!get_u8(&c, &decree) || decree >= DECREE_END || !get_u8(&c, &v.heard)) return false;
+    if (!get_u8(&c, &decree) || decree >= DECREE_END || !get_u8(&c, &v.heard))
+        return false;
     if (!get_u32(&c, &v.named.v)) return false;
     v.decree = (enum meta_decree)decree;
     if (!get_ids(&c, v.voters, &v.n_voters)) return false;

@@ -96,7 +96,7 @@ struct shard_config reconcile_shard_config(struct server *s, struct group_id gro
                 .quiet_after_ns = l->quiet_after_ns,
                 .spread = group.v,
                 .drift_ns = l->drift_ns,
-                .append_entries_max = SERVER_ENTRIES_MAX,
+                .append_entries_max = l->append_entries_max,
                 .append_bytes_max = l->append_bytes_max,
                 .inflight_max = 64,
                 .inflight_bytes_max = 8 << 20,

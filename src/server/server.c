@@ -29,6 +29,7 @@ struct server_limits server_limits_default(void)
         .once_keep_ns = 600 * SEC_NS,
         .election_ns = 1 * SEC_NS,
         .heartbeat_ns = 100 * MS_NS,
+        .append_entries_max = SERVER_ENTRIES_MAX,
         .append_bytes_max = 192 << 10,
         .quiet_after_ns = 2 * SEC_NS,
         .drift_ns = 200 * MS_NS,

@@ -36,8 +36,8 @@ struct server_limits {
     uint32_t once_max;             /* request ids that a shard remembers; 1,000,000 */
     uint64_t once_keep_ns;         /* for how long, at least; 10 min */
     uint64_t election_ns, heartbeat_ns;
-    uint64_t
-        append_bytes_max; /* of entries in one message, if there are several; 192 KB */
+    uint32_t append_entries_max; /* in one message between replicas */
+    uint64_t append_bytes_max;   /* of them, if there are several; 192 KB */
     uint64_t
         quiet_after_ns; /* a shard that nobody asks for so long falls silent; 0: none */
     uint64_t drift_ns;

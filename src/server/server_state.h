@@ -172,7 +172,8 @@ struct slot {
     struct kv_job *retire_job;
     uint64_t opened_version; /* closing.c: names of keyspaces that this view lacks are */
     struct term opened_term; /* open again, by the leadership of this term */
-    struct force_reports *fenced; /* at the meta leader, while an epoch waits for its leader */
+    struct force_reports
+        *fenced; /* at the meta leader, while an epoch waits for its leader */
 };
 
 /* ---- clients ---- */
@@ -729,7 +730,8 @@ void reconcile_reset(void *ctx);
 void reconcile_begin(struct server *s); /* the log is open */
 /* One command to the meta leader, from this server itself; false: one is under way. */
 bool reconcile_tell(struct server *s, const struct bytes *args, uint32_t n_args);
-const struct policy *reconcile_policy(const struct server *s, const struct meta_shard *shard);
+const struct policy *reconcile_policy(const struct server *s,
+                                      const struct meta_shard *shard);
 
 /* ---- force.c ---- */
 /* FAILOVER of a keyspace without its leaders' consent; `to` 0: whoever has most. */
@@ -741,8 +743,9 @@ void force_move(struct server *s, struct client *c, const struct meta_keyspace *
 /* What others tell the meta leader; false: it is something else. */
 bool force_evaluate(struct server *s, const struct bytes *args, uint32_t n_args,
                     struct meta_change *change);
-bool force_plan(struct server *s, struct meta_change *change); /* the meta leader's next step */
-void force_turn(struct server *s); /* now and then: fences, reports, decrees */
+bool force_plan(struct server *s,
+                struct meta_change *change); /* the meta leader's next step */
+void force_turn(struct server *s);           /* now and then: fences, reports, decrees */
 void force_waits_turn(struct server *s);
 void force_free(struct server *s);
 void force_slot_free(struct server *s, struct slot *slot);

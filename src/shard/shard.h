@@ -247,7 +247,7 @@ void shard_loaded(struct shard *s, const struct wal_read_done *done, struct inst
 void shard_change_config(struct shard *s, const struct raft_config *next,
                          struct instant now);
 void shard_transfer(struct shard *s, struct server_id to,
-                    struct instant now);     /* 0: fullest */
+                    struct instant now); /* 0: fullest */
 /* An epoch that the meta shard has begun (raft.h, Epochs): older leaders are refused. */
 void shard_fence(struct shard *s, uint32_t epoch, struct instant now);
 /* ... and this replica is named to lead it first, with `config`. */

@@ -230,7 +230,7 @@ struct mutant {
 static const struct mutant mutants[] = {
     {"raft: a commit counts one copy too few", {.raft = 1}, {"network", "crashes", "power"}, 40},
     {"raft: a vote leaves before it is on disk", {.raft = 2}, {"elections"}, 400},
-    {"raft: an old term's entry is committed by counting", {.raft = 3}, {"old-terms"}, 300},
+    {"raft: an old term's entry is committed by counting", {.raft = 3}, {"old-terms"}, 100},
     {"raft: a stale round confirms a read", {.raft = 4}, {"pauses"}, 800},
     {"raft: a lease outlives the hand-over", {.raft = 5}, {"leases"}, 800},
     {"raft: a snapshot forgets the membership", {.raft = 6}, {"snapshots", "joins"}, 60},
@@ -249,7 +249,7 @@ static const struct mutant mutants[] = {
     {"wal: durable before the sync", {.wal = 1}, {"alone", "power"}, 40},
     {"shard: a request id is known to its leader alone", {.server = 4}, {"retries"}, 60},
     {"shard: a position is told by its index alone", {.server = 3}, {"retries"}, 200},
-    {"server: a token is taken and forgotten", {.server = 2}, {"retries"}, 60},
+    {"server: a token is taken and forgotten", {.server = 5}, {"retries"}, 60},
     {"wal: damage is taken for a torn tail", {.wal = 2}, {"damage"}, 200},
 };
 /* clang-format on */

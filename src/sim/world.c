@@ -844,7 +844,7 @@ static void draw_limits(struct world *w, struct machine *m)
     l->uncommitted_bytes_max = prng_chance(&p, 300) ? 64 << 10 : 4 << 20;
     if (large) l->uncommitted_bytes_max = 16 << 20;
     if (prng_chance(&p, 300)) l->client_output_pause_bytes = 4096;
-    if ((w->plan->traits & PLAN_SINGLE_ENTRIES) != 0) l->append_bytes_max = 1;
+    if ((w->plan->traits & PLAN_SINGLE_ENTRIES) != 0) l->append_entries_max = 1;
     if ((w->plan->traits & PLAN_ROAMERS) != 0) {
         struct prng once = prng_for(w->seed, PRNG_LIMITS + 50); /* the same for all */
         if (prng_chance(&once, 600)) l->once_keep_ns = 30 * SEC_NS;

@@ -64,7 +64,8 @@ static void keyspaces_come_change_and_go(void **state)
     const uint64_t version = shard->version;
     assert_reply(&w, "KEYSPACE ALTER default MODE primary ACK async", ":1\r\n");
     shard = meta_shard(&w.meta, (struct group_id){1});
-    assert_int_equal(shard->version, version + 1); /* told to its leader, and waited for */
+    assert_int_equal(shard->version,
+                     version + 1); /* told to its leader, and waited for */
     assert_false(shard->settled);
     meta_world_free(&w);
 }

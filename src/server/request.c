@@ -141,6 +141,21 @@ struct request *request_new(struct server *s, enum forward_kind kind,
     return r;
 }
 
+/* Requests of another server keep their order behind one that waits here, for some are of one
+ * client: a leader that hands over takes no writes, but a read would pass one by.  One that
+ * waits for what its session has seen holds nobody up. */
+static void hold_begin(struct slot *slot, struct request *r)
+{
+    r->holds = r->origin == FROM_PEER && !r->stale;
+    slot->n_holding += r->holds;
+}
+
+static void hold_end(struct slot *slot, struct request *r)
+{
+    slot->n_holding -= r->holds;
+    r->holds = false;
+}
+
 /* Takes r out of wherever it is; its state is then for the caller to set. */
 static void leave(struct server *s, struct request *r)
 {
@@ -150,6 +165,7 @@ static void leave(struct server *s, struct request *r)
     switch (r->state) {
     case REQUEST_WAITING:
         list_take(&slot->waiting_end, r);
+        hold_end(slot, r);
         if (route != NULL) route->n_waiting--;
         break;
     case REQUEST_SENT:
@@ -191,6 +207,7 @@ static void enter(struct server *s, struct request *r, enum request_state state)
     switch (state) {
     case REQUEST_WAITING:
         list_add(&slot->waiting_end, r);
+        hold_begin(slot, r);
         if (c != NULL) route_get(c, r->group)->n_waiting++;
         return;
     case REQUEST_ROUND:
@@ -584,6 +601,15 @@ static bool read_now(struct server *s, struct slot *slot, struct request *r)
     return open;
 }
 
+/* Whether this client has asked for something here, when this server led, that is not decided:
+ * what it applied may not hold it yet. */
+static bool is_owed(const struct client *c, const struct slot *slot)
+{
+    for (const struct answer *a = c->answers; a != NULL; a = a->next)
+        if (a->state == ANSWER_GATED && a->slot == slot) return true;
+    return false;
+}
+
 /* Reads that this server's own replica may answer. */
 static bool read_at_replica(struct server *s, struct slot *slot, struct request *r)
 {
@@ -595,6 +621,7 @@ static bool read_at_replica(struct server *s, struct slot *slot, struct request 
     if (r->read == READ_ANY) {
         const struct client_route *route = c == NULL ? NULL : route_find(c, r->group);
         if (route != NULL && (route->n_sent > 0 || route->n_waiting > 0)) return false;
+        if (c != NULL && is_owed(c, slot)) return false;
         switch (see_here(s, slot, r)) {
         case POSITION_HERE: break;
         case POSITION_AHEAD: return false; /* forwarded, or it waits here */
@@ -872,10 +899,10 @@ void request_forwarded(struct server *s, struct server_id from, struct group_id 
             refuse_to_peer(s, slot, r, FORWARD_REFUSED);
             return;
         }
-        enum shard_refusal refusal;
+        enum shard_refusal refusal = SHARD_BUSY;
         s->lent = block;
         s->lent_at = 0;
-        const bool taken = evaluate(s, slot, r, *f, &refusal);
+        const bool taken = slot->n_holding == 0 && evaluate(s, slot, r, *f, &refusal);
         s->lent = NULL;
         if (taken) return;
         if (refusal == SHARD_NOT_LEADER || refusal == SHARD_CLOSED) {
@@ -988,17 +1015,20 @@ void requests_peer_lost(struct server *s, struct server_id peer)
 static void waiting_turn(struct server *s, struct slot *slot)
 {
     const uint64_t walk = ++s->walks;
+    bool peers_held = false;
     struct request *next;
     for (struct request *r = slot->waiting; r != NULL; r = next) {
         next = r->next;
         struct client *c = client_of(r);
         if (c != NULL && route_get(c, r->group)->held_walk == walk) continue;
+        if (r->origin == FROM_PEER && peers_held) continue;
         /* Out of the list, so that its own waiting does not hold it; back at its place if
          * it can't go. */
         struct request **place = r->prev_next;
         uint32_t *n_waiting = c == NULL ? NULL : &route_get(c, r->group)->n_waiting;
         const uint32_t others = n_waiting == NULL ? 0 : *n_waiting;
         list_take(&slot->waiting_end, r);
+        hold_end(slot, r);
         if (n_waiting != NULL) *n_waiting = 0;
         r->state = 0;
         const bool gone = go(s, slot, r);
@@ -1018,6 +1048,8 @@ static void waiting_turn(struct server *s, struct slot *slot)
         else
             slot->waiting_end = &r->next;
         *place = r;
+        hold_begin(slot, r);
+        peers_held |= r->holds;
         if (c != NULL) {
             route_get(c, slot->group)->n_waiting = others;
             route_get(c, slot->group)->held_walk = walk;

@@ -120,6 +120,7 @@ struct request {
     bool writes, reads_only;
     bool at_leader;                 /* a read that this server's replica may not answer */
     bool closed;                    /* WAITING: the shard is closed to a key of it */
+    bool holds;                     /* WAITING: counted in slot->n_holding */
     uint64_t routed;                /* version of the meta view that said which group */
     struct shard_position position; /* FROM_PEER: what must be seen */
     enum policy_read read;
@@ -154,6 +155,7 @@ struct slot {
     uint32_t tries; /* replicas asked in turn, without a hint */
     struct answer *gated, **gated_end;
     struct request *waiting, **waiting_end;
+    uint32_t n_holding; /* of those: behind which other servers' requests wait, too */
     struct request *rounds, **rounds_end;
     struct heap_node timer; /* the shard's wake */
     bool dirty;             /* in server->dirty: to be stepped at the end of the turn */

@@ -1265,12 +1265,11 @@ static void judge_lossy(struct world *w, const struct object *o)
     for (uint32_t i = 0; i < o->n_ops; i++) {
         const struct linear_op *op = &o->ops[i];
         if (op->kind != LINEAR_WRITE || o->states[i] != OP_TOLD) continue;
-        if (last != NULL && (last->unknown || last->done >= op->call)) continue;
         const struct bytes value = linear_value_bytes(&w->clients->values, op->a);
-        if (is_kept_aside(w, value)) {
-            w->report.marks[MARK_answers_lost]++;
-            continue;
-        }
+        const bool aside = is_kept_aside(w, value);
+        w->report.marks[MARK_answers_lost] += aside;
+        if (last != NULL && (last->unknown || last->done >= op->call)) continue;
+        if (aside) continue;
         world_fail(
             w, "%s: SET %.*s at %.3f ms was answered, is lost, and is not in rollback/",
             o->key, (int)value.len, (const char *)value.at, (double)op->call / 1e6);

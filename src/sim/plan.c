@@ -301,8 +301,8 @@ const struct plan plans[] = {
         .machines = 3, .shards = 1, .storm_ms = 25000, .traits = PLAN_LOSSY,
         .net_us_low = 100, .net_us_high = 8000, .sync_us_low = 100, .sync_us_high = 5000,
         .faults = {
-            {FAULT_KILL, 3, 10, 50, 4000, 0, 0}, {FAULT_CUT, 1, 5, 200, 5000, 0, 0},
-            {FAULT_CUT_BOTH, 2, 6, 200, 5000, 0, 0}, {FAULT_POWER, 0, 4, 50, 3000, 0, 0},
+            {FAULT_KILL, 2, 6, 50, 3000, 0, 0}, {FAULT_CUT, 0, 3, 200, 3000, 0, 0},
+            {FAULT_CUT_BOTH, 12, 24, 1500, 4000, 0, 0}, {FAULT_POWER, 0, 4, 50, 3000, 0, 0},
             {FAULT_PAUSE, 0, 3, 200, 5000, 0, 0}, {FAULT_FAILOVER, 0, 4, 0, 0, 0, 0},
         },
         .marks = {MARK_answered, MARK_elections, MARK_discarded, MARK_answers_lost},

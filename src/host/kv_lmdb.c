@@ -8,6 +8,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/statvfs.h>
 #include <unistd.h>
 
 #include "base/check.h"
@@ -209,6 +210,24 @@ static bool txn_seek(struct kv_txn *txn, struct bytes from, struct bytes *key,
     return cursor_move(txn->cursor, val_of(from), MDB_SET_RANGE, key, value);
 }
 
+/* A write that was cut short since the disk is full is EIO to LMDB. */
+static bool is_full(struct kv_lmdb *l)
+{
+    enum { LITTLE = 16 << 20 };
+    struct statvfs v;
+    int fd;
+
+    if (mdb_env_get_fd(l->env, &fd) != 0 || fstatvfs(fd, &v) != 0) return false;
+    return (uint64_t)v.f_bavail * v.f_frsize < LITTLE;
+}
+
+static int commit(struct kv_lmdb *l, MDB_txn *txn)
+{
+    const int rc = errno_of(mdb_txn_commit(txn));
+
+    return rc == EIO && is_full(l) ? ENOSPC : rc;
+}
+
 int kv_lmdb_run(struct kv_lmdb *l, struct kv_job *job)
 {
     if (!job->writes) return job->run(job, NULL);
@@ -223,7 +242,7 @@ int kv_lmdb_run(struct kv_lmdb *l, struct kv_job *job)
         mdb_txn_abort(txn.txn);
         return rc;
     }
-    return errno_of(mdb_txn_commit(txn.txn));
+    return commit(l, txn.txn);
 }
 
 /* ---- opening ---- */

@@ -24,7 +24,7 @@ def it_lives_on(one):
     assert s.is_running
     assert s.ask("SET", "alive", "1") == "OK"
     wait_until(lambda: s.sockets() <= sockets + 1, 5, f"{sockets} sockets again")
-    wait_until(lambda: s.rss_bytes() < rss + 160 * MB, 5, "memory is given back", 0.1)
+    wait_until(lambda: s.rss_bytes() < rss + 160 * MB, 15, "memory is given back", 0.1)
 
 
 def first_reply(c):

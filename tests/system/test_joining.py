@@ -132,7 +132,7 @@ def test_join_is_ignored_when_there_are_data(make_cluster):
     cluster = make_cluster(3)
     s = cluster[2]
     assert s.terminate() == 0
-    s.start(join=free_port())  # nobody is there
+    s.start(join=f"127.0.0.1:{free_port()}")  # nobody is there
     cluster.wait_ready()
 
 
@@ -213,7 +213,7 @@ def test_a_wrong_cluster_secret_is_refused(make_cluster, tmp_path):
 def test_joining_what_is_no_server_goes_on_trying_and_says_so(make_cluster):
     cluster = make_cluster(1)
     s = cluster.new_server()
-    s.start(join=cluster[0].port)  # the client port of a member
+    s.start(join=f"127.0.0.1:{cluster[0].port}")  # the client port of a member
     time.sleep(2.5)
     alive = s.is_running
     text = s.log_text()

@@ -302,9 +302,10 @@ def test_who_lacks_what_was_acknowledged_stays_down(make_cluster):
 
 
 def test_one_that_was_only_just_added_is_not_elected(make_cluster):
-    """P11: the second server is a learner; alone it reads, and leads nothing."""
+    """P11: of two servers one is a learner; alone it reads, and leads nothing."""
     cluster = with_primary(make_cluster(2, args=QUICK))
-    first, second = cluster.servers
+    first = cluster.wait_leader("p")
+    second, = cluster.others(first)
     assert first.ask("SET", "p:a", "1") == "OK"
     wait_until(lambda: second.ask("GET", "p:a") == b"1")
     first.kill9()

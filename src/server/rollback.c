@@ -85,10 +85,10 @@ void rollback_keep(struct server *s, const struct slot *slot,
                   s, (struct bytes){(const uint8_t *)name, strlen(name) + 1})
                   .at;
     s->stats.discarded_entries += n;
-    server_log(s, LOG_WARNING,
-               "shard %u: %u entries of an earlier leadership are not in the log of the "
-               "new one; "
-               "they are kept in rollback/%s",
-               slot->group.v, n, name);
+    server_log(
+        s, LOG_WARNING,
+        "shard %u: %u entries of an earlier leadership, not known to be committed, "
+        "gave way to the log of the new one; they are kept in rollback/%s",
+        slot->group.v, n, name);
     buf_free(&text);
 }

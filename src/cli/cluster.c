@@ -4,6 +4,7 @@
 #include <string.h>
 #include <unistd.h>
 
+#include "base/check.h"
 #include "cli/cli.h"
 #include "cli/grid.h"
 
@@ -227,6 +228,7 @@ int command_cluster(int n, const char *const *args)
     }
     if (wrong == 0) wrong = check_order(&o);
     if (wrong != 0) return wrong;
+    check(o.sub != NULL);
     if (strcmp(o.sub->name, "join") == 0) return join(o.words[1]);
 
     if (!target_open(&target, &client)) return 1;

@@ -49,18 +49,18 @@ static struct bytes bytes_of(MDB_val v)
     return (struct bytes){v.mv_data, v.mv_size};
 }
 
+static bool say(const char *text)
+{
+    return write(STDERR_FILENO, text, strlen(text)) >= 0;
+}
+
 /* From whatever thread, and in a handler of signals: nothing but the end. */
 static _Noreturn void unreadable(const char *why)
 {
-    static const char text
-        [] = "fatal: the store cannot be read: ",
-    end[] =
-        "\nmend the disk, or restore the data directory or let its replicas rebuild it\n";
-    ssize_t done = write(STDERR_FILENO, text, sizeof text - 1);
-
-    done = write(STDERR_FILENO, why, strlen(why));
-    done = write(STDERR_FILENO, end, sizeof end - 1);
-    (void)done;
+    (void)(say("fatal: the store cannot be read: ") && say(why) &&
+           say("\nmend the disk, or restore the data directory or let its replicas "
+               "rebuild "
+               "it\n"));
     _exit(1);
 }
 

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "meta/place.h"
 
+#include "base/check.h"
 #include "meta/record.h"
 
 enum place_role { ROLE_NONE = 0, ROLE_LEARNER, ROLE_VOTER };
@@ -260,6 +261,7 @@ static void choose_founder(struct place *p, struct meta_shard *s)
         if (at->is != ROLE_VOTER) continue;
         if (found == NULL || at->leads < found->leads) found = at;
     }
+    check(found != NULL);
     found->leads++;
     s->founder = s->lead = found->server->id;
 }

@@ -271,6 +271,7 @@ bool raft_member_is_unsure(const struct raft *raft)
 static void add_peer(struct raft *raft, struct raft_progress *fresh, uint32_t *n,
                      struct server_id id)
 {
+    check(fresh != NULL);
     if (id.v == raft->settings.self.v) return;
     for (uint32_t i = 0; i < *n; i++)
         if (fresh[i].id.v == id.v) return;
@@ -331,7 +332,9 @@ static void rebuild_peers(struct raft *raft)
 static struct server_id *put_ids(struct server_id *at, const struct server_id *ids,
                                  uint16_t n)
 {
-    if (n > 0) memcpy(at, ids, n * sizeof *at);
+    if (n == 0) return at;
+    check(at != NULL);
+    memcpy(at, ids, n * sizeof *at);
     return at + n;
 }
 

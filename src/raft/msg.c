@@ -134,10 +134,10 @@ static bool get_ids(struct cursor *c, struct server_id *ids, uint64_t max, uint1
     uint64_t n;
 
     if (!get_varint(c, &n) || n > max) return false;
-    for (uint16_t i = 0; i < n; i++)
+    *out = (uint16_t)n;
+    for (uint16_t i = 0; i < *out; i++)
         if (!get_server(c, &ids[i]) || ids[i].v == 0 || has_id(ids, i, ids[i]))
             return false;
-    *out = (uint16_t)n;
     return true;
 }
 

@@ -279,6 +279,7 @@ void admin_config(struct server *s, const struct command *command,
         set(s, args + 2, n_args - 2, r);
     } else {
         s->stats = (struct server_stats){0};
+        s->counts = (struct shard_counts){0};
         reply_ok(r);
     }
 }

@@ -113,8 +113,8 @@ static void section_stats(struct server *s, struct buf *out)
     buf_putf(out,
              "expired_keys:%llu\r\nevicted_keys:0\r\nkeyspace_hits:%llu\r\n"
              "keyspace_misses:%llu\r\n",
-             (unsigned long long)t->expired_keys, (unsigned long long)t->keyspace_hits,
-             (unsigned long long)t->keyspace_misses);
+             (unsigned long long)s->counts.expired, (unsigned long long)s->counts.hits,
+             (unsigned long long)s->counts.misses);
     buf_putf(out,
              "forwarded_requests:%llu\r\nuncertain_replies:%llu\r\n"
              "refused_peers:%llu\r\nlog_syncs:%llu\r\nloop_turns:%llu\r\n",

@@ -203,6 +203,7 @@ void failover_begin(struct server *s, struct client *c, const struct bytes *args
         session_error(s, c, wrong);
         return;
     }
+    check(keyspace != NULL);
     if (force) {
         force_begin(s, c, keyspace, to);
         return;

@@ -913,7 +913,7 @@ static struct bytes bulk_next(const struct bulk *b)
     if (b->sent < head)
         return (struct bytes){b->bytes.at + b->skip + b->sent, head - b->sent};
     const uint64_t in = b->sent - head;
-    if (in < far->len)
+    if (far->block != NULL && in < far->len)
         return (struct bytes){far->block->bytes.at + far->from + in, far_there(far) - in};
     const uint64_t at = far->at + (in - far->len);
     return (struct bytes){b->bytes.at + at, b->bytes.len - at};

@@ -72,6 +72,7 @@ struct shard_config reconcile_shard_config(struct server *s, struct group_id gro
     s->transfer_rate.bytes_per_s = l->transfer_bytes_per_s;
     struct shard_config c = {
         .rate = &s->transfer_rate,
+        .counts = &s->counts,
         .group = group,
         .self = s->identity.server,
         .kv = s->config.kv,

@@ -374,8 +374,8 @@ struct identity {
 };
 
 struct server_stats {
-    uint64_t connections, commands, rejected, expired_keys, forwarded, uncertain;
-    uint64_t bytes_in, bytes_out, turns, syncs, keyspace_hits, keyspace_misses;
+    uint64_t connections, commands, rejected, forwarded, uncertain;
+    uint64_t bytes_in, bytes_out, turns, syncs;
     uint64_t peer_refused;
     uint64_t vouches_differ, vouches_lost;
     uint64_t error_replies;
@@ -407,6 +407,7 @@ struct server {
     struct lsn checkpoint_lsn; /* log position of the last round of checkpoints */
     struct kv_reader *kv_reader;
     struct shard_rate transfer_rate;
+    struct shard_counts counts;
     uint32_t renew_at; /* whose reader is renewed next */
 
     struct meta meta;

@@ -17,11 +17,22 @@ static void note_seen(struct shard *s, bool found, const struct item *item)
     if (!found) s->saw = s->applied;
 }
 
+static void count_read(const struct shard *s, bool found, const struct item *item)
+{
+    struct shard_counts *counts = s->config.counts;
+    if (s->reads_at.ms == 0 || counts == NULL) return;
+    if (found && (item->deadline_ms == 0 || item->deadline_ms >= s->reads_at.ms))
+        counts->hits++;
+    else
+        counts->misses++;
+}
+
 static bool view_find(void *ctx, struct bytes key, struct item *out)
 {
     struct shard *s = ctx;
     const bool found = store_find(s->store, key, out);
     note_seen(s, found, out);
+    count_read(s, found, out);
     return found;
 }
 
@@ -93,6 +104,8 @@ static void emit_large(struct shard *s, const struct effect *e)
 void shard_emit(struct shard *s, const struct effect *e)
 {
     close_note(s, e);
+    if ((e->flags & EFFECT_EXPIRED) != 0 && s->config.counts != NULL)
+        s->config.counts->expired++;
     if (UNLIKELY(e->value.len >= BLOCK_BYTES_MIN)) {
         emit_large(s, e);
         return;
@@ -237,8 +250,10 @@ static void run_commands(struct shard *s, const struct shard_request *q,
             .may_write = may_write_now,
             .steps_max = 4096,
         };
+        s->reads_at.ms = (q->commands[i]->flags & CF_WRITE) != 0 ? 0 : q->now.ms;
         command_run(&call);
     }
+    s->reads_at.ms = 0;
 }
 
 static void evaluation_begin(struct shard *s)

@@ -71,8 +71,15 @@ struct shard_rate {
     struct instant at;    /* when that was so */
 };
 
+/* What INFO stats tells, of all shards that share it. */
+struct shard_counts {
+    uint64_t hits, misses; /* of keys that commands looked up to read them */
+    uint64_t expired;      /* keys that this leader removed at their deadline */
+};
+
 struct shard_config {
-    struct shard_rate *rate; /* NULL: no bound */
+    struct shard_rate *rate;     /* NULL: no bound */
+    struct shard_counts *counts; /* added to; NULL: nobody asks */
     struct group_id group;
     struct server_id self;
     struct raft_settings raft;

@@ -105,6 +105,7 @@ struct shard {
     struct bytes entry_lent;   /* which is the request's own: only this of it; or empty */
     struct block *lent;        /* of the request being evaluated */
     size_t lent_at;
+    struct wall reads_at;        /* when what only reads is evaluated; 0: nothing is */
     struct log_index next_index; /* that it will have */
     struct log_index seen;       /* newest uncommitted index that evaluation saw */
     struct log_index saw;        /* newest that it showed, by what is not there, too */

@@ -81,6 +81,7 @@ static void walk_messages(struct bytes in, struct mem *mem)
         case MESSAGE_FORWARD_REPLY: walk_forward_reply(m.body, &again); break;
         case MESSAGE_STATUS: break;
         case MESSAGE_REPORT: walk_report(m.body, &again); break;
+        case MESSAGE_QUIET: break; /* one number */
         case MESSAGE_KIND_END: check(false);
         }
         buf_free(&again);

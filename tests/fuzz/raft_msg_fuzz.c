@@ -52,7 +52,7 @@ static struct raft *core_new(struct mem *mem, uint32_t votes)
     };
     const struct instant now = {10 * SEC_NS};
     struct raft *raft = raft_new(&settings, &start);
-    const struct raft_entry entry = {{1}, {1}, RAFT_COMMAND, BYTES_OF("one")};
+    const struct raft_entry entry = {{1}, {1}, RAFT_COMMAND, BYTES_OF("one"), NULL};
 
     hear(raft, start.now,
          &(struct raft_msg){.kind = RAFT_APPEND,

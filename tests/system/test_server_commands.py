@@ -195,6 +195,28 @@ def test_info(at):
     assert "# Server" in sections and "# Clients" in sections and "# Memory" not in sections
 
 
+def test_info_counts_what_is_found_and_what_is_not(make_cluster):
+    server = make_cluster(1)[0]
+
+    def counts():
+        info = server.info()
+        return [int(info[f]) for f in ("keyspace_hits", "keyspace_misses", "expired_keys")]
+    assert counts() == [0, 0, 0]
+    server.ask("SET", "a", "1")
+    server.ask("GET", "a")
+    server.ask("GET", "b")
+    server.ask("EXISTS", "a", "a", "b")
+    assert counts() == [3, 2, 0]
+    server.ask("INCR", "a")
+    assert counts() == [3, 2, 0]
+    server.ask("SET", "c", "1", "PX", "50")
+    wait_until(lambda: counts()[2] == 1, 5)
+    server.ask("GET", "c")
+    assert counts() == [3, 3, 1]
+    assert server.ask("CONFIG", "RESETSTAT") == "OK"
+    assert counts() == [0, 0, 0]
+
+
 def test_role(at):
     role = at("ROLE")
     assert text(role[0]) in ("master", "slave")

@@ -349,7 +349,9 @@ static struct raft_config_at config_new(struct raft *raft, struct log_index inde
     struct raft_config_at at = {.index = index, .config = raft_config_members(config)};
     const uint32_t n = ids_of(&at.config);
 
-    if (n > 0) at.ids = mem_alloc(raft->mem, n * sizeof *at.ids);
+    at.config.voters = at.config.old = at.config.learners = NULL;
+    if (n == 0) return at;
+    at.ids = mem_alloc(raft->mem, n * sizeof *at.ids);
     at.config.voters = at.ids;
     at.config.old = put_ids(at.ids, config->voters, config->n_voters);
     at.config.learners = put_ids(at.ids + config->n_voters, config->old, config->n_old);

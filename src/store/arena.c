@@ -12,9 +12,8 @@ struct chunk {
     uint8_t at[];
 };
 
-/* An idle shard should cost little, a busy one should ask seldom: chunks grow with what
- * the arena holds. */
-/* The first is small: an empty table takes little, and a server may have ten thousand. */
+/* An idle shard should cost little, and a server may have ten thousand; a busy one should ask
+ * seldom: the first chunk is small, and the others grow with what the arena holds. */
 enum { CHUNK_FIRST = 256, CHUNK_MIN = 4 << 10, CHUNK_MAX = 256 << 10 };
 
 static void bury(struct grave *g, struct chunk *chunk)

@@ -226,8 +226,8 @@ load_under_tsan() {
     done
     status=0
     for i in 0 1 2; do
-        redis-benchmark -p $((port + i)) -t set,get,incr,mset -n 8000 -r 10000 -c 20 -P 8 -q |
-            tr '\r' '\n' | grep summary || true
+        redis-benchmark -p $((port + i)) -t set,get,incr,mset -n 8000 -r 10000 -c 20 -P 8 -q ||
+            status=1
         redis-cli -p $((port + i)) SET ready "$i" | grep -x OK || status=1
     done
     kill -INT $up

@@ -31,6 +31,51 @@ void admin_address(struct bytes text, struct address *out)
     snprintf(out->host, sizeof out->host, "%.*s", (int)host.len, (const char *)host.at);
 }
 
+void admin_node_id(const struct server *s, struct server_id id,
+                   char out[ADMIN_NODE_ID_MAX])
+{
+    uint8_t seed[12];
+
+    store_u64le(seed, s->identity.cluster.v);
+    store_u32le(seed + 8, id.v);
+    snprintf(out, ADMIN_NODE_ID_MAX, "%08x%016llx%016llx", id.v,
+             (unsigned long long)s->identity.cluster.v,
+             (unsigned long long)hash64((struct bytes){seed, sizeof seed}));
+}
+
+bool admin_is_up(const struct server *s, struct server_id id)
+{
+    return id.v == s->identity.server.v || peer_reachable(s, id);
+}
+
+void admin_address_of(const struct server *s, struct server_id id, struct address *out)
+{
+    const struct meta_server *server = meta_server(&s->meta, id);
+    const struct meta_text *text = server == NULL ? NULL : &server->client;
+
+    admin_address((struct bytes){text == NULL ? NULL : (const uint8_t *)text->at,
+                                 text == NULL ? 0 : text->len},
+                  out);
+}
+
+struct server_id admin_master(const struct server *s, const struct meta_shard *shard)
+{
+    const struct server_id leader = admin_leader(s, shard->group);
+    return leader.v != 0 || shard->n_voters == 0 ? leader : shard->voters[0];
+}
+
+uint32_t admin_members(const struct meta_shard *shard,
+                       struct server_id out[2 * META_REPLICAS_MAX])
+{
+    uint32_t n = 0;
+
+    for (uint32_t i = 0; i < shard->n_voters; i++)
+        out[n++] = shard->voters[i];
+    for (uint32_t i = 0; i < shard->n_learners; i++)
+        out[n++] = shard->learners[i];
+    return n;
+}
+
 /* ---- TIME, ROLE ---- */
 
 static void reply_time(const struct server *s, struct reply *r)
@@ -89,6 +134,8 @@ void admin_command(struct server *s, struct client *c, const struct command *com
     }
     if (command->id >= COMMAND_CLUSTER_INFO && command->id <= COMMAND_CLUSTER_KEYSLOT)
         admin_cluster(s, command, args, r);
+    else if (command->id > COMMAND_SENTINEL && command->id <= COMMAND_SENTINEL_MYID)
+        admin_sentinel(s, command, args, r);
     else
         reply_errorf(r, "ERR '%s' is not supported by this server", command->name);
 }

@@ -1,68 +1,15 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* CLUSTER in Redis Cluster's formats, as a hint to clients that route by themselves.
  *
- * A node's id is 40 hexadecimal digits: the server's id, the cluster's, and a hash of
- * both. Slots are those of the keyspace `default`; a server is the master of those it
+ * Slots are those of the keyspace `default`; a server is the master of those it
  * leads. */
 #include "server/server_state.h"
-
-#include <stdio.h>
-
-#include "base/text.h"
-
-enum { NODE_ID_MAX = 41 };
-
-static void node_id(const struct server *s, struct server_id id, char out[NODE_ID_MAX])
-{
-    uint8_t seed[12];
-
-    store_u64le(seed, s->identity.cluster.v);
-    store_u32le(seed + 8, id.v);
-    snprintf(out, NODE_ID_MAX, "%08x%016llx%016llx", id.v,
-             (unsigned long long)s->identity.cluster.v,
-             (unsigned long long)hash64((struct bytes){seed, sizeof seed}));
-}
-
-static bool is_up(const struct server *s, struct server_id id)
-{
-    return id.v == s->identity.server.v || peer_reachable(s, id);
-}
-
-static void address_of(const struct server *s, struct server_id id, struct address *out)
-{
-    const struct meta_server *server = meta_server(&s->meta, id);
-    const struct meta_text *text = server == NULL ? NULL : &server->client;
-
-    admin_address((struct bytes){text == NULL ? NULL : (const uint8_t *)text->at,
-                                 text == NULL ? 0 : text->len},
-                  out);
-}
 
 /* The i-th shard of `default`, NULL past the last. */
 static const struct meta_shard *default_shard(const struct server *s, uint32_t i)
 {
     const struct meta_keyspace *k = meta_keyspace_named(&s->meta, BYTES_OF("default"));
     return k == NULL ? NULL : meta_shard_of(&s->meta, k->id, i);
-}
-
-/* Who to send requests for a shard to: its leader, or while that is not known a voter. */
-static struct server_id master_of(const struct server *s, const struct meta_shard *shard)
-{
-    const struct server_id leader = admin_leader(s, shard->group);
-    return leader.v != 0 || shard->n_voters == 0 ? leader : shard->voters[0];
-}
-
-/* Voters, then learners, of the shard's target. */
-static uint32_t members(const struct meta_shard *shard,
-                        struct server_id out[2 * META_REPLICAS_MAX])
-{
-    uint32_t n = 0;
-
-    for (uint32_t i = 0; i < shard->n_voters; i++)
-        out[n++] = shard->voters[i];
-    for (uint32_t i = 0; i < shard->n_learners; i++)
-        out[n++] = shard->learners[i];
-    return n;
 }
 
 /* ---- NODES, INFO ---- */
@@ -72,7 +19,7 @@ static void node_slots(const struct server *s, struct server_id id, struct buf *
     const struct meta_shard *shard;
 
     for (uint32_t i = 0; (shard = default_shard(s, i)) != NULL; i++)
-        if (master_of(s, shard).v == id.v)
+        if (admin_master(s, shard).v == id.v)
             buf_putf(out, " %u-%u", shard->slot_first, shard->slot_last);
 }
 
@@ -83,13 +30,13 @@ static void nodes(struct server *s, struct reply *r)
     for (uint32_t i = 0; i < s->meta.n_servers; i++) {
         const struct meta_server *server = s->meta.servers[i];
         struct address client, peer;
-        char id[NODE_ID_MAX];
+        char id[ADMIN_NODE_ID_MAX];
         const bool me = server->id.v == s->identity.server.v;
-        const bool up = is_up(s, server->id);
-        address_of(s, server->id, &client);
+        const bool up = admin_is_up(s, server->id);
+        admin_address_of(s, server->id, &client);
         admin_address((struct bytes){(const uint8_t *)server->peer.at, server->peer.len},
                       &peer);
-        node_id(s, server->id, id);
+        admin_node_id(s, server->id, id);
         buf_putf(&text, "%s %s:%lld@%lld,%s %s%s - 0 0 %u %s", id, client.host,
                  (long long)client.port, (long long)peer.port, server->name.at,
                  me ? "myself,master" : "master", up ? "" : ",fail?", server->id.v,
@@ -143,10 +90,10 @@ static uint32_t shards_of_default(const struct server *s)
 static void slot_node(const struct server *s, struct server_id id, struct reply *r)
 {
     struct address at;
-    char text[NODE_ID_MAX];
+    char text[ADMIN_NODE_ID_MAX];
 
-    address_of(s, id, &at);
-    node_id(s, id, text);
+    admin_address_of(s, id, &at);
+    admin_node_id(s, id, text);
     reply_array(r, 4);
     reply_bulk_str(r, at.host);
     reply_int(r, at.port);
@@ -161,9 +108,9 @@ static void slots(const struct server *s, struct reply *r)
     reply_array(r, n);
     for (uint32_t i = 0; i < n; i++) {
         const struct meta_shard *shard = default_shard(s, i);
-        const struct server_id master = master_of(s, shard);
+        const struct server_id master = admin_master(s, shard);
         struct server_id all[2 * META_REPLICAS_MAX];
-        const uint32_t n_all = members(shard, all);
+        const uint32_t n_all = admin_members(shard, all);
         uint32_t others = 0;
         for (uint32_t j = 0; j < n_all; j++)
             others += all[j].v != master.v;
@@ -183,10 +130,10 @@ static void shard_node(const struct server *s, const struct meta_shard *shard,
 {
     const struct slot *slot = server_slot_find(s, shard->group);
     struct address at;
-    char text[NODE_ID_MAX];
+    char text[ADMIN_NODE_ID_MAX];
 
-    address_of(s, id, &at);
-    node_id(s, id, text);
+    admin_address_of(s, id, &at);
+    admin_node_id(s, id, text);
     reply_map(r, 7);
     reply_bulk_str(r, "id");
     reply_bulk_str(r, text);
@@ -197,13 +144,13 @@ static void shard_node(const struct server *s, const struct meta_shard *shard,
     reply_bulk_str(r, "endpoint");
     reply_bulk_str(r, at.host);
     reply_bulk_str(r, "role");
-    reply_bulk_str(r, id.v == master_of(s, shard).v ? "master" : "replica");
+    reply_bulk_str(r, id.v == admin_master(s, shard).v ? "master" : "replica");
     reply_bulk_str(r, "replication-offset");
     reply_int(r, slot == NULL || slot->shard == NULL
                      ? 0
                      : (int64_t)shard_applied(slot->shard).v);
     reply_bulk_str(r, "health");
-    reply_bulk_str(r, is_up(s, id) ? "online" : "fail");
+    reply_bulk_str(r, admin_is_up(s, id) ? "online" : "fail");
 }
 
 static void shards(const struct server *s, struct reply *r)
@@ -214,7 +161,7 @@ static void shards(const struct server *s, struct reply *r)
     for (uint32_t i = 0; i < n; i++) {
         const struct meta_shard *shard = default_shard(s, i);
         struct server_id all[2 * META_REPLICAS_MAX];
-        const uint32_t n_all = members(shard, all);
+        const uint32_t n_all = admin_members(shard, all);
         reply_map(r, 2);
         reply_bulk_str(r, "slots");
         reply_array(r, 2);
@@ -230,7 +177,7 @@ static void shards(const struct server *s, struct reply *r)
 void admin_cluster(struct server *s, const struct command *command,
                    const struct bytes *args, struct reply *r)
 {
-    char text[NODE_ID_MAX];
+    char text[ADMIN_NODE_ID_MAX];
 
     switch ((int)command->id) {
     case COMMAND_CLUSTER_INFO: info(s, r); return;
@@ -240,6 +187,6 @@ void admin_cluster(struct server *s, const struct command *command,
     case COMMAND_CLUSTER_KEYSLOT: reply_int(r, key_slot(args[2])); return;
     }
     check(command->id == COMMAND_CLUSTER_MYID);
-    node_id(s, s->identity.server, text);
+    admin_node_id(s, s->identity.server, text);
     reply_bulk_str(r, text);
 }

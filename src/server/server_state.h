@@ -7,7 +7,8 @@
  *   token.c     SESSION: what a connection has seen, as a text
  *   admin.c     commands about the server and the cluster: admin_config.c CONFIG,
  *               admin_info.c INFO, admin_cluster.c CLUSTER, admin_report.c KEYSPACE
- *               DIGEST and SHARD LIST, admin_servers.c SERVER LIST
+ *               DIGEST and SHARD LIST, admin_sentinel.c SENTINEL, admin_servers.c
+ *               SERVER LIST
  *   failover.c  FAILOVER, at the server that is asked and at the leader
  *   fanout.c    commands that every shard answers a part of: SCAN, KEYS, DBSIZE, FLUSHALL ...
  *   keyspace.c  KEYSPACE CREATE, ALTER, DROP, as who asked for them sees them
@@ -593,6 +594,20 @@ struct address {
 };
 void admin_address(struct bytes text,
                    struct address *out); /* "host:port", "[::1]:port" */
+/* A server as a node of Redis Cluster: 40 hexadecimal digits of its id, the cluster's, and a
+ * hash of both. */
+enum { ADMIN_NODE_ID_MAX = 41 };
+void admin_node_id(const struct server *s, struct server_id id,
+                   char out[ADMIN_NODE_ID_MAX]);
+bool admin_is_up(const struct server *s,
+                 struct server_id id); /* as this server sees it */
+/* Where its clients are served; port 0: not known. */
+void admin_address_of(const struct server *s, struct server_id id, struct address *out);
+/* Who to send requests for a shard to: its leader, or while that is not known a voter. */
+struct server_id admin_master(const struct server *s, const struct meta_shard *shard);
+/* Voters, then learners, of the shard's target; returns how many. */
+uint32_t admin_members(const struct meta_shard *shard,
+                       struct server_id out[2 * META_REPLICAS_MAX]);
 void admin_config(struct server *s, const struct command *command,
                   const struct bytes *args, uint32_t n_args,
                   struct reply *r); /* admin_config.c */
@@ -600,8 +615,9 @@ void admin_info(struct server *s, const struct bytes *args, uint32_t n_args,
                 struct reply *r); /* admin_info.c */
 void admin_cluster(struct server *s, const struct command *command,
                    const struct bytes *args, struct reply *r); /* admin_cluster.c */
-
-void admin_servers(struct server *s, struct reply *r); /* admin_servers.c */
+void admin_sentinel(struct server *s, const struct command *command,
+                    const struct bytes *args, struct reply *r); /* admin_sentinel.c */
+void admin_servers(struct server *s, struct reply *r);          /* admin_servers.c */
 
 /* ---- admin_report.c: answered once every server was heard, or is known to be silent ---- */
 void admin_digest(struct server *s, struct client *c, struct bytes name);

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// node ioredis.js plain|cluster PORT: ioredis does its usual work; exit code 0 when all is right.
+// node ioredis.js plain|cluster|sentinel PORT: ioredis does its usual work; exit code 0 when all is right.
 'use strict';
 const assert = require('assert');
 const Redis = require('ioredis');
@@ -54,6 +54,14 @@ async function cluster(port) {
     await redis.quit();
 }
 
+async function sentinel(port) {
+    const redis = new Redis({ sentinels: [{ host: '127.0.0.1', port }], name: 'default' });
+    assert.strictEqual(await redis.set('ios:a', 'x'), 'OK');
+    assert.strictEqual(await redis.get('ios:a'), 'x');
+    await redis.del('ios:a');
+    await redis.quit();
+}
+
 const [what, port] = process.argv.slice(2);
-({ plain, cluster })[what](Number(port)).then(
+({ plain, cluster, sentinel })[what](Number(port)).then(
     () => process.exit(0), (e) => { console.error(e); process.exit(1); });

@@ -183,6 +183,10 @@ def test_node_redis_in_cluster_mode_reads_from_replicas(three):
     run_node(three[0], "node_redis.js", "replicas")
 
 
+def test_ioredis_asks_a_sentinel(three):
+    run_node(three[1], "ioredis.js", "sentinel")
+
+
 # ---- redis-cli, redis-benchmark ----
 
 def cli(server, *args, stdin=None):

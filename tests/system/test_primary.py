@@ -717,3 +717,69 @@ def test_clients_that_know_no_sentinel_reconnect_and_go_on(make_cluster):
     wait_whole(cluster)
     for s in cluster.servers:
         assert s.redis().mget(list(written)) == [b"1"] * len(written)
+
+
+def write_on(client, written, n, within_s=30):
+    """n more writes, tried again until they are acknowledged."""
+    deadline, upto = time.monotonic() + within_s, len(written) + n
+    while len(written) < upto:
+        assert time.monotonic() < deadline
+        key = f"p:n{len(written)}"
+        try:
+            client.set(key, "1")
+            written[key] = "1"
+        except redis.RedisError:
+            time.sleep(0.05)
+
+
+def test_clients_that_ask_sentinels_find_the_next_leader(make_cluster):
+    """redis-py's Sentinel and what it asks, with each server as a sentinel at its client port."""
+    cluster = with_primary(make_cluster(3), "ACK", "1")
+    sentinel = redis.sentinel.Sentinel([(s.host, s.port) for s in cluster.servers],
+                                       min_other_sentinels=2, socket_timeout=5)
+    client, written = sentinel.master_for("p", socket_timeout=5), {}
+    for _ in range(2):
+        leader = cluster.wait_leader("p")
+        assert wait_until(lambda leader=leader: sentinel.discover_master("p") ==
+                          (leader.host, leader.port), 5)
+        write_on(client, written, 20)
+        replicas = {tuple(a) for a in sentinel.discover_slaves("p")}
+        assert replicas == {(s.host, s.port) for s in cluster.servers if s is not leader}
+        leader.kill9()
+        write_on(client, written, 20)
+        assert sentinel.discover_master("p") != (leader.host, leader.port)
+        cluster.restart(leader)
+        cluster.wait_ready()
+    with pytest.raises(redis.sentinel.MasterNotFoundError):
+        sentinel.discover_master("nosuch")
+    reader = sentinel.slave_for("p", socket_timeout=5)
+    wait_until(lambda: reader.get(list(written)[-1]) == b"1", 5)
+    assert client.mget(list(written)) == [b"1"] * len(written)
+
+
+def test_what_sentinel_commands_answer(make_cluster):
+    cluster = with_primary(make_cluster(3), "ACK", "1")
+    leader = cluster.wait_leader("p")
+    for s in cluster.servers:
+        wait_until(lambda s=s: s.ask("SENTINEL", "GET-MASTER-ADDR-BY-NAME", "p") ==
+                   [leader.host.encode(), str(leader.port).encode()], 5)
+        assert s.ask("SENTINEL", "get-master-addr-by-name", "nosuch") is None
+        assert "KEYSPACE LIST" in s.ask("SENTINEL", "REPLICAS", "nosuch")
+        row = as_map(s.ask("SENTINEL", "MASTER", "p"))
+        assert (row["name"], row["flags"], row["num-slaves"]) == ("p", "master", "2")
+        assert (row["port"], row["num-other-sentinels"]) == (str(leader.port), "2")
+        names = [as_map(m)["name"] for m in s.ask("SENTINEL", "MASTERS")]
+        assert sorted(names) == ["default", "p"]
+        ports = {as_map(m)["port"] for m in s.ask("SENTINEL", "SENTINELS", "p")}
+        assert ports == {str(o.port) for o in cluster.servers if o is not s}
+        assert len(s.ask("SENTINEL", "MYID")) == 40
+    other = next(s for s in cluster.servers if s is not leader)
+    other.kill9()
+    wait_until(lambda: "s_down" in [as_map(r)["flags"] for r in
+                                    leader.ask("SENTINEL", "SLAVES", "p")
+                                    if as_map(r)["port"] == str(other.port)][0], 10)
+
+
+def as_map(row):
+    text = [x.decode() for x in row]
+    return dict(zip(text[::2], text[1::2]))

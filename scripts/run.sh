@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # SPDX-License-Identifier: Apache-2.0
-# run.sh - build what is not built yet and start a server; arguments go to `sennit up`.
+# run.sh - build what is not built yet and start three servers; arguments go to `sennit up`.
 set -euo pipefail
 root=$(cd "$(dirname "$0")/.." && pwd)
 

@@ -57,6 +57,15 @@ void raft_quiet_turn(struct raft *raft)
     raft->woken = false;
 }
 
+/* What was said when this follower fell silent, and nothing beyond it. */
+static bool is_same_word(const struct raft *raft, const struct raft_msg *msg)
+{
+    return msg->kind == RAFT_APPEND && msg->from.v == raft->leader.v &&
+           (msg->flags & (RAFT_QUIET | RAFT_DOUBTFUL)) == RAFT_QUIET &&
+           msg->n_entries == 0 && msg->index.v == raft->log.last.v &&
+           msg->log_term.v == log_term_at(&raft->log, msg->index).v;
+}
+
 /* What needs not wake: a late answer to what was sent before, and the same word again. */
 void raft_quiet_on_message(struct raft *raft, const struct raft_msg *msg)
 {
@@ -66,10 +75,7 @@ void raft_quiet_on_message(struct raft *raft, const struct raft_msg *msg)
     if (current && raft->role == RAFT_LEADER && msg->kind == RAFT_APPEND_REPLY &&
         !(msg->flags & (RAFT_REJECT | RAFT_DOUBTFUL)))
         return;
-    if (current && raft->role == RAFT_FOLLOWER && msg->kind == RAFT_APPEND &&
-        msg->from.v == raft->leader.v && (msg->flags & RAFT_QUIET) &&
-        msg->n_entries == 0 && msg->index.v == raft->log.last.v)
-        return;
+    if (current && raft->role == RAFT_FOLLOWER && is_same_word(raft, msg)) return;
     raft_quiet_wake(raft);
 }
 

@@ -235,6 +235,14 @@ static void a_follower_keeps_still_only_with_just_what_the_leader_has(void **sta
     assert_true(rig.out.quiet);
     tell_quiet(&rig, 1, 1); /* the same word again */
     assert_true(rig.out.quiet);
+    rig_recv(&rig, (struct raft_msg){.kind = RAFT_APPEND, /* with an accusation */
+                                     .flags = RAFT_QUIET | RAFT_DOUBTFUL,
+                                     .from = {2},
+                                     .term = {1},
+                                     .index = {1},
+                                     .log_term = {1},
+                                     .commit = {1}});
+    assert_false(rig.out.quiet);
     rig_close(&rig);
 }
 

@@ -707,3 +707,22 @@ struct shard_position client_position(const struct client *c, struct group_id gr
         if (c->positions[i].group.v == group.v) return c->positions[i].seen;
     return (struct shard_position){0};
 }
+
+/* Without SESSION a connection still sees what it was told, as long as there is any replica
+ * that has it.  From WATCH to EXEC it is in a session with the shard: what it reads in between
+ * is of a log that goes on from where WATCH found it, and so are the changes that EXEC
+ * compares.  WATCH asks a leader for all that it has, and so is later than anything before. */
+bool client_in_session(const struct client *c, struct group_id group)
+{
+    const bool watches = c->n_watches > 0 && c->queue_group.v == group.v &&
+                         c->server->config.mutant.server != 6;
+
+    return c->session || watches;
+}
+
+/* What an answer has to show at the least; else it is an error, or of EXEC nil. */
+struct shard_position client_must_see(const struct client *c, struct group_id group)
+{
+    if (!client_in_session(c, group)) return (struct shard_position){0};
+    return client_position(c, group);
+}

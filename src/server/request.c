@@ -32,17 +32,11 @@ static const struct client *asker_of(const struct request *r)
     return NULL;
 }
 
-/* What an answer has to show at the least.  Without SESSION a connection still sees what it
- * was told, as long as there is any replica that has it. */
-static struct shard_position must_see(const struct client *c, struct group_id group)
-{
-    if (c == NULL || !c->session) return (struct shard_position){0};
-    return client_position(c, group);
-}
-
 static struct shard_position position_of(const struct request *r)
 {
-    return r->origin == FROM_PEER ? r->position : must_see(asker_of(r), r->group);
+    if (r->origin == FROM_PEER || r->position.index.v != 0) return r->position;
+    const struct client *c = asker_of(r);
+    return c == NULL ? (struct shard_position){0} : client_must_see(c, r->group);
 }
 
 static struct client_route *route_find(const struct client *c, struct group_id group)
@@ -423,7 +417,7 @@ static bool evaluate(struct server *s, struct slot *slot, struct request *r,
     case FORWARD_EXEC:
         *refusal = run_commands(s, slot, r, f, position_of(r), a, &gate);
         break;
-    case FORWARD_WATCH: *refusal = run_watch(s, slot, f, a, &gate); break;
+    case FORWARD_WATCH: *refusal = run_watch(s, slot, f, position_of(r), a, &gate); break;
     case FORWARD_META: *refusal = run_meta(s, slot, r, f, a, &gate); break;
     case FORWARD_WAIT:
     case FORWARD_LEAD:
@@ -564,7 +558,8 @@ static enum shard_position_state see_here(struct server *s, const struct slot *s
 
     r->stale = state == POSITION_AHEAD;
     if (state != POSITION_LOST) return state;
-    if (c != NULL && !c->session) return POSITION_HERE; /* then there is nothing to see */
+    if (c != NULL && !client_in_session(c, r->group))
+        return POSITION_HERE; /* then there is nothing to see */
     finish(s, r, NULL, OUTCOME_LOST);
     return state;
 }
@@ -702,6 +697,7 @@ static bool reroute(struct server *s, struct request *r)
         return true;
     }
     r->group = group;
+    r->position = (struct shard_position){0}; /* of another shard's log */
     r->read = policy_of_group(s, group)->read;
     r->maxlag_ms = policy_of_group(s, group)->maxlag_ms;
     r->closed = r->at_leader = r->stale = false;
@@ -843,7 +839,7 @@ void request_command(struct server *s, struct client *c, const struct command *c
             .n_args = &n_args,
             .n_commands = 1,
             .once = client_once(c),
-            .position = must_see(c, slot->group),
+            .position = client_must_see(c, slot->group),
             .now = s->wall,
             .at = s->now,
             .lent = s->lent,

@@ -177,23 +177,25 @@ enum shard_refusal run_commands(struct server *s, struct slot *slot, struct requ
 }
 
 enum shard_refusal run_watch(struct server *s, struct slot *slot, struct forward f,
-                             struct answer *a, struct shard_gate *gate)
+                             struct shard_position position, struct answer *a,
+                             struct shard_gate *gate)
 {
     const uint32_t n = f.n_watches;
     enum shard_refusal refusal = SHARD_TAKEN;
-    struct bytes *keys = mem_zero(s->mem, n * sizeof *keys);
+    struct shard_watch *watches = mem_zero(s->mem, n * sizeof *watches);
     struct log_index *changes = mem_zero(s->mem, n * sizeof *changes);
     for (uint32_t i = 0; i < n; i++) {
         struct forward_watch w;
         forward_next_watch(&f, &w);
-        keys[i] = w.key;
+        watches[i].key = w.key;
         if (!key_is_of(s, slot->group, w.key)) refusal = SHARD_CLOSED;
     }
-    if (refusal == SHARD_TAKEN)
-        refusal = shard_watch(slot->shard, s->wall, keys, n, changes, gate);
+    const struct shard_request q = {
+        .watches = watches, .n_watches = n, .position = position, .now = s->wall};
+    if (refusal == SHARD_TAKEN) refusal = shard_watch(slot->shard, &q, changes, gate);
     for (uint32_t i = 0; refusal == SHARD_TAKEN && i < n; i++)
         buf_put_u64(&a->bytes, changes[i].v);
-    mem_free(s->mem, keys, n * sizeof *keys);
+    mem_free(s->mem, watches, n * sizeof *watches);
     mem_free(s->mem, changes, n * sizeof *changes);
     return refusal;
 }

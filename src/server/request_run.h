@@ -33,6 +33,7 @@ enum shard_refusal run_commands(struct server *s, struct slot *slot, struct requ
                                 struct forward f, struct shard_position position,
                                 struct answer *a, struct shard_gate *gate);
 enum shard_refusal run_watch(struct server *s, struct slot *slot, struct forward f,
-                             struct answer *a, struct shard_gate *gate);
+                             struct shard_position position, struct answer *a,
+                             struct shard_gate *gate);
 enum shard_refusal run_meta(struct server *s, struct slot *slot, struct request *r,
                             struct forward f, struct answer *a, struct shard_gate *gate);

@@ -119,11 +119,13 @@ struct request {
     enum forward_kind kind;
     uint8_t resp;
     bool writes, reads_only;
-    bool at_leader;                 /* a read that this server's replica may not answer */
-    bool closed;                    /* WAITING: the shard is closed to a key of it */
-    bool holds;                     /* WAITING: counted in slot->n_holding */
-    uint64_t routed;                /* version of the meta view that said which group */
-    struct shard_position position; /* FROM_PEER: what must be seen */
+    bool at_leader;  /* a read that this server's replica may not answer */
+    bool closed;     /* WAITING: the shard is closed to a key of it */
+    bool holds;      /* WAITING: counted in slot->n_holding */
+    uint64_t routed; /* version of the meta view that said which group */
+    /* What must be seen, FROM_PEER and for WATCH and EXEC with watches; of others it is what
+     * their client must see when they are sent. */
+    struct shard_position position;
     enum policy_read read;
     uint64_t maxlag_ms; /* READ any: how old the replica's state may be; 0: any age */
     bool stale; /* it is older than that, or than what must be seen: leader, or wait */
@@ -555,6 +557,8 @@ bool client_writable(struct server *s, struct conn_id conn);
 void client_note(struct client *c, struct group_id group, struct shard_position seen,
                  bool wrote);
 struct shard_position client_position(const struct client *c, struct group_id group);
+bool client_in_session(const struct client *c, struct group_id group);
+struct shard_position client_must_see(const struct client *c, struct group_id group);
 static inline struct bytes client_once(const struct client *c)
 {
     return (struct bytes){c->once, c->once_len};

@@ -369,6 +369,7 @@ static void exec_submit(struct server *s, struct client *c)
     r->reads_only = !c->queue_writes;
     r->read = read_of(s, c->queue_group);
     r->routed = c->queue_routed;
+    if (c->n_watches > 0) r->position = client_must_see(c, r->group);
     r->answer = answer_open(c);
     discard(c);
     request_submit(s, r);
@@ -403,10 +404,17 @@ static bool is_error(struct bytes reply)
     return reply.len > 0 && reply.at[reply.len - 1] == '\n';
 }
 
-static void watches_keep(struct client *c, struct forward f, struct bytes positions)
+/* If the keys have meanwhile become another shard's than those watched before, EXEC is sent
+ * where those were, and answered that they have changed. */
+static void watches_keep(struct client *c, const struct request *r, struct forward f,
+                         struct bytes changes)
 {
-    struct cursor in = cursor_of(positions);
+    struct cursor in = cursor_of(changes);
 
+    if (c->n_watches == 0) {
+        c->queue_routed = r->routed;
+        c->queue_group = r->group;
+    }
     for (uint32_t i = 0; i < f.n_watches; i++) {
         struct forward_watch w;
         uint64_t change;
@@ -439,13 +447,11 @@ static void watched(struct server *s, struct request *r,
         return;
     } else {
         if (c != NULL) {
-            if (c->n_watches == 0) c->queue_routed = r->routed;
-            c->queue_group = r->group;
             const struct forward_position *seen = &reply->position;
             client_note(c, r->group,
                         (struct shard_position){seen->index, seen->term, seen->settled},
                         false);
-            watches_keep(c, f, reply->bytes);
+            watches_keep(c, r, f, reply->bytes);
         }
         buf_put(&a->bytes, "+OK\r\n", 5);
     }
@@ -487,6 +493,7 @@ static void watch(struct server *s, struct client *c, const struct command *comm
     r->done = watched;
     r->reads_only = true;
     r->read = READ_LINEARIZABLE;
+    r->position = client_must_see(c, r->group);
     r->answer = answer_open(c);
     hold(c);
     request_submit(s, r);

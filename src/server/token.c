@@ -143,6 +143,12 @@ static enum token_result token_read(struct bytes token, struct cluster_id cluste
 
 void token_resume(struct server *s, struct client *c, struct bytes text)
 {
+    if (c->n_watches > 0) {
+        session_error(s, c,
+                      "ERR a session is resumed before WATCH, not between WATCH and "
+                      "EXEC");
+        return;
+    }
     struct buf token = buf_new(s->mem);
     enum token_result result = TOKEN_MALFORMED;
 

@@ -154,15 +154,6 @@ bool close_refuses(struct shard *s, const struct shard_request *q)
     return false;
 }
 
-bool close_refuses_keys(struct shard *s, const struct bytes *keys, uint32_t n)
-{
-    if (!may_refuse(s)) return false;
-    if (name_refuses(s, (struct bytes){NULL, 0}, true)) return true;
-    for (uint32_t i = 0; i < n; i++)
-        if (key_refused(s, keys[i], false)) return true;
-    return false;
-}
-
 /* ---- closing, looking, counting ---- */
 
 bool shard_closed(struct shard *s, struct bytes name, struct shard_closed *out)

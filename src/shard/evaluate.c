@@ -202,8 +202,16 @@ static struct log_index change_of(struct shard *s, struct bytes key, struct wall
     return item.change;
 }
 
+/* What was watched is told by index, and an index tells an entry as long as the log that had it
+ * goes on: if the position of the WATCH is lost, so is all that was known of the keys. */
+static bool watches_lost(const struct shard *s, const struct shard_request *q)
+{
+    return q->n_watches > 0 && shard_position(s, &q->position) == POSITION_LOST;
+}
+
 static bool watches_hold(struct shard *s, const struct shard_request *q)
 {
+    if (watches_lost(s, q)) return false;
     for (uint32_t i = 0; i < q->n_watches; i++)
         if (change_of(s, q->watches[i].key, q->now).v != q->watches[i].change.v)
             return false;
@@ -299,12 +307,12 @@ static void evaluation_end(struct shard *s, enum policy_read read,
     if (read == READ_LEASE) gate->round = raft_read(s->raft, RAFT_READ_LEASE, s->now);
 }
 
-static enum shard_refusal may_see(const struct shard *s, const struct shard_position *p)
+static enum shard_refusal may_see(const struct shard *s, const struct shard_request *q)
 {
-    switch (shard_position(s, p)) {
+    switch (shard_position(s, &q->position)) {
     case POSITION_HERE: break;
     case POSITION_AHEAD: return SHARD_BEHIND;
-    case POSITION_LOST: return SHARD_LOST;
+    case POSITION_LOST: return q->n_watches > 0 ? SHARD_TAKEN : SHARD_LOST;
     }
     return SHARD_TAKEN;
 }
@@ -318,6 +326,15 @@ static void gate_all(const struct shard *s, struct shard_gate *gate)
 
     if (gate->index.v < last) gate->index.v = last;
     gate->saw = gate->index;
+}
+
+/* The end of an answer about watches.  To one whose position is lost nothing was shown: its
+ * session is as far as it was, and learns of the loss by what it reads next. */
+static void gate_watches(const struct shard *s, const struct shard_request *q,
+                         struct shard_gate *gate)
+{
+    gate_all(s, gate);
+    if (watches_lost(s, q)) gate->saw.v = 0;
 }
 
 /* A request with an id that may write: carried out once. */
@@ -346,7 +363,7 @@ static enum shard_refusal run_once(struct shard *s, const struct shard_request *
         reply_null_array(reply);
     }
     evaluation_end(s, q->read, gate);
-    if (!hold) gate_all(s, gate);
+    if (!hold) gate_watches(s, q, gate);
     return SHARD_TAKEN;
 }
 
@@ -357,7 +374,7 @@ enum shard_refusal shard_run(struct shard *s, const struct shard_request *q,
      * the time of the last step a lease would seem to hold that ran out meanwhile. */
     if (q->at.ns > s->now.ns) s->now = q->at;
     enum shard_refusal refusal = may_serve(s);
-    if (refusal == SHARD_TAKEN) refusal = may_see(s, &q->position);
+    if (refusal == SHARD_TAKEN) refusal = may_see(s, q);
     if (refusal != SHARD_TAKEN) return refusal;
     if (close_refuses(s, q)) return SHARD_CLOSED;
     bool may_write_now = true;
@@ -378,22 +395,24 @@ enum shard_refusal shard_run(struct shard *s, const struct shard_request *q,
         reply_null_array(reply);
     s->lent = NULL;
     evaluation_end(s, q->read, gate);
-    if (!hold) gate_all(s, gate);
+    if (!hold) gate_watches(s, q, gate);
     return SHARD_TAKEN;
 }
 
-enum shard_refusal shard_watch(struct shard *s, struct wall now, const struct bytes *keys,
-                               uint32_t n, struct log_index *changes,
-                               struct shard_gate *gate)
+enum shard_refusal shard_watch(struct shard *s, const struct shard_request *q,
+                               struct log_index *changes, struct shard_gate *gate)
 {
-    const enum shard_refusal refusal = may_serve(s);
+    enum shard_refusal refusal = may_serve(s);
+    if (refusal == SHARD_TAKEN) refusal = may_see(s, q);
     if (refusal != SHARD_TAKEN) return refusal;
-    if (close_refuses_keys(s, keys, n)) return SHARD_CLOSED;
+    if (close_refuses(s, q)) return SHARD_CLOSED;
     evaluation_begin(s);
-    for (uint32_t i = 0; i < n; i++)
-        changes[i] = change_of(s, keys[i], now);
+    const bool lost = watches_lost(s, q);
+    for (uint32_t i = 0; i < q->n_watches; i++)
+        changes[i] = lost ? (struct log_index){SHARD_CHANGE_NEVER}
+                          : change_of(s, q->watches[i].key, q->now);
     evaluation_end(s, READ_LINEARIZABLE, gate);
-    gate_all(s, gate);
+    gate_watches(s, q, gate);
     return SHARD_TAKEN;
 }
 

@@ -131,10 +131,12 @@ struct shard_request {
     const struct bytes *const *args;
     const uint32_t *n_args;
     uint32_t n_commands;
-    const struct shard_watch *watches; /* EXEC: positions that must still hold */
+    const struct shard_watch *watches; /* EXEC: changes that must still be the last */
     uint32_t n_watches;
     struct bytes once; /* id of CLIENT REQUEST, to SHARD_ONCE_MAX bytes; empty: none */
-    struct shard_position position; /* what must be seen */
+    /* What must be seen; with watches, also where the log was when they were set: if that is
+     * lost, none of them holds. */
+    struct shard_position position;
     struct wall now;
     struct instant at; /* what leases are judged by; 0: when the shard was stepped last */
     /* What the arguments lie in, to be given away: a large value may stay there, and bytes
@@ -165,9 +167,12 @@ MUST_USE bool shard_read_here(struct shard *s, const struct shard_request *reque
 /* Whether the request would see a key that is past its deadline by our clock while that is not
  * logged yet: only a leader may say that it is gone. */
 bool shard_sees_deadline(struct shard *s, const struct shard_request *request);
-/* Positions of keys for WATCH, at the leader: index of last change, 0 for an absent key. */
-MUST_USE enum shard_refusal shard_watch(struct shard *s, struct wall now,
-                                        const struct bytes *keys, uint32_t n,
+/* WATCH, at the leader: of each key in request->watches the index of its last change, 0 for
+ * an absent one.  They hold with what was watched before, whose position the request names: if
+ * that is lost, each is SHARD_CHANGE_NEVER, and EXEC will find that it does not hold. */
+#define SHARD_CHANGE_NEVER UINT64_MAX
+MUST_USE enum shard_refusal shard_watch(struct shard *s,
+                                        const struct shard_request *request,
                                         struct log_index *changes,
                                         struct shard_gate *gate);
 /* One entry of ready-made effects (the meta shard's changes), at the leader. */

@@ -9,7 +9,6 @@ void close_rebuild(struct shard *s);                      /* the state was repla
 void close_note(struct shard *s, const struct effect *e); /* staged or applied */
 bool close_is_sound(const struct shard *s);               /* S5 */
 bool close_refuses(struct shard *s, const struct shard_request *q);
-bool close_refuses_keys(struct shard *s, const struct bytes *keys, uint32_t n);
 
 /* checkpoint.c */
 void checkpoint_turn(struct shard *s, struct shard_out *out);

@@ -268,5 +268,10 @@ def test_tokens_that_are_none(make_cluster, one):
         assert c("MULTI") == "OK"
         assert isinstance(c("SESSION", "TOKEN"), Error)
         assert c("DISCARD") == "OK"
+        assert c("WATCH", "a") == "OK"
+        assert "before WATCH" in c("SESSION", "RESUME", token)
+        assert c("SESSION", "TOKEN")
+        assert c("UNWATCH") == "OK"
+        assert c("SESSION", "RESUME", token) == "OK"
         with one[0].conn() as fresh:
             assert fresh("SESSION", "RESUME", fresh("SESSION", "TOKEN")) == "OK"

@@ -66,8 +66,7 @@ static void closed_whole_it_refuses_reads_everywhere(void **state)
     static const char *const line[] = {"SET other 1"};
     assert_int_equal(shards_ask(w, id, "GET cart:1"), SHARD_CLOSED);
     assert_int_equal(shards_ask(w, id, "MGET other cart:1"), SHARD_CLOSED);
-    assert_int_equal(shard_watch(w->at[id].shard, w->wall, &key, 1, &change, &w->gate),
-                     SHARD_CLOSED);
+    assert_int_equal(shards_watch(w, id, key, &change), SHARD_CLOSED);
     assert_int_equal(shards_exec(w, id, line, 1, &watch, 1), SHARD_CLOSED);
     shards_run(w, 500);
     assert_string_equal(shards_committed(w, other, "cart:1"), "closed");

@@ -97,6 +97,74 @@ static void P24_what_a_failover_discarded_is_lost_and_not_older_data(void **stat
     shards_free(w);
 }
 
+/* A key is watched at a primary whose last writes a failover discards.  The next one changes the
+ * key by an entry of the same index. */
+static void watches_of_a_discarded_change_do_not_hold(void **state)
+{
+    static const char *const lines[] = {"SET a 3"};
+    const struct bytes key = BYTES_OF("a");
+    struct shards *w = shards_new(3, 3);
+    const uint32_t old = shards_lead(w);
+    struct log_index change, other;
+    (void)state;
+
+    shards_isolate(w, old, true);
+    for (int i = 0; i < 9; i++)
+        assert_int_equal(shards_ask(w, old, "SET a 1"), SHARD_TAKEN);
+    assert_int_equal(shards_watch(w, old, key, &change), SHARD_TAKEN);
+    const struct shard_position p = noted(w, old);
+    assert_int_equal(p.index.v, change.v);
+    shards_run(w, 3000);
+    const uint32_t next = shards_lead(w);
+    do {
+        shards_expect(w, next, "SET a 2", "+OK\r\n");
+    } while (shards_info(w, next).last.v < change.v);
+    assert_int_equal(shards_watch(w, next, key, &other), SHARD_TAKEN);
+    assert_int_equal(other.v, change.v);
+
+    /* By its index alone it seems to be as it was. */
+    const struct shard_watch watch = {key, change};
+    w->position = p;
+    assert_int_equal(shards_exec(w, next, lines, 1, &watch, 1), SHARD_TAKEN);
+    assert_string_equal((const char *)w->reply.at, "*-1\r\n");
+    assert_false(w->gate.wrote);
+    assert_int_equal(w->gate.saw.v, 0); /* to a session this is no sight of newer data */
+    /* Without watches it is an error that says so. */
+    assert_int_equal(shards_ask(w, next, "SET a 3"), SHARD_LOST);
+    /* A later WATCH does not help the earlier one. */
+    assert_int_equal(shards_watch(w, next, key, &other), SHARD_TAKEN);
+    assert_true(other.v == SHARD_CHANGE_NEVER);
+    assert_int_equal(w->gate.saw.v, 0);
+    w->position = (struct shard_position){0};
+    const struct shard_watch never = {key, other};
+    assert_int_equal(shards_exec(w, next, lines, 1, &never, 1), SHARD_TAKEN);
+    assert_string_equal((const char *)w->reply.at, "*-1\r\n");
+    shards_free(w);
+}
+
+static void watches_hold_at_a_later_leader_that_has_their_log(void **state)
+{
+    static const char *const lines[] = {"SET a 2"};
+    const struct bytes key = BYTES_OF("a");
+    struct shards *w = shards_new(3, 3);
+    const uint32_t old = shards_lead(w);
+    struct log_index change;
+    (void)state;
+
+    shards_expect(w, old, "SET a 1", "+OK\r\n");
+    assert_int_equal(shards_watch(w, old, key, &change), SHARD_TAKEN);
+    w->position = noted(w, old);
+    shards_run(w, 300);
+    shards_isolate(w, old, true);
+    shards_run(w, 3000);
+    const uint32_t next = shards_lead(w);
+    assert_int_not_equal(next, old);
+    const struct shard_watch watch = {key, change};
+    assert_int_equal(shards_exec(w, next, lines, 1, &watch, 1), SHARD_TAKEN);
+    assert_string_equal((const char *)w->reply.at, "*1\r\n+OK\r\n");
+    shards_free(w);
+}
+
 static void what_the_log_no_longer_reaches_was_committed(void **state)
 {
     struct shards *w = shards_new(1, 1);
@@ -137,6 +205,8 @@ int main(void)
         cmocka_unit_test(a_replica_that_is_behind_says_so_until_it_has_it),
         cmocka_unit_test(a_read_tells_what_it_saw),
         cmocka_unit_test(P24_what_a_failover_discarded_is_lost_and_not_older_data),
+        cmocka_unit_test(watches_of_a_discarded_change_do_not_hold),
+        cmocka_unit_test(watches_hold_at_a_later_leader_that_has_their_log),
         cmocka_unit_test(what_the_log_no_longer_reaches_was_committed),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -64,8 +64,7 @@ static void exec_is_one_entry_or_nothing(void **state)
     (void)state;
 
     shards_expect(w, id, "SET a 1", "+OK\r\n");
-    assert_int_equal(shard_watch(w->at[id].shard, w->wall, &key, 1, &change, &w->gate),
-                     SHARD_TAKEN);
+    assert_int_equal(shards_watch(w, id, key, &change), SHARD_TAKEN);
     assert_true(change.v > 1);
     const struct shard_watch watch = {key, change};
     const uint64_t before = shards_info(w, id).last.v;
@@ -97,8 +96,7 @@ static void what_watch_and_a_refused_exec_tell_is_as_of_the_last_entry(void **st
     shards_expect(w, id, "SET a 1", "+OK\r\n");
     shards_expect(w, id, "DEL a", ":1\r\n");
     const struct log_index last = shards_info(w, id).last;
-    assert_int_equal(shard_watch(w->at[id].shard, w->wall, &key, 1, &change, &w->gate),
-                     SHARD_TAKEN);
+    assert_int_equal(shards_watch(w, id, key, &change), SHARD_TAKEN);
     assert_int_equal(change.v, 0);
     assert_int_equal(w->gate.index.v, last.v);
     const struct shard_watch watch = {key, {last.v - 1}};

@@ -365,6 +365,7 @@ enum shard_refusal shards_exec(struct shards *w, uint32_t id, const char *const 
         .watches = watches,
         .n_watches = n_watches,
         .once = w->once == NULL ? (struct bytes){NULL, 0} : bytes_of_str(w->once),
+        .position = w->position,
         .now = wall_of(w, &w->at[id]),
         .exec = n > 1 || n_watches > 0,
         .read = READ_LINEARIZABLE,
@@ -380,6 +381,18 @@ enum shard_refusal shards_exec(struct shards *w, uint32_t id, const char *const 
 enum shard_refusal shards_ask(struct shards *w, uint32_t id, const char *line)
 {
     return shards_exec(w, id, &line, 1, NULL, 0);
+}
+
+enum shard_refusal shards_watch(struct shards *w, uint32_t id, struct bytes key,
+                                struct log_index *change)
+{
+    const struct shard_watch watch = {.key = key};
+    const struct shard_request q = {.watches = &watch,
+                                    .n_watches = 1,
+                                    .position = w->position,
+                                    .now = wall_of(w, &w->at[id])};
+
+    return shard_watch(w->at[id].shard, &q, change, &w->gate);
 }
 
 enum shard_gate_state shards_gate(const struct shards *w, uint32_t id)

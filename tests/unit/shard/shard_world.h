@@ -53,6 +53,7 @@ struct shards {
     uint32_t once_max;
     uint64_t once_keep_ns;
     const char *once; /* the id of what is asked next, and until it is NULL again */
+    struct shard_position position; /* likewise, what it must see; index 0: nothing */
     /* Of the last ask. */
     struct buf reply;
     struct shard_gate gate;
@@ -74,7 +75,9 @@ enum shard_refusal shards_ask(struct shards *w, uint32_t id, const char *line);
 enum shard_refusal shards_exec(struct shards *w, uint32_t id, const char *const *lines,
                                uint32_t n, const struct shard_watch *watches,
                                uint32_t n_watches);
-/* The same, and it has to be taken and answered so (NULL: somehow). */
+enum shard_refusal shards_watch(struct shards *w, uint32_t id, struct bytes key,
+                                struct log_index *change);
+/* The same as an ask, and it has to be taken and answered so (NULL: somehow). */
 void shards_expect(struct shards *w, uint32_t id, const char *line, const char *reply);
 enum shard_gate_state shards_gate(const struct shards *w, uint32_t id);
 /* What this replica has committed, as GET answers it: "$1\r\nv\r\n", or "closed". */

@@ -75,10 +75,11 @@ static bool ask_list(struct client *c, const struct value **reply)
 
 static int list(struct client *c)
 {
-    static const char *const heads[] = {"SERVER",   "STATE",    "ZONE",  "CLIENTS AT",
-                                        "PEERS AT", "REPLICAS", "LEADS", "TO GO"};
-    static const char *const keys[] = {"name", "state",    "zone",  "client",
-                                       "peer", "replicas", "leads", "to-go"};
+    static const char *const heads[] = {"SERVER",     "STATE",    "ZONE",
+                                        "CLIENTS AT", "PEERS AT", "REPLICAS",
+                                        "LEADS",      "TO GO",    "LEVEL"};
+    static const char *const keys[] = {"name",     "state", "zone",  "client", "peer",
+                                       "replicas", "leads", "to-go", "level"};
     enum { KEYS = sizeof keys / sizeof *keys };
     const struct value *reply;
 

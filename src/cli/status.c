@@ -21,9 +21,9 @@ static const char help[] =
 
 /* What one look at the cluster gives: each reply in a client of its own, which holds it. */
 struct look {
-    struct client nodes, servers, shards, names, *infos;
-    const struct value *nodes_reply, *servers_reply, *shards_reply, *names_reply,
-        **info_replies;
+    struct client nodes, cluster, servers, shards, names, *infos;
+    const struct value *nodes_reply, *cluster_reply, *servers_reply, *shards_reply,
+        *names_reply, **info_replies;
     uint32_t n_keyspaces;
 };
 
@@ -75,6 +75,7 @@ static bool ask_keyspaces(const struct target *t, struct look *l)
 static void look_end(struct look *l)
 {
     client_close(&l->nodes);
+    client_close(&l->cluster);
     client_close(&l->servers);
     client_close(&l->shards);
     client_close(&l->names);
@@ -87,15 +88,18 @@ static void look_end(struct look *l)
 static bool look_begin(const struct target *t, struct look *l)
 {
     static const char *const nodes[] = {"CLUSTER", "NODES"};
+    static const char *const cluster[] = {"CLUSTER", "INFO"};
     static const char *const servers[] = {"SERVER", "LIST"};
     static const char *const shards[] = {"SHARD", "LIST"};
     static const char *const names[] = {"KEYSPACE", "LIST"};
 
     *l = (struct look){.nodes = {.fd = -1},
+                       .cluster = {.fd = -1},
                        .servers = {.fd = -1},
                        .shards = {.fd = -1},
                        .names = {.fd = -1}};
     if (ask(t, &l->nodes, 2, nodes, &l->nodes_reply) &&
+        ask(t, &l->cluster, 2, cluster, &l->cluster_reply) &&
         ask(t, &l->servers, 2, servers, &l->servers_reply) &&
         ask(t, &l->shards, 2, shards, &l->shards_reply) &&
         ask(t, &l->names, 2, names, &l->names_reply) && ask_keyspaces(t, l))
@@ -165,6 +169,20 @@ static const struct value *row_of(const struct look *l, struct bytes name)
     return NULL;
 }
 
+/* The cluster's feature level, of the lines of CLUSTER INFO; empty: an older server was asked. */
+static struct bytes level_of(const struct look *l)
+{
+    struct bytes text = value_text(l->cluster_reply);
+
+    while (text.len > 0) {
+        struct bytes line = take_until(&text, '\n');
+        const struct bytes name = take_until(&line, ':');
+        if (bytes_equal(name, BYTES_OF("cluster_feature_level")))
+            return take_until(&line, '\r');
+    }
+    return (struct bytes){NULL, 0};
+}
+
 static struct bytes field_of(const struct value *row, const char *name)
 {
     return value_text(row == NULL ? NULL : value_of(row, name));
@@ -174,9 +192,10 @@ static struct bytes field_of(const struct value *row, const char *name)
 
 static void print_nodes(const struct look *l, bool coloured)
 {
-    static const char *const heads[] = {"SERVER",   "CLIENTS AT", "STATE", "MEMBER",
-                                        "REPLICAS", "LEADS",      "TO GO", "ID"};
-    struct grid t = grid_new(8, heads);
+    static const char *const heads[] = {"SERVER", "CLIENTS AT", "STATE",
+                                        "MEMBER", "REPLICAS",   "LEADS",
+                                        "TO GO",  "LEVEL",      "ID"};
+    struct grid t = grid_new(9, heads);
     struct bytes text = value_text(l->nodes_reply);
     struct node node;
 
@@ -193,6 +212,9 @@ static void print_nodes(const struct look *l, bool coloured)
         grid_put(&t, field_of(row, "replicas"), TONE_PLAIN);
         grid_put(&t, field_of(row, "leads"), TONE_PLAIN);
         grid_put(&t, stays ? BYTES_OF("") : field_of(row, "to-go"), TONE_PLAIN);
+        const struct value *level = row == NULL ? NULL : value_of(row, "level");
+        const bool known = level != NULL && level->integer > 0;
+        grid_put(&t, value_text(known ? level : NULL), TONE_PLAIN);
         if (node.id.len > 8) node.id.len = 8;
         grid_put(&t, node.id, TONE_PLAIN);
     }
@@ -287,8 +309,10 @@ static void print_screen(const struct target *target, const struct look *l)
         well += node_is_well(&node);
     }
     endpoint_text(&target->server, from);
-    printf("%u of %u servers connected, %u keyspaces (told by %s)\n\n", well, servers,
-           l->n_keyspaces, from);
+    const struct bytes level = level_of(l);
+    printf(
+        "%u of %u servers connected, %u keyspaces, feature level %.*s (told by %s)\n\n",
+        well, servers, l->n_keyspaces, (int)level.len, (const char *)level.at, from);
     print_nodes(l, coloured);
     putchar('\n');
     print_keyspaces(l, coloured);
@@ -352,12 +376,23 @@ static void json_field(const char *name, struct bytes text)
     putchar(',');
 }
 
+static void json_number(const char *name, const struct value *row, const char *field)
+{
+    json_text(bytes_of_str(name));
+    putchar(':');
+    json_value(row == NULL ? NULL : value_of(row, field));
+    putchar(',');
+}
+
 static void print_json(const struct look *l)
 {
     struct bytes text = value_text(l->nodes_reply);
     struct node node;
 
-    fputs("{\"servers\":[", stdout);
+    const struct bytes level = level_of(l);
+
+    printf("{\"level\":%.*s,\"servers\":[", level.len > 0 ? (int)level.len : 4,
+           level.len > 0 ? (const char *)level.at : "null");
     for (bool first = true; next_node(&text, &node); first = false) {
         fputs(first ? "{" : ",{", stdout);
         json_field("name", node.name);
@@ -366,11 +401,8 @@ static void print_json(const struct look *l)
         json_field("flags", node.flags);
         json_field("state", field_of(row_of(l, node.name), "state"));
         json_field("zone", field_of(row_of(l, node.name), "zone"));
-        fputs("\"to_go\":", stdout);
-        json_value(row_of(l, node.name) == NULL
-                       ? NULL
-                       : value_of(row_of(l, node.name), "to-go"));
-        putchar(',');
+        json_number("to_go", row_of(l, node.name), "to-go");
+        json_number("level", row_of(l, node.name), "level");
         printf("\"connected\":%s}", node_is_well(&node) ? "true" : "false");
     }
     fputs("],\"keyspaces\":[", stdout);

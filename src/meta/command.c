@@ -9,12 +9,12 @@
 
 enum { KEYSPACES_MAX = 1024, GROUPS_MAX = 16384 };
 
-void meta_found(struct meta_change *out, struct cluster_id id,
+void meta_found(struct meta_change *out, struct cluster_id id, uint32_t feature,
                 const struct meta_server *founder)
 {
     const struct meta_cluster cluster = {
         .id = id,
-        .feature = META_FEATURE,
+        .feature = feature,
         .next_server = SERVER_FOUNDER + 1,
         .next_keyspace = KEYSPACE_DEFAULT + 1,
         .next_group = GROUP_DEFAULT + 1,

@@ -136,7 +136,7 @@ static bool put_cluster(struct meta *m, struct bytes value)
     struct meta_cluster c;
 
     if (!record_cluster_decode(value, &c)) return false;
-    if (c.feature > META_FEATURE) return false;
+    if (c.feature > m->speaks) return false;
     m->cluster = c;
     m->founded = true;
     return true;
@@ -289,10 +289,11 @@ bool meta_apply(struct meta *m, const struct effect *e)
     return true;
 }
 
-void meta_init(struct meta *m, struct mem *mem)
+void meta_init(struct meta *m, struct mem *mem, uint32_t speaks)
 {
     *m = (struct meta){
         .mem = mem,
+        .speaks = speaks,
         .by_name = hmap_new(mem),
         .by_group = hmap_new(mem),
         .by_keyspace = hmap_new(mem),
@@ -310,7 +311,7 @@ void meta_free(struct meta *m)
     hmap_free(&m->by_name);
     hmap_free(&m->by_group);
     hmap_free(&m->by_keyspace);
-    meta_init(m, m->mem);
+    meta_init(m, m->mem, m->speaks);
 }
 
 /* ---- looking up ---- */

@@ -32,7 +32,7 @@ enum {
     META_NAME_MAX = 64,
     META_ADDRESS_MAX = 255,
     META_GROUP = 0,
-    META_FEATURE = 1,
+    META_FEATURE = 1, /* the newest feature level that this version speaks */
     META_SERVERS_MAX = RAFT_PEERS_MAX, /* all of them follow the meta shard */
     META_REPLICAS_MAX = 16,            /* of a shard, as its record names them */
 };
@@ -42,6 +42,10 @@ struct meta_text { /* a short text with its length; zero terminated too */
     char at[META_ADDRESS_MAX + 1];
 };
 
+/* A feature level says which kinds of entries, records and message fields there may be.  The
+ * cluster's is one that every member speaks: the meta leader raises it when the last of them
+ * does (meta_raise()), and it never falls, since what is written stays.  So who adds a kind adds
+ * one to META_FEATURE, and writes that kind only while the cluster's level is no lower. */
 struct meta_cluster {
     struct cluster_id id;
     uint32_t feature;
@@ -118,6 +122,7 @@ struct meta_shard {
 
 struct meta {
     struct mem *mem;
+    uint32_t speaks; /* the newest level that may be read here */
     struct meta_cluster cluster;
     bool founded;                 /* the cluster record is there */
     struct meta_server **servers; /* by id */
@@ -132,7 +137,7 @@ struct meta {
     struct hmap by_keyspace; /* id: its shards in order of slots, for meta_route() */
 };
 
-void meta_init(struct meta *m, struct mem *mem);
+void meta_init(struct meta *m, struct mem *mem, uint32_t speaks);
 void meta_free(struct meta *m);
 /* False: an effect that this build cannot read; the caller stops rather than guess. */
 MUST_USE bool meta_apply(struct meta *m, const struct effect *e);
@@ -177,7 +182,7 @@ struct meta_change {
 };
 
 /* The first entry of a new cluster: cluster, server 1, meta shard, keyspace default. */
-void meta_found(struct meta_change *out, struct cluster_id id,
+void meta_found(struct meta_change *out, struct cluster_id id, uint32_t feature,
                 const struct meta_server *founder);
 /* KEYSPACE CREATE, ALTER and DROP: writes effects and a reply, or only an error reply.  The change
  * is only begun when they are committed: the reply is the keyspace's id, by which the end can be
@@ -202,6 +207,10 @@ bool meta_settle(const struct meta *m, meta_closed_fn *closed, void *ctx,
  * learners ever counted on the old, and is refused else. */
 bool meta_join(const struct meta *m, const struct meta_joiner *joiner,
                struct meta_change *out, struct server_id *id, const char **why);
+/* The cluster's feature level becomes what all members speak; 0: of that one it is not known.
+ * True when effects were written, false when one holds it up or it is so already. */
+bool meta_raise(const struct meta *m, uint32_t (*speaks)(void *ctx, struct server_id id),
+                void *ctx, struct meta_change *out);
 /* The record of server `self` brought up to what it was started with (addresses, zone):
  * true when effects were written, false when it is so already or has no record. */
 bool meta_update_self(const struct meta *m, struct server_id self, struct bytes client,

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* SERVER DRAIN, REMOVE, REPLACE and ACTIVATE: who is to go, and whether the others can do
- * without.  The moving itself is meta_plan()'s.  And what is left after a disaster. */
+ * without.  The moving itself is meta_plan()'s.  Then the feature level that all of them speak,
+ * and what is left after a disaster. */
 #include "meta/meta.h"
 #include "meta/place.h"
 #include "meta/record.h"
@@ -173,6 +174,24 @@ void meta_server_command(const struct meta *m, const struct meta_judge *judge,
     }
     reply_error(reply, "ERR unknown subcommand of SERVER; it has LIST, DRAIN, REMOVE, "
                        "REPLACE and ACTIVATE");
+}
+
+/* ---- the feature level ---- */
+
+bool meta_raise(const struct meta *m, uint32_t (*speaks)(void *ctx, struct server_id id),
+                void *ctx, struct meta_change *out)
+{
+    struct meta_cluster cluster = m->cluster;
+    uint32_t all = UINT32_MAX;
+
+    for (uint32_t i = 0; i < m->n_servers; i++) {
+        const uint32_t its = speaks(ctx, m->servers[i]->id);
+        if (its < all) all = its;
+    }
+    if (m->n_servers == 0 || all <= cluster.feature) return false;
+    cluster.feature = all;
+    record_put_cluster(out->effects, &cluster, false);
+    return true;
 }
 
 /* ---- sennit recover ---- */

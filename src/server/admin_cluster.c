@@ -68,10 +68,10 @@ static void info(struct server *s, struct reply *r)
              "cluster_enabled:1\r\ncluster_state:%s\r\ncluster_slots_assigned:%u\r\n"
              "cluster_slots_ok:%u\r\ncluster_slots_pfail:0\r\ncluster_slots_fail:%u\r\n"
              "cluster_known_nodes:%u\r\ncluster_size:%u\r\ncluster_current_epoch:%llu\r\n"
-             "cluster_my_epoch:%u\r\n",
+             "cluster_my_epoch:%u\r\ncluster_feature_level:%u\r\n",
              led == slots && slots > 0 ? "ok" : "fail", slots, led, slots - led,
              s->meta.n_servers, masters, (unsigned long long)s->meta.version,
-             s->identity.server.v);
+             s->identity.server.v, s->meta.cluster.feature);
     reply_verbatim(r, "txt", buf_bytes(&text));
     buf_free(&text);
 }

@@ -52,7 +52,7 @@ void admin_servers(struct server *s, struct reply *r)
         const bool up = server->id.v == s->identity.server.v ||
                         peer_reachable(s, server->id);
 
-        reply_map(r, 10);
+        reply_map(r, 11);
         pair_int(r, "id", server->id.v);
         pair_text(r, "name", &server->name);
         reply_bulk_str(r, "state");
@@ -65,5 +65,7 @@ void admin_servers(struct server *s, struct reply *r)
         pair_int(r, "leads", h.leads);
         /* Shards that hold up its leaving; of one that stays, no news. */
         pair_int(r, "to-go", server->state == SERVER_ACTIVE ? 0 : held);
+        /* The newest feature level that it speaks; 0: it is not reachable from here. */
+        pair_int(r, "level", peer_feature(s, server->id));
     }
 }

@@ -21,6 +21,8 @@
  */
 #include "server/server_state.h"
 
+#include <stdio.h>
+
 enum {
     PEER_OUT_MAX = 64 << 20,
     BATCH_FRAME_BYTES = 512 * 1024,
@@ -92,6 +94,13 @@ bool peer_reachable(const struct server *s, struct server_id id)
 {
     const struct peer *p = peer_find(s, id);
     return p != NULL && p->way != NULL;
+}
+
+uint32_t peer_feature(const struct server *s, struct server_id id)
+{
+    const struct peer *p = peer_find(s, id);
+    if (id.v == s->identity.server.v) return s->config.feature;
+    return p == NULL || p->way == NULL ? 0 : p->way->feature;
 }
 
 /* ---- connections ---- */
@@ -298,7 +307,7 @@ static void send_hello(struct server *s, struct peer_conn *c)
     struct hello h = {.name = bytes_of_str(s->identity.name),
                       .to_name = bytes_of_str(to == NULL ? "" : to->name.at),
                       .secret = s->config.secret.len > 0,
-                      .feature = META_FEATURE};
+                      .feature = s->config.feature};
     memcpy(h.nonce, c->nonce, sizeof h.nonce);
     const struct frame head = head_of(s, c, FRAME_HELLO);
     const size_t at = frame_begin(&c->out, &head);
@@ -391,10 +400,34 @@ static bool has_twin(const struct server *s, const struct peer_conn *c)
     return false;
 }
 
+static bool is_old(const struct server *s, const struct peer_conn *c)
+{
+    return s->meta.founded && c->feature < s->meta.cluster.feature;
+}
+
+static void old_text(const struct server *s, const struct peer_conn *c, char out[160])
+{
+    snprintf(out, 160,
+             "it speaks feature level %u, and the cluster is at level %u: start a newer "
+             "version of sennit on its data",
+             c->feature, s->meta.cluster.feature);
+}
+
+static void refuse_old(struct server *s, struct peer_conn *c)
+{
+    char why[160];
+    old_text(s, c, why);
+    refuse(s, c, REFUSED_OLD, why);
+}
+
 /* False: it is not let in, and gone. */
 static bool let_in(struct server *s, struct peer_conn *c)
 {
-    if (meta_was_removed(&s->meta, c->id))
+    if (is_old(s, c))
+        refuse_old(s, c);
+    else if (c->dialed)
+        return true;
+    else if (meta_was_removed(&s->meta, c->id))
         refuse(s, c, REFUSED_REMOVED, "it was removed from the cluster");
     else if (has_twin(s, c))
         refuse(s, c, REFUSED_TWIN,
@@ -417,7 +450,7 @@ static bool conn_is_up(struct server *s, struct peer_conn *c)
                     c->address, s->identity.name, s->identity.name);
         return true;
     }
-    if (!c->dialed && c->id.v != 0 && !let_in(s, c)) return false;
+    if (c->id.v != 0 && c != s->join_conn && !let_in(s, c)) return false;
     c->state = PEER_UP;
     c->heard = s->now;
     c->ping_at.ns = s->now.ns + PING_MS * MS_NS;
@@ -452,6 +485,9 @@ static bool is_claimed(const struct server *s, const struct peer_conn *c,
 static const char *hello_refusal(const struct server *s, const struct peer_conn *c,
                                  const struct frame *f, const struct hello *h)
 {
+    if (h->feature > s->config.feature + 1)
+        return "its feature level is more than one ahead: upgrade by one version at a "
+               "time";
     if (h->secret != (s->config.secret.len > 0))
         return h->secret
                    ? "this server has no cluster secret; start it with "
@@ -471,7 +507,6 @@ static const char *hello_refusal(const struct server *s, const struct peer_conn 
         return "it looks for another server at this address";
     if (c->dialed && c->id.v != 0 && f->from.v != c->id.v)
         return "another server answers at this address";
-    if (h->feature > META_FEATURE + 1) return "its version is more than one ahead";
     return NULL;
 }
 
@@ -493,6 +528,7 @@ static bool on_hello(struct server *s, struct peer_conn *c, const struct frame *
     c->hello_got = true;
     c->id = f->from;
     c->incarnation = f->incarnation;
+    c->feature = h.feature;
     if (!c->dialed) send_hello(s, c);
     if (s->config.secret.len == 0) return conn_is_up(s, c);
     send_proof(s, c, h.nonce);
@@ -524,6 +560,18 @@ static void refuse_removed(struct server *s)
         if (c->dialed || c->state != PEER_UP || !meta_was_removed(&s->meta, c->id))
             continue;
         refuse(s, c, REFUSED_REMOVED, "it was removed from the cluster");
+        at = 0; /* the table has changed */
+    }
+}
+
+void peers_refuse_old(struct server *s)
+{
+    uint64_t at = 0, key;
+    void *value;
+    while (hmap_next(&s->conns, &at, &key, &value)) {
+        struct peer_conn *c = value;
+        if (c->state != PEER_UP || c->id.v == 0 || !is_old(s, c)) continue;
+        refuse_old(s, c);
         at = 0; /* the table has changed */
     }
 }
@@ -573,6 +621,14 @@ static void join_done(struct server *s, struct request *r,
     peer_joined_reply(s, r->client, &no);
 }
 
+static void refuse_joiner(struct server *s, const struct peer_conn *c)
+{
+    char text[200] = "ERR ";
+    old_text(s, c, text + 4);
+    const struct joined no = {.text = bytes_of_str(text)};
+    peer_joined_reply(s, c->conn, &no);
+}
+
 static bool on_join(struct server *s, struct peer_conn *c, const struct frame *f)
 {
     struct join j;
@@ -586,6 +642,10 @@ static bool on_join(struct server *s, struct peer_conn *c, const struct frame *f
         return false;
     }
     c->joining = true;
+    if (is_old(s, c)) {
+        refuse_joiner(s, c);
+        return true;
+    }
     struct request *r = request_new(s, FORWARD_META, (struct group_id){META_GROUP}, 2);
     const struct forward head = {.kind = FORWARD_META, .resp = 2, .n_commands = 1};
     uint8_t life[8];
@@ -733,6 +793,13 @@ static bool on_refused(struct server *s, struct peer_conn *c, const struct frame
     server_log(s, LOG_WARNING, "%s refuses us: %.*s", c->address, len > 0 ? len - 1 : 0,
                (const char *)f->body.at + (len > 0));
     if (is_members_word(s, c, f) && what == REFUSED_REMOVED) server_was_removed(s);
+    if (is_members_word(s, c, f) && what == REFUSED_OLD)
+        server_exit(
+            s, 1,
+            "this version of sennit speaks feature level %u, and the cluster is at "
+            "a higher one (%s says so): start the newer version on this data "
+            "directory",
+            s->config.feature, c->address);
     if (is_members_word(s, c, f) && what == REFUSED_TWIN &&
         s->now.ns >= s->started.ns + TWIN_ENDS_MS * MS_NS)
         server_exit(s, 1,

@@ -24,10 +24,7 @@ enum {
 void reconcile_effect(void *ctx, const struct effect *e)
 {
     struct server *s = ctx;
-    if (!meta_apply(&s->meta, e))
-        server_exit(s, 1,
-                    "the cluster's state was written by a newer version of sennit; start "
-                    "that version");
+    if (!meta_apply(&s->meta, e)) start_refuse_newer(s);
     keyspaces_note(s, e);
 }
 
@@ -45,7 +42,7 @@ void reconcile_rebuild(struct server *s)
     if (slot == NULL || slot->shard == NULL) return;
     const uint64_t version = s->meta.version;
     meta_free(&s->meta);
-    meta_init(&s->meta, s->mem);
+    meta_init(&s->meta, s->mem, s->config.feature);
     struct store *store = shard_store(slot->shard);
     struct key_place from = {0}, at;
     uint32_t skip = 0;
@@ -203,6 +200,19 @@ static void keep_view(struct server *s)
     slot_touch(s, slot);
 }
 
+/* The level has risen: who does not speak it, because an older version was started meanwhile,
+ * would not understand what may be said from now on. */
+static void follow_level(struct server *s)
+{
+    const uint32_t level = s->meta.cluster.feature;
+
+    if (level == s->feature_seen) return;
+    if (s->feature_seen != 0)
+        server_log(s, LOG_INFO, "the cluster is at feature level %u now", level);
+    s->feature_seen = level;
+    peers_refuse_old(s);
+}
+
 void reconcile_follow(struct server *s)
 {
     const uint64_t seen = s->meta_seen;
@@ -214,6 +224,7 @@ void reconcile_follow(struct server *s)
         return;
     }
     keep_view(s);
+    follow_level(s);
     learn_servers(s, &s->meta);
     if (view_is_whole(s)) peers_forget_strangers(s);
     for (uint32_t i = 0; i < s->meta.n_shards; i++) {
@@ -242,7 +253,7 @@ static void learn_from_log(struct server *s, const struct slot *slot)
     struct meta hint;
     struct raft_info info;
     raft_info(shard_raft(slot->shard), &info);
-    meta_init(&hint, s->mem);
+    meta_init(&hint, s->mem, s->config.feature);
     for (uint64_t i = info.applied.v + 1; i <= info.last.v; i++) {
         struct raft_entry entry;
         struct effect e;
@@ -296,6 +307,11 @@ static enum meta_health health(void *ctx, struct server_id id)
     return health_of(ctx, id);
 }
 
+static uint32_t speaks(void *ctx, struct server_id id)
+{
+    return peer_feature(ctx, id);
+}
+
 static void text_set(struct meta_text *t, struct bytes from)
 {
     t->len = (uint8_t)(from.len < META_ADDRESS_MAX ? from.len : META_ADDRESS_MAX);
@@ -311,7 +327,7 @@ static void found_cluster(struct server *s, struct meta_change *change)
     text_set(&self.client, s->config.advertise_client);
     text_set(&self.peer, s->config.advertise_peer);
     text_set(&self.zone, s->config.zone);
-    meta_found(change, s->identity.cluster, &self);
+    meta_found(change, s->identity.cluster, s->config.feature, &self);
 }
 
 static void plan(struct server *s)
@@ -327,7 +343,8 @@ static void plan(struct server *s)
     struct meta_change change = {&effects};
     if (!s->meta.founded)
         found_cluster(s, &change);
-    else if (!closings_settle(s, &change) && !force_plan(s, &change))
+    else if (!closings_settle(s, &change) && !force_plan(s, &change) &&
+             !meta_raise(&s->meta, speaks, s, &change))
         (void)meta_plan(&s->meta, &(struct meta_judge){health, s}, &change);
     if (effects.len > 0) {
         struct shard_gate gate;

@@ -236,7 +236,8 @@ struct server *server_new(const struct server_config *config, struct instant now
     s->spare = mem_alloc(s->mem, SERVER_SPARE_BYTES);
     s->entries = mem_zero(s->mem, SERVER_ENTRIES_MAX * sizeof *s->entries);
     s->dirty_clients_end = &s->dirty_clients;
-    meta_init(&s->meta, s->mem);
+    if (s->config.feature == 0) s->config.feature = META_FEATURE;
+    meta_init(&s->meta, s->mem, s->config.feature);
     start_begin(s);
     return s;
 }

@@ -65,10 +65,12 @@ struct server_config {
     struct bytes name;                             /* empty: made once and kept */
     struct bytes advertise_client, advertise_peer; /* "host:port" as others dial it */
     struct bytes zone;
-    struct bytes join;        /* "host:port" of a member's peer address; empty: found */
-    struct bytes password;    /* empty: none */
-    struct bytes secret;      /* of the cluster; empty: none */
-    const char *version;      /* of the product: "0.1.0" */
+    struct bytes join;     /* "host:port" of a member's peer address; empty: found */
+    struct bytes password; /* empty: none */
+    struct bytes secret;   /* of the cluster; empty: none */
+    const char *version;   /* of the product: "0.1.0" */
+    uint32_t feature; /* the newest level to speak; 0: META_FEATURE.  For tests, which
+                       * play other versions */
     struct bytes config_file; /* path, for INFO; may be empty */
     uint32_t process_id;
     uint16_t client_port;

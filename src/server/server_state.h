@@ -293,6 +293,7 @@ struct
     enum peer_conn_state state;
     struct server_id id; /* 0 until HELLO; a joiner keeps 0 */
     struct incarnation incarnation;
+    uint32_t feature; /* by its HELLO: the newest level that it speaks */
     uint8_t nonce[16];
     bool proved; /* the other side knows the secret, or none is needed */
     bool hello_got, proof_sent, joining;
@@ -414,8 +415,9 @@ struct server {
     uint32_t renew_at; /* whose reader is renewed next */
 
     struct meta meta;
-    bool meta_rebuild;  /* the meta shard's state was replaced whole */
-    uint64_t meta_seen; /* version of the view that placement was compared with */
+    bool meta_rebuild;     /* the meta shard's state was replaced whole */
+    uint64_t meta_seen;    /* version of the view that placement was compared with */
+    uint32_t feature_seen; /* the level that peers were compared with */
     struct instant plan_at, retire_at;
     struct instant plans_since; /* leads the meta shard; 0: it does not */
     struct instant lead_at;     /* a lead may be given back again */
@@ -700,6 +702,9 @@ struct peer *peer_find(const struct server *s, struct server_id id);
 void peer_learn(struct server *s, struct server_id id, const char *address); /* dial it */
 void peer_forget(struct server *s, struct server_id id);
 void peers_forget_strangers(struct server *s); /* not in the view of the meta shard */
+void peers_refuse_old(struct server *s); /* who does not speak the cluster's level */
+/* The newest feature level that it speaks; 0: it is not connected. */
+uint32_t peer_feature(const struct server *s, struct server_id id);
 /* Begins a message to a server in its batch of this turn; body to *out, then peer_said(). */
 struct buf *peer_say(struct server *s, struct server_id to, struct group_id group,
                      enum message_kind kind, size_t *start);
@@ -723,6 +728,7 @@ void peer_writable(struct server *s, struct conn_id conn);
 
 /* ---- start.c ---- */
 void start_begin(struct server *s);
+void start_refuse_newer(struct server *s); /* its end: what there is it can't read */
 void start_wal_out(struct server *s, const struct wal_out *out); /* while opening */
 void start_join_turn(struct server *s);
 void start_joined(struct server *s, const struct joined *j);

@@ -9,6 +9,7 @@
  * u8 version 1, u64 cluster, u32 server, blob name, u8 state, u64 the cluster that it was of
  * before it was recovered (0: none).
  */
+#include "meta/record.h"
 #include "server/server_state.h"
 
 struct identity_job {
@@ -81,8 +82,34 @@ static void name_take(struct server *s)
 
 /* ---- the log ---- */
 
+void start_refuse_newer(struct server *s)
+{
+    server_exit(s, 1,
+                "the cluster's state was written by a newer version of sennit: this one "
+                "speaks feature level %u; start the newer version",
+                s->config.feature);
+}
+
+/* In the log there may be kinds of entries that only a newer version knows.  So the level is
+ * looked at before the log is; the store has it since shortly after it rose. */
+static bool level_is_known(struct server *s)
+{
+    const struct slot *slot = server_slot_find(s, (struct group_id){META_GROUP});
+    struct meta_cluster cluster;
+    struct item item;
+
+    if (slot == NULL || slot->shard == NULL) return true;
+    if (!store_find(shard_store(slot->shard), BYTES_OF("c"), &item)) return true;
+    return record_cluster_decode(item.value, &cluster) &&
+           cluster.feature <= s->config.feature;
+}
+
 static void wal_start(struct server *s)
 {
+    if (!level_is_known(s)) {
+        start_refuse_newer(s);
+        return;
+    }
     const struct server_limits *l = &s->config.limits;
     const struct wal_config config = {
         .cluster = s->identity.cluster,

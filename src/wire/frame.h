@@ -105,13 +105,14 @@ enum refused_for {
     REFUSED_OTHER = 0,
     REFUSED_REMOVED, /* who dialed was a member, and is none any more */
     REFUSED_TWIN,    /* another process with the same identity is connected */
+    REFUSED_OLD,     /* it does not speak the cluster's feature level */
 };
 
 struct hello {
     struct bytes name, to_name; /* to 64 bytes; of who is dialed: empty if not known */
     uint8_t nonce[16];
     bool secret;      /* a proof is wanted and will be given */
-    uint32_t feature; /* the newest entry format this build knows */
+    uint32_t feature; /* the newest level that the sender speaks (meta/meta.h) */
 };
 void hello_encode(struct buf *out, const struct hello *h);
 MUST_USE bool hello_decode(struct bytes in, struct hello *out);

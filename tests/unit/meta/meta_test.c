@@ -89,7 +89,7 @@ static void a_view_of_effects_is_the_view_of_what_is_there(void **state)
     meta_world_plan(&w);
 
     for (int i = 0; i < 5; i++) {
-        meta_init(&again, &w.mem);
+        meta_init(&again, &w.mem, META_FEATURE);
         rebuild(&w.meta, &again, &p);
         assert_same(&w.meta, &again);
         meta_free(&again);
@@ -98,7 +98,7 @@ static void a_view_of_effects_is_the_view_of_what_is_there(void **state)
     /* The log from its start, as a server that follows from afar. */
     struct cursor c = cursor_of(buf_bytes(&w.log));
     struct effect e;
-    meta_init(&again, &w.mem);
+    meta_init(&again, &w.mem, META_FEATURE);
     while (effect_decode(&c, &e) == EFFECT_OK)
         assert_true(meta_apply(&again, &e));
     assert_same(&w.meta, &again);
@@ -164,6 +164,58 @@ static void an_effect_that_cannot_be_read_changes_nothing(void **state)
     assert_int_equal(w.meta.version, version);
     assert_int_equal(w.meta.n_servers, 1);
     assert_int_equal(w.meta.n_keyspaces, 1);
+    meta_world_free(&w);
+}
+
+static uint32_t spoken(void *ctx, struct server_id id)
+{
+    const uint32_t *levels = ctx;
+    return levels[id.v];
+}
+
+static bool raise(struct meta_world *w, uint32_t *levels)
+{
+    return meta_raise(&w->meta, spoken, levels, &(struct meta_change){&w->effects});
+}
+
+/* P32 */
+static void the_level_rises_when_all_members_speak_it_and_never_falls(void **state)
+{
+    uint32_t levels[] = {0, 1, 1, 1, 9};
+    struct meta_world w;
+    (void)state;
+
+    meta_world_found(&w, "a");
+    meta_world_join(&w, "b");
+    meta_world_join(&w, "c"); /* 4 is no member */
+    w.meta.speaks = 3;
+    assert_int_equal(w.meta.cluster.feature, META_FEATURE);
+    assert_false(raise(&w, levels)); /* it is so already */
+    levels[1] = levels[3] = 2;
+    assert_false(raise(&w, levels)); /* the last one */
+    levels[2] = 0;
+    assert_false(raise(&w, levels)); /* it is being started: who knows as what */
+    levels[2] = 3;
+    const struct meta_cluster before = w.meta.cluster;
+    assert_true(raise(&w, levels));
+    meta_world_commit(&w);
+    assert_int_equal(w.meta.cluster.feature, 2);
+    assert_int_equal(w.meta.cluster.id.v, before.id.v);
+    assert_int_equal(w.meta.cluster.next_server, before.next_server);
+    assert_int_equal(w.meta.cluster.next_group, before.next_group);
+    assert_false(raise(&w, levels));
+    levels[1] = 1;
+    assert_false(raise(&w, levels));
+
+    /* Two at a time, and one that joins. */
+    levels[1] = levels[3] = 3;
+    levels[4] = 1;
+    meta_world_join(&w, "d");
+    assert_false(raise(&w, levels));
+    levels[4] = 3;
+    assert_true(raise(&w, levels));
+    meta_world_commit(&w);
+    assert_int_equal(w.meta.cluster.feature, 3);
     meta_world_free(&w);
 }
 
@@ -256,7 +308,7 @@ static void an_empty_view_routes_nowhere(void **state)
     struct meta m;
 
     meta_world_found(&w, "");
-    meta_init(&m, &w.mem);
+    meta_init(&m, &w.mem, META_FEATURE);
     assert_null(meta_route(&m, BYTES_OF("k")));
     assert_null(meta_keyspace_of(&m, BYTES_OF("k:1")));
     assert_null(meta_server(&m, (struct server_id){1}));
@@ -290,6 +342,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(a_view_of_effects_is_the_view_of_what_is_there),
+        cmocka_unit_test(the_level_rises_when_all_members_speak_it_and_never_falls),
         cmocka_unit_test(an_effect_that_cannot_be_read_changes_nothing),
         cmocka_unit_test(a_key_is_in_the_keyspace_of_its_prefix),
         cmocka_unit_test(a_key_is_routed_to_the_shard_of_its_slot),

@@ -25,14 +25,15 @@ void meta_world_found(struct meta_world *w, const char *zone)
 {
     *w = (struct meta_world){.mem = mem_for_test()};
     w->log = w->effects = w->text = buf_new(&w->mem);
-    meta_init(&w->meta, &w->mem);
+    meta_init(&w->meta, &w->mem, META_FEATURE);
 
     struct meta_server founder = {.id = {1}};
     meta_text_set(&founder.name, BYTES_OF("n1"));
     meta_text_set(&founder.client, BYTES_OF("h1:6379"));
     meta_text_set(&founder.peer, BYTES_OF("h1:16379"));
     meta_text_set(&founder.zone, bytes_of_str(zone));
-    meta_found(&(struct meta_change){&w->effects}, (struct cluster_id){77}, &founder);
+    meta_found(&(struct meta_change){&w->effects}, (struct cluster_id){77}, META_FEATURE,
+               &founder);
     meta_world_commit(w);
 }
 

@@ -9,6 +9,7 @@
 
 #include "base/hash.h"
 #include "mem_test_alloc.h"
+#include "meta/meta.h"
 #include "server/server.h"
 #include "shard/shard.h"
 #include "store/kv_memory.h"
@@ -26,9 +27,12 @@ struct lone {
         uint64_t length;
     } files[FILES_MAX];
     bool ready;
+    bool may_end;               /* an EXIT is what the test waits for ... */
+    char end[300];              /* ... and what it said */
     struct buf sent[CONNS_MAX]; /* by connection */
     bool closed[CONNS_MAX];
-    char log[400]; /* the last warning */
+    struct conn_id dialed; /* the last one */
+    char log[400];         /* the last warning */
 };
 
 static void mac_for_test(struct bytes secret, struct bytes message, uint8_t out[32])
@@ -86,10 +90,13 @@ static void obey(struct lone *l, const struct server_action *a)
     case SERVER_LOG:
         if (a->level >= LOG_WARNING) snprintf(l->log, sizeof l->log, "%s", a->text);
         break;
-    case SERVER_EXIT: fail_msg("the server ends: %s", a->text); break;
+    case SERVER_EXIT:
+        if (!l->may_end) fail_msg("the server ends: %s", a->text);
+        snprintf(l->end, sizeof l->end, "%s", a->text);
+        break;
     case SERVER_READY: l->ready = true; break;
     case SERVER_ROLLBACK:
-    case SERVER_DIAL:
+    case SERVER_DIAL: l->dialed = a->conn; break;
     case SERVER_PAUSE:
     case SERVER_RESUME: break;
     }
@@ -119,22 +126,24 @@ static void run(struct lone *l, uint32_t ms)
     }
 }
 
-static struct lone *lone_new(const char *secret)
+/* A life over what there is on disk, of a version that speaks this level; 0: of ours. */
+static void lone_start(struct lone *l, const char *secret, uint32_t feature)
 {
-    struct lone *l = calloc(1, sizeof *l);
+    struct wal_file files[FILES_MAX];
+    uint32_t n_files = 0;
 
-    assert_non_null(l);
-    l->mem = l->outside = mem_for_test();
-    l->now.ns = SEC_NS;
-    l->kv = kv_memory_new(&l->outside);
-    for (uint32_t i = 0; i < CONNS_MAX; i++)
-        l->sent[i] = buf_new(&l->outside);
+    for (uint32_t i = 0; i < FILES_MAX; i++)
+        if (l->files[i].at != NULL)
+            files[n_files++] = (struct wal_file){i, l->files[i].length};
     struct server_config config = {
         .name = BYTES_OF("s1"),
         .advertise_client = BYTES_OF("127.0.0.1:7001"),
         .advertise_peer = BYTES_OF("127.0.0.1:8001"),
         .secret = bytes_of_str(secret),
         .version = "test",
+        .feature = feature,
+        .wal_files = files,
+        .n_wal_files = n_files,
         .client_port = 7001,
         .seed = 7,
         .limits = server_limits_default(),
@@ -144,15 +153,39 @@ static struct lone *lone_new(const char *secret)
     };
     config.limits.wal_segment_bytes = 1 << 20;
     l->server = server_new(&config, l->now, (struct wall){1000000});
+}
+
+static void lone_stop(struct lone *l)
+{
+    server_free(l->server);
+    assert_int_equal(l->mem.used, 0);
+    l->ready = false;
+}
+
+static struct lone *lone_of(const char *secret, uint32_t feature)
+{
+    struct lone *l = calloc(1, sizeof *l);
+
+    assert_non_null(l);
+    l->mem = l->outside = mem_for_test();
+    l->now.ns = SEC_NS;
+    l->kv = kv_memory_new(&l->outside);
+    for (uint32_t i = 0; i < CONNS_MAX; i++)
+        l->sent[i] = buf_new(&l->outside);
+    lone_start(l, secret, feature);
     run(l, 300);
     assert_true(l->ready);
     return l;
 }
 
+static struct lone *lone_new(const char *secret)
+{
+    return lone_of(secret, 0);
+}
+
 static void lone_free(struct lone *l)
 {
-    server_free(l->server);
-    assert_int_equal(l->mem.used, 0);
+    lone_stop(l);
     kv_memory_free(l->kv);
     for (uint32_t i = 0; i < CONNS_MAX; i++)
         buf_free(&l->sent[i]);
@@ -197,17 +230,29 @@ static void give_frame(struct lone *l, uint64_t conn, const struct frame *head,
     buf_free(&out);
 }
 
-static void give_hello(struct lone *l, uint64_t conn, const struct frame *head,
-                       bool secret)
+static void answer_hello(struct lone *l, uint64_t conn, const struct frame *head,
+                         bool secret, uint32_t feature)
 {
     struct buf body = buf_new(&l->outside);
     const struct hello h = {
-        .name = BYTES_OF("s2"), .nonce = {1, 2, 3}, .secret = secret, .feature = 1};
+        .name = BYTES_OF("s2"), .nonce = {1, 2, 3}, .secret = secret, .feature = feature};
 
-    server_peer_open(l->server, (struct conn_id){conn}, BYTES_OF("127.0.0.1:9"), false);
     hello_encode(&body, &h);
     give_frame(l, conn, head, buf_bytes(&body));
     buf_free(&body);
+}
+
+static void give_hello_of(struct lone *l, uint64_t conn, const struct frame *head,
+                          bool secret, uint32_t feature)
+{
+    server_peer_open(l->server, (struct conn_id){conn}, BYTES_OF("127.0.0.1:9"), false);
+    answer_hello(l, conn, head, secret, feature);
+}
+
+static void give_hello(struct lone *l, uint64_t conn, const struct frame *head,
+                       bool secret)
+{
+    give_hello_of(l, conn, head, secret, META_FEATURE);
 }
 
 /* The n-th frame of this kind that we were sent; bytes stay where they are. */
@@ -427,6 +472,156 @@ static void a_server_proves_that_it_knows_the_secret(void **state)
     lone_free(l);
 }
 
+/* ---- feature levels (P32): this server is of a version that speaks 1, 2 or 3 ---- */
+
+static void who_does_not_speak_the_clusters_level_is_refused(void **state)
+{
+    struct lone *l = lone_of("", 2);
+    const struct frame head = head_of(l, FRAME_HELLO);
+    struct frame f;
+    (void)state;
+
+    give_hello_of(l, 1, &head, false, 1);
+    expect_refused(l, 1, "start a newer version");
+    assert_true(got_frame(l, 1, FRAME_REFUSED, 0, &f));
+    assert_int_equal(f.body.at[0], REFUSED_OLD);
+    give_hello_of(l, 3, &head, false, 4);
+    expect_refused(l, 3, "more than one ahead");
+    for (uint32_t feature = 2; feature <= 3; feature++) {
+        const uint64_t conn = 1 + 2 * feature;
+        give_hello_of(l, conn, &head, false, feature);
+        run(l, 3);
+        assert_false(l->closed[conn]);
+    }
+    lone_free(l);
+}
+
+/* What a server that speaks so much is told when it asks to join, with its zero. */
+static bool joins(struct lone *l, uint64_t conn, uint32_t feature, char text[300])
+{
+    struct buf body = buf_new(&l->outside);
+    const struct join ask = {.name = BYTES_OF("s2"),
+                             .client = BYTES_OF("127.0.0.1:7002"),
+                             .peer = BYTES_OF("127.0.0.1:8002")};
+    struct frame head = {.kind = FRAME_HELLO, .incarnation = {99}}, f;
+    struct joined answer;
+
+    give_hello_of(l, conn, &head, false, feature);
+    run(l, 3);
+    head.kind = FRAME_JOIN;
+    join_encode(&body, &ask);
+    give_frame(l, conn, &head, buf_bytes(&body));
+    buf_free(&body);
+    run(l, 20);
+    assert_true(got_frame(l, conn, FRAME_JOINED, 0, &f));
+    assert_true(joined_decode(f.body, &answer));
+    snprintf(text, 300, "%.*s", (int)answer.text.len, (const char *)answer.text.at);
+    return answer.ok;
+}
+
+static void who_joins_must_speak_the_clusters_level(void **state)
+{
+    struct lone *l = lone_of("", 2);
+    char text[300];
+    (void)state;
+
+    assert_false(joins(l, 1, 1, text));
+    assert_non_null(strstr(text, "ERR it speaks feature level 1, and the cluster is at "
+                                 "level 2: start a newer version"));
+    assert_true(joins(l, 3, 2, text));
+    lone_free(l);
+}
+
+static void client_says(struct lone *l, uint64_t conn, const char *text)
+{
+    size_t room = 0;
+    const size_t len = strlen(text);
+    uint8_t *at = server_client_space(l->server, (struct conn_id){conn}, &room);
+
+    assert_true(room >= len);
+    memcpy(at, text, len);
+    server_client_data(l->server, (struct conn_id){conn}, len);
+}
+
+static uint32_t level_of(struct lone *l)
+{
+    static uint64_t conn = 11;
+    unsigned level = 0;
+
+    conn = conn < CONNS_MAX - 2 ? conn + 2 : 13;
+    l->sent[conn].len = 0;
+    server_client_open(l->server, (struct conn_id){conn}, BYTES_OF("127.0.0.1:5"), false);
+    client_says(l, conn, "CLUSTER INFO\r\n");
+    run(l, 3);
+    buf_put_u8(&l->sent[conn], 0);
+    const char *line = strstr((const char *)l->sent[conn].at, "cluster_feature_level:");
+    assert_non_null(line);
+    assert_int_equal(sscanf(line, "cluster_feature_level:%u", &level), 1);
+    return level;
+}
+
+static void a_newer_version_raises_the_level_and_an_older_one_does_not_start(void **state)
+{
+    struct lone *l = lone_of("", 1);
+    const struct frame head = head_of(l, FRAME_HELLO);
+    struct frame f;
+    (void)state;
+
+    assert_int_equal(level_of(l), 1);
+    lone_stop(l);
+    lone_start(l, "", 2);
+    run(l, 3);
+    give_hello_of(l, 1, &head, false, 1); /* it is not raised yet: let in ... */
+    run(l, 3);
+    assert_false(got_frame(l, 1, FRAME_REFUSED, 0, &f));
+    run(l, 3000);
+    assert_int_equal(level_of(l), 2);
+    assert_true(got_frame(l, 1, FRAME_REFUSED, 0, &f)); /* ... and out */
+    assert_int_equal(f.body.at[0], REFUSED_OLD);
+    lone_stop(l);
+
+    l->may_end = true;
+    lone_start(l, "", 1);
+    run(l, 3);
+    assert_non_null(strstr(l->end, "speaks feature level 1; start the newer version"));
+    assert_false(l->ready);
+    lone_stop(l);
+    l->may_end = false;
+    lone_start(l, "", 2); /* nothing was harmed */
+    run(l, 3000);
+    assert_true(l->ready);
+    assert_int_equal(level_of(l), 2);
+    lone_free(l);
+}
+
+/* Started again as what it was, by an operator who thought better of it. */
+static void an_older_version_ends_when_a_member_says_that_it_is_too_old(void **state)
+{
+    struct lone *l = lone_of("", 1);
+    struct frame head = head_of(l, FRAME_REFUSED);
+    static const uint8_t why[] = "\3it speaks feature level 1";
+    const struct bytes body = {why, sizeof why - 1};
+    char text[300];
+    (void)state;
+
+    assert_true(joins(l, 1, 2, text));
+    connect_as_peer(l, 3);
+    give_frame(l, 3, &head, body);
+    run(l, 3);
+    assert_true(l->closed[3]); /* whoever dials us may say what he likes */
+    assert_true(l->dialed.v != 0);
+    server_peer_open(l->server, l->dialed, BYTES_OF("127.0.0.1:8002"), true);
+    head.kind = FRAME_HELLO;
+    answer_hello(l, l->dialed.v, &head, false, 2);
+    run(l, 3);
+    l->may_end = true;
+    head.kind = FRAME_REFUSED;
+    give_frame(l, l->dialed.v, &head, body);
+    run(l, 3);
+    assert_non_null(strstr(l->end, "start the newer version on this data directory"));
+    lone_free(l);
+}
+
 /* ---- forwarded requests ---- */
 
 static void give_forward(struct lone *l, uint64_t conn, uint64_t id, struct term term)
@@ -491,17 +686,6 @@ static void R40_a_request_for_another_term_is_refused(void **state)
     lone_free(l);
 }
 
-static void client_says(struct lone *l, uint64_t conn, const char *text)
-{
-    size_t room = 0;
-    const size_t len = strlen(text);
-    uint8_t *at = server_client_space(l->server, (struct conn_id){conn}, &room);
-
-    assert_true(room >= len);
-    memcpy(at, text, len);
-    server_client_data(l->server, (struct conn_id){conn}, len);
-}
-
 static bool heard(struct lone *l, uint64_t conn, const char *text)
 {
     struct buf *b = &l->sent[conn];
@@ -554,6 +738,11 @@ int main(void)
         cmocka_unit_test(R44_a_new_life_ends_the_connections_of_the_old_one),
         cmocka_unit_test(R44_nothing_is_heard_before_the_greeting),
         cmocka_unit_test(a_server_proves_that_it_knows_the_secret),
+        cmocka_unit_test(who_does_not_speak_the_clusters_level_is_refused),
+        cmocka_unit_test(who_joins_must_speak_the_clusters_level),
+        cmocka_unit_test(
+            a_newer_version_raises_the_level_and_an_older_one_does_not_start),
+        cmocka_unit_test(an_older_version_ends_when_a_member_says_that_it_is_too_old),
         cmocka_unit_test(R40_a_request_for_another_term_is_refused),
         cmocka_unit_test(R40_a_forward_whose_target_is_lost_is_uncertain),
     };

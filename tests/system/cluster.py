@@ -59,8 +59,9 @@ def run(*args, timeout=30, **kwargs):
 class Server:
     """One process, or the place of one: ports, data directory, log."""
 
-    def __init__(self, name, directory, zone=None, args=(), network=None):
+    def __init__(self, name, directory, zone=None, args=(), network=None, binary=SENNIT):
         self.name = name
+        self.binary = binary
         self.host = network.host(name) if network is not None else "127.0.0.1"
         self.port = free_port()
         self.peer_port = free_port()
@@ -81,7 +82,7 @@ class Server:
         return f"{self.host}:{self.proxy_port or self.peer_port}"
 
     def command(self, join=None):
-        command = [SENNIT, "server", "--name", self.name, "--data", self.data,
+        command = [self.binary, "server", "--name", self.name, "--data", self.data,
                    "--client", f"{self.host}:{self.port}",
                    "--peer", f"{self.host}:{self.peer_port}", "--http", "off"]
         if self.proxy_port is not None:
@@ -185,11 +186,12 @@ class Cluster:
     """n servers that have joined each other.  Use it as a context."""
 
     def __init__(self, n=1, zones=None, args=(), partitions=False, directory=None,
-                 password=None, network=None):
+                 password=None, network=None, binary=SENNIT):
         self.own_directory = directory is None
         self.directory = directory or tempfile.mkdtemp(prefix="sennit-test-")
         self.args = list(args)
         self.password = password
+        self.binary = binary
         self.network = network or (Network() if partitions else None)
         self.servers = []
         self.voters = {}  # keyspace -> how many it has, where they are not as usual
@@ -232,7 +234,7 @@ class Cluster:
 
     def new_server(self, zone=None, args=None, name=None):
         s = Server(name or f"s{len(self.servers) + 1}", self.directory, zone,
-                   self.args if args is None else args, self.network)
+                   self.args if args is None else args, self.network, self.binary)
         self.servers.append(s)
         return s
 

@@ -6,6 +6,7 @@
 #include <stdio.h>
 
 #include "base/hash.h"
+#include "sim/roam.h"
 
 enum { GROUPS_MAX = 256, VERIFY_EVERY = 16 };
 
@@ -110,6 +111,7 @@ static void check_committed(struct world *w, uint32_t machine, struct group_chec
     if (term.v == 0) return; /* below its base */
     if (raft_entry_at(raft, at, &e)) hash = hash64_seed(e.payload, (uint64_t)e.kind) | 1;
     if (c->term.v == 0) {
+        roamers_committed(w, hash == 0 ? NULL : &e);
         *c = (struct committed){term, in, hash, machine};
         return;
     }

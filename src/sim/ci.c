@@ -249,6 +249,7 @@ static const struct mutant mutants[] = {
     {"wal: durable before the sync", {.wal = 1}, {"alone", "power"}, 40},
     {"shard: a request id is known to its leader alone", {.server = 4}, {"retries"}, 60},
     {"shard: a position is told by its index alone", {.server = 3}, {"retries"}, 200},
+    {"server: EXEC does not say where it watched", {.server = 6}, {"watches"}, 400},
     {"server: a token is taken and forgotten", {.server = 5}, {"retries"}, 60},
     {"wal: damage is taken for a torn tail", {.wal = 2}, {"damage"}, 200},
 };

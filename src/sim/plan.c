@@ -310,6 +310,19 @@ const struct plan plans[] = {
         .policies = {"MODE primary ACK async READ any"},
     },
     {
+        .name = "watches", .about = "WATCH and EXEC with time between, where answers may be lost",
+        .machines = 3, .shards = 1, .storm_ms = 60000, .traits = PLAN_WATCHERS | PLAN_LOSSY,
+        .net_us_low = 100, .net_us_high = 8000, .sync_us_low = 100, .sync_us_high = 5000,
+        .faults = {
+            {FAULT_CUT_BOTH, 12, 20, 1200, 2200, 0, 0}, {FAULT_FRAMES, 0, 3, 1000, 4000, 0, 0},
+            {FAULT_KILL, 0, 3, 50, 2000, 0, 0}, {FAULT_FAILOVER, 0, 3, 0, 0, 0, 0},
+        },
+        .marks = {MARK_transactions, MARK_watches_broken, MARK_elections, MARK_discarded,
+                  MARK_sessions_lost},
+        .n_marks = 5,
+        .policies = {"MODE primary ACK async READ any"},
+    },
+    {
         .name = "alters", .about = "a keyspace that moves between strategies under load",
         .machines = 3, .shards = 1, .storm_ms = 30000,
         .net_us_low = 100, .net_us_high = 6000, .sync_us_low = 100, .sync_us_high = 5000,

@@ -90,6 +90,7 @@ enum plan_trait {
     PLAN_SECRET = 1 << 12,         /* servers prove to each other that they know one */
     PLAN_KEYSPACES = 1 << 13,      /* keyspaces of one key each come and go */
     PLAN_ROAMERS = 1 << 14,        /* clients that ask again, and that move on: roam.h */
+    PLAN_WATCHERS = 1 << 15,       /* clients that WATCH a key for long: roam.h */
 };
 
 struct plan {

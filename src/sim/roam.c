@@ -14,6 +14,7 @@ enum {
     WORD_MAX = 16,
     TOKEN_MAX = 400,
     WAITS_MAX = 8,
+    WATCHED_KEYS = 3,
 };
 
 enum wait_kind {
@@ -24,7 +25,11 @@ enum wait_kind {
     WAIT_READ,    /* GET of a counter */
     WAIT_TOKEN,   /* SESSION TOKEN */
     WAIT_RESUMED, /* SESSION RESUME */
+    WAIT_WATCHED, /* GET behind WATCH */
+    WAIT_EXEC,
 };
+
+enum watch_step { STEP_WATCH = 0, STEP_READ, STEP_EXEC };
 
 struct wait {
     enum wait_kind kind;
@@ -63,6 +68,11 @@ struct roamer {
     char token[TOKEN_MAX];
     int64_t seen[COUNTERS], covered[COUNTERS]; /* covered: by the token */
     bool lost; /* what it has seen is no more: another one is to begin */
+    /* A watcher's transaction. */
+    enum watch_step step;
+    uint32_t key;
+    char read[WORD_MAX]; /* who set what it has read */
+    uint64_t hold_until_ns;
 };
 
 struct roamers {
@@ -72,20 +82,29 @@ struct roamers {
     uint32_t n_texts, texts_cap;
     bool asking, finishing;
     uint64_t patience_ns; /* a request is not repeated later than this */
+    struct {
+        char by[WORD_MAX]; /* who set the watched key, of what is committed */
+        bool known;
+    } last[WATCHED_KEYS];
 };
 
 static void on_tick(void *ctx, uint64_t index, uint64_t unused);
 
+static bool watches(const struct roamers *rs)
+{
+    return (rs->world->plan->traits & PLAN_WATCHERS) != 0;
+}
+
 static bool repeats(const struct roamer *r)
 {
-    return r->index < REPEATERS;
+    return r->index < REPEATERS && !watches(r->all);
 }
 
 /* The last one goes where an answer may be lost with the primary; then its session has to be
  * told so. */
 static bool is_loose(const struct roamer *r)
 {
-    return r->index == ROAMERS_MAX - 1;
+    return r->index == ROAMERS_MAX - 1 || watches(r->all);
 }
 
 static void expect(struct roamer *r, enum wait_kind kind, uint32_t counter)
@@ -221,6 +240,99 @@ static void tick_roamer(struct roamer *r)
     expect(r, WAIT_TOKEN, 0);
 }
 
+/* ---- a watcher asks ---- */
+
+/* A change for others to have read. */
+static void set_blindly(struct roamer *r)
+{
+    const uint32_t key = (uint32_t)prng_below(&r->prng, WATCHED_KEYS);
+
+    buf_putf(&r->out, "SET own:w%" PRIu32 " %" PRIu32 "-%" PRIu32 "<*\r\n", key, r->index,
+             ++r->serial);
+    expect(r, WAIT_OK, 0);
+}
+
+static void tick_watcher(struct roamer *r)
+{
+    const uint64_t now = r->all->world->time.now_ns;
+
+    if (r->n_waits > 0 || !r->all->asking || now < r->hold_until_ns) return;
+    switch (r->step) {
+    case STEP_WATCH:
+        if (prng_chance(&r->prng, 500)) {
+            set_blindly(r);
+            return;
+        }
+        r->key = (uint32_t)prng_below(&r->prng, WATCHED_KEYS);
+        buf_putf(&r->out, "WATCH own:w%" PRIu32 "\r\n", r->key);
+        expect(r, WAIT_OK, 0);
+        break;
+    case STEP_READ:
+        buf_putf(&r->out, "GET own:w%" PRIu32 "\r\n", r->key);
+        expect(r, WAIT_WATCHED, 0);
+        break;
+    case STEP_EXEC:
+        buf_putf(&r->out, "MULTI\r\nSET own:w%" PRIu32 " %" PRIu32 "-%" PRIu32 "<%s\r\n",
+                 r->key, r->index, ++r->serial, r->read);
+        buf_putf(&r->out, "EXEC\r\n");
+        expect(r, WAIT_OK, 0);
+        expect(r, WAIT_OK, 0);
+        expect(r, WAIT_EXEC, 0);
+        break;
+    }
+    /* Time for others to change the key, and then for an election. */
+    static const uint64_t late_ms[] = {
+        [STEP_WATCH] = 1000, [STEP_READ] = 3000, [STEP_EXEC] = 100};
+    const uint64_t most_ms = prng_chance(&r->prng, 600) ? late_ms[r->step] : 100;
+    r->hold_until_ns = now + prng_below(&r->prng, most_ms * MS_NS);
+    r->step = r->step == STEP_EXEC ? STEP_WATCH : r->step + 1;
+}
+
+/* "who<whom it read": the first, or "0" of what is not there. */
+static void who_set(struct bytes value, char out[WORD_MAX])
+{
+    const uint8_t *end = value.len == 0 ? NULL : memchr(value.at, '<', value.len);
+
+    if (end == NULL)
+        snprintf(out, WORD_MAX, "0");
+    else
+        snprintf(out, WORD_MAX, "%.*s", (int)(end - value.at), (const char *)value.at);
+}
+
+static void set_committed(struct roamers *rs, uint32_t key, struct bytes value)
+{
+    const uint8_t *mark = memchr(value.at, '<', value.len);
+
+    check(key < WATCHED_KEYS && mark != NULL);
+    const struct bytes read = {mark + 1, (size_t)(value.at + value.len - (mark + 1))};
+    if (rs->last[key].known && !bytes_equal(read, BYTES_OF("*")) &&
+        !bytes_equal(read, bytes_of_str(rs->last[key].by)))
+        world_fail(rs->world,
+                   "own:w%" PRIu32
+                   ": %.*s was committed behind %s: EXEC passed over a change (O4)",
+                   key, (int)value.len, (const char *)value.at, rs->last[key].by);
+    who_set(value, rs->last[key].by);
+    rs->last[key].known = true;
+}
+
+void roamers_committed(struct world *w, const struct raft_entry *e)
+{
+    static const char prefix[] = "own:w";
+    const size_t len = sizeof prefix - 1;
+    struct roamers *rs = w->roamers;
+    struct effect effect;
+
+    if (rs == NULL || !watches(rs)) return;
+    for (uint32_t i = 0; e == NULL && i < WATCHED_KEYS; i++)
+        rs->last[i].known = false;
+    if (e == NULL || e->kind != RAFT_COMMAND) return;
+    struct cursor in = cursor_of(e->payload);
+    while (effect_decode(&in, &effect) == EFFECT_OK)
+        if (effect.kind == EFFECT_PUT && effect.key.len == len + 1 &&
+            memcmp(effect.key.at, prefix, len) == 0)
+            set_committed(rs, effect.key.at[len] - '0', effect.value);
+}
+
 /* ---- answers ---- */
 
 static bool starts(struct bytes b, const char *word)
@@ -241,6 +353,7 @@ static void take_error(struct roamer *r, struct bytes text)
         r->lost = true;
         return;
     }
+    if (watches(r->all)) r->lost = true; /* it begins anew */
     if (starts(text, "STALE ")) r->all->world->report.marks[MARK_stale]++;
     for (uint32_t i = 0; i < sizeof may_be / sizeof may_be[0]; i++)
         if (starts(text, may_be[i])) return;
@@ -313,6 +426,28 @@ static void take_token(struct roamer *r, const struct answer_part *p)
     memcpy(r->covered, r->seen, sizeof r->seen);
 }
 
+static void take_watched(struct roamer *r, const struct answer_part *p)
+{
+    if (p->type == '-')
+        take_error(r, p->b);
+    else
+        who_set(p->type == '$' ? p->b : (struct bytes){NULL, 0}, r->read);
+    world_say(r->all->world, "     watcher %u at s%u: w%" PRIu32 " is by %s", r->index,
+              r->target + 1, r->key, r->read);
+}
+
+static void take_exec(struct roamer *r, const struct answer_part *p)
+{
+    uint64_t *marks = r->all->world->report.marks;
+
+    world_say(r->all->world, "     watcher %u at s%u: %" PRIu32 "<%s of w%" PRIu32 ": %c",
+              r->index, r->target + 1, r->serial, r->read, r->key, p->type);
+    if (p->type == '-')
+        take_error(r, p->b);
+    else
+        marks[p->type == '_' ? MARK_watches_broken : MARK_transactions]++;
+}
+
 static void take_answer(struct roamer *r, const struct answer_read *a)
 {
     const struct answer_part *p = &a->parts[0];
@@ -329,6 +464,8 @@ static void take_answer(struct roamer *r, const struct answer_read *a)
     case WAIT_COUNT:
     case WAIT_READ: take_counter(r, &wait, p); break;
     case WAIT_TOKEN: take_token(r, p); break;
+    case WAIT_WATCHED: take_watched(r, p); break;
+    case WAIT_EXEC: take_exec(r, p); break;
     case WAIT_RESUMED:
         if (p->type != '+') world_fail(r->all->world, "a session was not resumed");
         break;
@@ -356,6 +493,7 @@ static void give_up(struct roamer *r)
     for (uint32_t i = 0; i < r->n_waits; i++)
         if (r->waits[i].kind == WAIT_TEXT) r->all->texts[r->reads]->read_asked = false;
     r->n_waits = 0;
+    r->step = STEP_WATCH;
     r->in.len = r->out.len = 0;
     if (r->stream != NULL && r->up) net_close(&r->all->world->net, r->stream, 0);
     r->stream = NULL;
@@ -374,7 +512,7 @@ void roamers_stream(struct world *w, struct net_stream *s, enum input_kind kind)
     switch (kind) {
     case INPUT_OPEN:
         r->up = true;
-        if (!repeats(r)) begin_session(r);
+        if (!repeats(r) && !watches(r->all)) begin_session(r);
         flush(r);
         break;
     case INPUT_READ: take_bytes(r); break;
@@ -398,6 +536,10 @@ static void dial(struct roamer *r)
 
     r->target = (r->target + 1 + (uint32_t)prng_below(&r->prng, w->plan->machines - 1)) %
                 w->plan->machines;
+    /* Who watches at a primary that is cut off is told most of what nobody else will have. */
+    const int leader = world_leader(w, world_first_group(w));
+    if (watches(r->all) && leader >= 0 && prng_chance(&r->prng, 500))
+        r->target = (uint32_t)leader;
     r->dialed_ns = w->time.now_ns;
     r->stream = net_dial(&w->net, ROAM_NODE + r->index, 0, (struct conn_id){++r->conns},
                          r->target, false);
@@ -429,10 +571,13 @@ static void on_tick(void *ctx, uint64_t index, uint64_t unused)
     /* Some do not wait for the answer, and some have had enough of a server. */
     const bool impatient = r->n_waits > 0 && prng_chance(&r->prng, 30);
     if (r->lost && r->n_waits == 0) forget_session(r);
-    const bool moves = r->n_waits == 0 && r->up && prng_chance(&r->prng, 200);
+    const bool free = r->n_waits == 0 && r->step == STEP_WATCH;
+    const bool moves = free && r->up && prng_chance(&r->prng, 200);
     if (is_stuck(r) || impatient || moves) give_up(r);
     if (r->stream == NULL)
         dial(r);
+    else if (r->up && watches(r->all))
+        tick_watcher(r);
     else if (r->up && repeats(r))
         tick_repeater(r);
     else if (r->up)
@@ -446,7 +591,7 @@ static void on_tick(void *ctx, uint64_t index, uint64_t unused)
 
 struct roamers *roamers_new(struct world *w)
 {
-    if ((w->plan->traits & PLAN_ROAMERS) == 0) return NULL;
+    if ((w->plan->traits & (PLAN_ROAMERS | PLAN_WATCHERS)) == 0) return NULL;
 
     struct roamers *rs = mem_zero(&w->mem, sizeof *rs);
     rs->world = w;

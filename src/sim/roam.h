@@ -13,6 +13,11 @@
  *
  *   O3  a session never reads less than it has read or written; where answers may be lost
  *       with the primary, it may be told that it is lost itself, and not older data
+ *
+ * A watcher takes its time between WATCH, GET and EXEC, in a keyspace where answers may be lost
+ * with the primary.  What it sets says what it has read:
+ *
+ *   O4  what a committed EXEC says that it read is what was committed before it
  */
 #pragma once
 
@@ -24,3 +29,5 @@ void roamers_begin(struct world *w);
 void roamers_finish(struct world *w);   /* no new requests; texts are read */
 bool roamers_finished(struct world *w); /* all is answered, and every text was read */
 void roamers_judge(struct world *w);    /* O1 */
+/* O4: the next entry that is committed; NULL: one that nobody has in memory any more. */
+void roamers_committed(struct world *w, const struct raft_entry *e);

@@ -695,6 +695,11 @@ struct cluster_id server_cluster(const struct server *s)
     return s->identity.cluster;
 }
 
+uint32_t server_feature(const struct server *s)
+{
+    return s->meta.cluster.feature;
+}
+
 struct server_id server_self(const struct server *s)
 {
     return s->identity.server;

@@ -170,6 +170,7 @@ void server_turn_end(struct server *s, struct server_actions *out);
 struct shard;
 struct cluster_id server_cluster(const struct server *s);
 struct server_id server_self(const struct server *s);
+uint32_t server_feature(const struct server *s); /* the cluster's level, as it knows */
 /* The i-th shard that has a replica here, NULL past the last. */
 struct shard *server_shard(const struct server *s, uint32_t i);
 /* Whether a keyspace that this server knows of is still being created or dropped. */

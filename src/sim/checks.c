@@ -43,6 +43,7 @@ struct checks {
     struct replica_check replicas[PLAN_MACHINES_MAX][GROUPS_MAX];
     bool joined[PLAN_MACHINES_MAX];
     uint64_t turns[PLAN_MACHINES_MAX];
+    uint32_t level; /* the highest that a server has known */
 };
 
 struct checks *checks_new(struct world *w)
@@ -279,6 +280,26 @@ static void check_silence(struct world *w, uint32_t machine, struct group_id gro
                    group.v, machine + 1, info->leader.v, info->term.v);
 }
 
+/* ---- K8 ---- */
+
+static void check_level(struct world *w, uint32_t machine)
+{
+    struct checks *c = w->checks;
+    const uint32_t level = server_feature(w->machines[machine].life->server);
+
+    if (level <= c->level) return;
+    w->report.marks[MARK_raised] += c->level != 0;
+    c->level = level;
+    for (uint32_t i = 0; i < w->plan->machines; i++) {
+        const struct machine *m = &w->machines[i];
+        if (!m->started || m->feature >= level) continue;
+        if (w->time.now_ns < m->put_back_until_ns) continue;
+        world_fail(w,
+                   "the level is %" PRIu32 ", and s%" PRIu32 " speaks %" PRIu32 " (K8)",
+                   level, i + 1, m->feature);
+    }
+}
+
 static void check_replica(struct world *w, uint32_t machine, const struct shard *s)
 {
     const uint32_t at = group_of(w, shard_group(s));
@@ -323,6 +344,7 @@ void checks_after_turn(struct world *w, uint32_t machine)
         if (s == NULL) break;
         check_replica(w, machine, s);
     }
+    check_level(w, machine);
     if (c->turns[machine]++ % VERIFY_EVERY == 0 && m->life->ready)
         server_verify(m->life->server);
     if (!c->joined[machine] && server_self(m->life->server).v != 0) {
@@ -430,6 +452,22 @@ static bool group_converged(struct world *w, struct group_id group, struct buf *
     return true;
 }
 
+static bool level_converged(const struct world *w, struct buf *why)
+{
+    uint32_t spoken = UINT32_MAX;
+
+    for (uint32_t i = 0; i < w->plan->machines; i++)
+        if (w->machines[i].started && w->machines[i].feature < spoken)
+            spoken = w->machines[i].feature;
+    for (uint32_t i = 0; i < w->plan->machines; i++) {
+        const struct machine *m = &w->machines[i];
+        if (!m->started || server_feature(m->life->server) == spoken) continue;
+        return tell(why, "all speak level %u, and %s knows of %u", spoken, m->name,
+                    server_feature(m->life->server));
+    }
+    return true;
+}
+
 bool checks_converged(struct world *w, struct buf *why)
 {
     const struct checks *c = w->checks;
@@ -448,7 +486,7 @@ bool checks_converged(struct world *w, struct buf *why)
     if (c->n_groups < 2) return tell(why, "no shard has been seen yet");
     for (uint32_t i = 0; i < c->n_groups; i++)
         if (!group_converged(w, c->groups[i].group, why)) return false;
-    return true;
+    return level_converged(w, why);
 }
 
 /* ---- K5 ---- */

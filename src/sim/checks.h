@@ -10,13 +10,15 @@
  * K5  replicas of a group that applied the same position hold the same state
  * K6  after the storm every group has a leader, every member has caught up, every server
  *     has joined, no log is doubtful, no membership is left half changed
+ * K7  who is silent is led
+ * K8  the feature level is one that every server speaks; after the storm the highest such
  */
 #pragma once
 
 #include "sim/world.h"
 
 struct checks *checks_new(struct world *w);
-void checks_after_turn(struct world *w, uint32_t machine); /* K1 to K4 */
+void checks_after_turn(struct world *w, uint32_t machine); /* K1 to K4, K7, K8 */
 void checks_life_begins(struct world *w, uint32_t machine);
 void checks_life_ends(struct world *w, uint32_t machine);
 void checks_log_line(struct world *w, uint32_t machine, const char *text);

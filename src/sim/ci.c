@@ -8,7 +8,7 @@
 
 #include "sim/run.h"
 
-enum { PLANS_MAX = 32, SHRINK_TRIES = 60, FAILURES_SHOWN = 3, SEED_LINES_MAX = 4096 };
+enum { PLANS_MAX = 64, SHRINK_TRIES = 60, FAILURES_SHOWN = 3, SEED_LINES_MAX = 4096 };
 
 struct tally {
     const struct ci_order *order;
@@ -251,6 +251,7 @@ static const struct mutant mutants[] = {
     {"shard: a position is told by its index alone", {.server = 3}, {"retries"}, 200},
     {"server: EXEC does not say where it watched", {.server = 6}, {"watches"}, 400},
     {"server: a token is taken and forgotten", {.server = 5}, {"retries"}, 60},
+    {"meta: who is away speaks what we do", {.server = 7}, {"upgrades"}, 60},
     {"wal: damage is taken for a torn tail", {.wal = 2}, {"damage"}, 200},
 };
 /* clang-format on */

@@ -117,6 +117,22 @@ static void change_secret(struct world *w, struct machine *m, bool wrong)
     world_start(w, m->index);
 }
 
+/* What the others know of it may be as old as a connection that nobody has heard on, and a
+ * change of the meta shard may wait for its majority. */
+static void change_version(struct world *w, struct machine *m, uint32_t feature)
+{
+    enum { KNOWN_MS = 20000 };
+    const bool back = feature < m->feature;
+
+    if (feature == m->feature) return;
+    w->report.marks[back ? MARK_put_back : MARK_upgrades]++;
+    m->feature = feature;
+    m->put_back_until_ns = back ? w->time.now_ns + KNOWN_MS * MS_NS : 0;
+    if (m->life == NULL) return;
+    world_kill(w, m->index, false);
+    world_start(w, m->index);
+}
+
 static uint32_t machine_of(struct world *w, const struct fault *f)
 {
     if (f->a != MACHINE_LEADER) return f->a;
@@ -229,6 +245,7 @@ static bool begin_fault(struct world *w, uint64_t number, struct machine *m)
     case FAULT_SPOIL: spoil(w, m, f, true); return true;
     case FAULT_SPOIL_LIVE: spoil(w, m, f, false); return true;
     case FAULT_WRONG_SECRET: change_secret(w, m, true); return true;
+    case FAULT_UPGRADE: change_version(w, m, META_FEATURE + 1); return f->n == 1;
     case FAULT_ENGINE_ERROR: m->engine_error_next = m->life != NULL; return false;
     case FAULT_FLIP_LIVE: flip(w, m, f, false); return false;
     case FAULT_CLOCK_RATE: change_clock(w, m, f); return true;
@@ -281,6 +298,7 @@ static void end_fault(struct world *w, const struct fault *f, struct machine *m)
         if (--m->paused == 0) world_wake(m);
         break;
     case FAULT_WRONG_SECRET: change_secret(w, m, false); break;
+    case FAULT_UPGRADE: change_version(w, m, META_FEATURE); break;
     case FAULT_SPOIL:
     case FAULT_SPOIL_LIVE: disk_mend(&m->disk); break;
     case FAULT_BREAK:

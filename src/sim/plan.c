@@ -405,6 +405,20 @@ const struct plan plans[] = {
         .n_marks = 4,
     },
     {
+        .name = "upgrades", .about = "servers get a newer version one by one, some the old one again, "
+                                     "under crashes and cuts",
+        .machines = 3, .shards = 1, .storm_ms = 30000,
+        .net_us_low = 100, .net_us_high = 5000, .sync_us_low = 100, .sync_us_high = 5000,
+        .faults = {
+            {FAULT_UPGRADE, 3, 7, 200, 6000, 0, 1}, {FAULT_KILL, 1, 6, 50, 5000, 0, 0},
+            {FAULT_CUT, 0, 4, 200, 4000, 0, 0}, {FAULT_CUT_BOTH, 0, 4, 200, 4000, 0, 0},
+            {FAULT_BREAK, 0, 4, 0, 0, 0, 0}, {FAULT_POWER, 0, 2, 100, 3000, 0, 0},
+        },
+        .marks = {MARK_answered, MARK_unknown, MARK_elections, MARK_upgrades, MARK_put_back,
+                  MARK_raised, MARK_too_old},
+        .n_marks = 7,
+    },
+    {
         .name = "everything", .about = "three or five servers, a little of all at once",
         .machines = 3, .shards = 2, .storm_ms = 30000,
         .traits = PLAN_TRANSACTIONS | PLAN_SNAPSHOTS | PLAN_DEADLINES | PLAN_ONE_VICTIM,
@@ -514,6 +528,7 @@ static struct fault draw_fault(const struct plan *plan, const struct plan_fault 
     case FAULT_WALL_JUMP:
     case FAULT_STOP:
     case FAULT_START:
+    case FAULT_UPGRADE:
     case FAULT_KIND_END: break;
     }
     return f;
@@ -534,7 +549,7 @@ void story_draw(struct story *story, const struct plan *plan, uint64_t seed)
 {
     struct prng p = prng_for(seed, PRNG_STORY);
     const uint32_t victim = (uint32_t)prng_below(&p, plan->machines);
-    uint32_t started = 1;
+    uint32_t started = 1, upgraded = 0;
 
     memset(story, 0, sizeof *story);
     for (uint32_t i = 0; i < PLAN_FAULTS_MAX && plan->faults[i].kind != 0; i++) {
@@ -544,6 +559,7 @@ void story_draw(struct story *story, const struct plan *plan, uint64_t seed)
             struct fault f = draw_fault(plan, row, victim, &p);
             if (f.kind == FAULT_START) f.a = started++;
             if (f.kind == FAULT_START) f.at_ns /= 2;
+            if (f.kind == FAULT_UPGRADE) f.a = upgraded++ % plan->machines;
             story_put(story, &f);
         }
     }
@@ -576,6 +592,7 @@ static const char *fault_name(enum fault_kind kind)
     case FAULT_REPLICAS: return "number of replicas";
     case FAULT_ALTER: return "another policy";
     case FAULT_START: return "first start";
+    case FAULT_UPGRADE: return "a newer version";
     case FAULT_KILL_NEW_LEADER: return "kill, as it begins,";
     case FAULT_SHORTEN: return "log file shortened, killed";
     case FAULT_SPOIL: return "sectors unreadable, killed";

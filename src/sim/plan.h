@@ -51,6 +51,7 @@ enum fault_kind {
     FAULT_WRONG_SECRET,     /* machine a is started with it, until it ends */
     FAULT_CUT_AT_JOINT,     /* as FAULT_CUT_BOTH, when a joint membership begins */
     FAULT_SERVER,           /* enum server_order n of machine a, by b */
+    FAULT_UPGRADE, /* machine a gets a newer version; n 1: and the old one again when it ends */
     FAULT_KIND_END,
 };
 

@@ -50,6 +50,10 @@ enum { REPORT_FD = 3, REPORT_TEXT_MAX = 6000 };
     MARK(failovers, "planned hand-overs done")                                           \
     MARK(moments, "faults that came at their moment")                                    \
     MARK(wrong_secrets, "servers started with a wrong secret")                           \
+    MARK(upgrades, "servers started as a newer version")                                 \
+    MARK(put_back, "servers started as the older version again")                         \
+    MARK(raised, "feature levels raised")                                                \
+    MARK(too_old, "servers that ended since they were too old by then")                  \
     MARK(joins, "servers joined")                                                        \
     MARK(server_orders, "orders to drain, remove, replace, activate that were taken")    \
     MARK(removed, "servers that ended since they were removed")                          \

@@ -555,6 +555,12 @@ static void perform_exit(struct machine *m, int code, const char *why)
         m->started = m->wanted = false;
         m->may_exit++;
     }
+    if (code != 0 && strstr(why, "start the newer version") != NULL &&
+        w->time.now_ns < m->put_back_until_ns) {
+        w->report.marks[MARK_too_old]++;
+        m->feature = META_FEATURE + 1;
+        m->may_exit++;
+    }
     const bool excused = m->may_exit > 0 || m->life->saw_read_error;
     if (code != 0 && !excused)
         world_fail(w, "%s gave up with %d, for no reason that was given it: %s", m->name,
@@ -751,6 +757,7 @@ void world_start(struct world *w, uint32_t index)
                            : bytes_of_str(w->machines[0].peer_address),
         .secret = secret_of(m),
         .version = "0.1.0",
+        .feature = m->feature,
         .process_id = (uint32_t)(1000 + l->number),
         .client_port = 6379,
         .seed = prng_next(&w->servers),
@@ -866,6 +873,7 @@ static void machine_init(struct world *w, uint32_t index)
     m->index = index;
     m->power = true;
     m->disk_factor = 1;
+    m->feature = META_FEATURE;
     snprintf(m->name, sizeof m->name, "s%u", index + 1);
     snprintf(m->client_address, sizeof m->client_address, "10.0.0.%u:6379", index + 1);
     snprintf(m->peer_address, sizeof m->peer_address, "10.0.0.%u:16379", index + 1);

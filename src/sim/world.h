@@ -11,6 +11,7 @@
 #pragma once
 
 #include "base/hmap.h"
+#include "meta/meta.h"
 #include "server/server.h"
 #include "shard/shard.h"
 #include "sim/disk.h"
@@ -109,6 +110,9 @@ struct machine {
     uint32_t disk_factor;
     bool sync_error_next, engine_error_next, damaged;
     bool wrong_secret; /* of its next lives */
+    uint32_t feature;  /* the level that its next lives speak */
+    /* It may have been put back to the older version while the level was being raised. */
+    uint64_t put_back_until_ns;
     uint32_t may_exit; /* how many exits with an error are to be expected */
     uint64_t lives, boots;
 };

@@ -3,7 +3,7 @@
  * that finish late, crashes that lose what was not durable, damaged logs, membership
  * changes, transfers, reads.  What must hold is checked as it happens, and mutants of the
  * core show that the checks see: those that a storm brings about too seldom are caught in
- * raft_test.c. */
+ * the tests of the core alone. */
 #include "unit.h"
 
 #include <stdio.h>

@@ -197,6 +197,39 @@ void rig_append(struct rig *rig, uint32_t from, uint64_t term, uint64_t prev,
                   });
 }
 
+void rig_append_config(struct rig *rig, uint32_t from, uint64_t term, uint64_t prev,
+                       uint64_t prev_term, const struct raft_config *config,
+                       uint64_t commit)
+{
+    struct buf encoded = buf_new(&rig->mem);
+
+    raft_config_encode(&encoded, config);
+    const struct raft_entry e = {
+        {prev + 1}, {term}, RAFT_CONFIG, buf_bytes(&encoded), NULL};
+    rig_recv(rig, (struct raft_msg){.kind = RAFT_APPEND,
+                                    .from = {from},
+                                    .term = {term},
+                                    .index = {prev},
+                                    .log_term = {prev_term},
+                                    .commit = {commit},
+                                    .n_entries = 1,
+                                    .entries = &e});
+    buf_free(&encoded);
+}
+
+struct raft_msg rig_refusal(const struct rig *rig, uint32_t from, uint64_t prev,
+                            uint64_t hint, uint64_t hint_term)
+{
+    return (struct raft_msg){.kind = RAFT_APPEND_REPLY,
+                             .flags = RAFT_REJECT,
+                             .from = {from},
+                             .term = rig->raft->state.term,
+                             .index = {prev},
+                             .commit = {hint},
+                             .log_term = {hint_term},
+                             .round = rig->raft->round};
+}
+
 void rig_restore(struct rig *rig, const uint64_t *terms, uint32_t n)
 {
     for (uint32_t i = 0; i < n; i++)

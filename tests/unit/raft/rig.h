@@ -52,5 +52,12 @@ void rig_append(struct rig *rig, uint32_t from, uint64_t term, uint64_t prev,
                 uint64_t prev_term, const uint64_t *terms, uint32_t n, uint64_t commit);
 #define TERMS(...) (const uint64_t[]){__VA_ARGS__}, sizeof((uint64_t[]){__VA_ARGS__}) / 8
 #define NO_ENTRIES NULL, 0
+/* One entry behind (prev, prev_term): a membership. */
+void rig_append_config(struct rig *rig, uint32_t from, uint64_t term, uint64_t prev,
+                       uint64_t prev_term, const struct raft_config *config,
+                       uint64_t commit);
+/* The answer to an append behind `prev` by one whose log does not connect there. */
+struct raft_msg rig_refusal(const struct rig *rig, uint32_t from, uint64_t prev,
+                            uint64_t hint, uint64_t hint_term);
 void rig_restore(struct rig *rig, const uint64_t *terms,
                  uint32_t n); /* right after open */

@@ -95,8 +95,7 @@ static void answered(struct server *s, struct backup *b)
     struct answer *a = b->answer;
 
     b->answer = NULL;
-    b->client->held = false;
-    client_go_on(s, b->client);
+    client_let_go(s, b->client);
     answer_ready(s, a);
 }
 

@@ -263,6 +263,13 @@ void client_go_on(struct server *s, struct client *c)
     client_touch(s, c); /* its reading may have to go on, too */
 }
 
+void client_let_go(struct server *s, struct client *c)
+{
+    if (c == NULL) return;
+    c->held = false;
+    client_go_on(s, c);
+}
+
 void client_unblock(struct server *s, struct client *c)
 {
     c->blocked = false;

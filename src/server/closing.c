@@ -72,7 +72,6 @@ static void report_done(struct server *s, struct request *r,
 static void report(struct server *s, struct closing *c)
 {
     uint8_t keyspace[4], group[4], keys[8];
-    const struct forward head = {.kind = FORWARD_META, .resp = 2, .n_commands = 1};
 
     store_u32le(keyspace, c->keyspace);
     store_u32le(group, c->slot->group.v);
@@ -81,11 +80,7 @@ static void report(struct server *s, struct closing *c)
                                  {keyspace, sizeof keyspace},
                                  {group, sizeof group},
                                  {keys, sizeof keys}};
-    struct request *r = request_new(s, FORWARD_META, (struct group_id){META_GROUP}, 2);
-    forward_encode(&r->body, &head);
-    forward_put_command(&r->body, args, 4);
-    r->origin = FROM_SERVER;
-    r->writes = true;
+    struct request *r = request_to_meta(s, 2, args, 4);
     r->done = report_done;
     c->report = r;
     request_submit(s, r);

@@ -86,10 +86,7 @@ static void next_shard(struct server *s, struct client *c, struct answer *a);
 
 static void end(struct server *s, struct client *c, struct answer *a)
 {
-    if (c != NULL) {
-        c->held = false;
-        client_go_on(s, c);
-    }
+    client_let_go(s, c);
     answer_ready(s, a);
 }
 
@@ -111,17 +108,12 @@ static void preferred(struct server *s, struct request *r,
 static void prefer(struct server *s, struct answer *a, struct group_id group,
                    uint32_t lead)
 {
-    struct request *r = request_new(s, FORWARD_META, (struct group_id){META_GROUP}, 2);
-    const struct forward f = {.kind = FORWARD_META, .resp = 2, .n_commands = 1};
     uint8_t what[8];
 
     store_u32le(what, group.v);
     store_u32le(what + 4, lead);
     const struct bytes args[] = {BYTES_OF("PREFER"), {what, sizeof what}};
-    forward_encode(&r->body, &f);
-    forward_put_command(&r->body, args, 2);
-    r->origin = FROM_SERVER;
-    r->writes = true;
+    struct request *r = request_to_meta(s, 2, args, 2);
     r->done = preferred;
     r->answer = a;
     request_submit(s, r);

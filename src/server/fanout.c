@@ -104,10 +104,7 @@ static struct answer *fanout_end(struct server *s, struct fanout *f)
 {
     struct answer *a = f->answer;
 
-    if (a->client != NULL) {
-        a->client->held = false;
-        client_go_on(s, a->client);
-    }
+    client_let_go(s, a->client);
     fanout_free(s, f);
     return a;
 }

@@ -202,13 +202,6 @@ void force_slot_free(struct server *s, struct slot *slot)
 
 /* ---- the client ---- */
 
-static void let_go(struct server *s, struct answer *a)
-{
-    if (a->client == NULL) return;
-    a->client->held = false;
-    client_go_on(s, a->client);
-}
-
 static void end_forced(struct server *s, const struct force_wait *w, struct reply *r)
 {
     const struct meta_keyspace *k = meta_keyspace(&s->meta, w->keyspace);
@@ -253,7 +246,7 @@ void force_waits_turn(struct server *s)
             continue;
         }
         *at = w->next;
-        let_go(s, w->answer);
+        client_let_go(s, w->answer->client);
         struct reply r = {&w->answer->bytes, 2};
         if (!ended)
             reply_error(&r,
@@ -284,7 +277,7 @@ static void begun(struct server *s, struct request *r, enum outcome o, bool move
     struct answer *a = r->answer;
 
     if (o != OUTCOME_NONE) {
-        let_go(s, a);
+        client_let_go(s, a->client);
         answer_error(s, a, o);
         return;
     }
@@ -316,18 +309,12 @@ static void order(struct server *s, struct client *c, struct bytes name,
                   void (*done)(struct server *s, struct request *r,
                                const struct forward_reply *reply, enum outcome o))
 {
-    const struct forward f = {.kind = FORWARD_META, .resp = c->resp, .n_commands = 1};
-    struct request *r = request_new(s, FORWARD_META, (struct group_id){META_GROUP},
-                                    c->resp);
     uint8_t what[8];
 
     store_u32le(what, keyspace);
     store_u32le(what + 4, to.v);
     const struct bytes args[] = {name, {what, sizeof what}};
-    forward_encode(&r->body, &f);
-    forward_put_command(&r->body, args, 2);
-    r->origin = FROM_SERVER;
-    r->writes = true;
+    struct request *r = request_to_meta(s, c->resp, args, 2);
     r->done = done;
     r->round = keyspace; /* what `done` is told */
     r->answer = answer_open(c);

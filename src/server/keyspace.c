@@ -21,13 +21,6 @@ struct keyspace_wait {
     struct keyspace_wait *next;
 };
 
-static void let_go(struct server *s, struct answer *a)
-{
-    if (a->client == NULL) return;
-    a->client->held = false;
-    client_go_on(s, a->client);
-}
-
 static void end_error(struct server *s, struct answer *a, const char *text)
 {
     struct reply r = {&a->bytes, 2};
@@ -115,7 +108,7 @@ static bool wait_step(struct server *s, struct keyspace_wait *w)
     const bool ends = has_ended(s, w, k);
 
     if (!ends && w->answer->client != NULL && s->now.ns < w->deadline.ns) return false;
-    let_go(s, w->answer);
+    client_let_go(s, w->answer->client);
     if (!ends && w->change == CHANGE_ALTER)
         end_error(
             s, w->answer,
@@ -167,7 +160,7 @@ static void begun(struct server *s, struct request *r, const struct forward_repl
     uint32_t id;
 
     if (o != OUTCOME_NONE || !reads_as_id(reply->bytes, &id)) {
-        let_go(s, a);
+        client_let_go(s, a->client);
         if (o != OUTCOME_NONE) {
             answer_error(s, a, o);
             return;
@@ -206,17 +199,11 @@ static void altered(struct server *s, struct request *r,
 void keyspace_change(struct server *s, struct client *c, const struct command *command,
                      const struct bytes *args, uint32_t n_args)
 {
-    const struct forward f = {.kind = FORWARD_META, .resp = c->resp, .n_commands = 1};
-    struct request *r = request_new(s, FORWARD_META, (struct group_id){META_GROUP},
-                                    c->resp);
+    struct request *r = request_to_meta(s, c->resp, args, n_args);
 
-    forward_encode(&r->body, &f);
-    forward_put_command(&r->body, args, n_args);
-    r->origin = FROM_SERVER;
     r->done = command->id == COMMAND_KEYSPACE_CREATE ? create_begun
               : command->id == COMMAND_KEYSPACE_DROP ? drop_begun
                                                      : altered;
-    r->writes = true;
     r->answer = answer_open(c);
     c->held = true;
     request_submit(s, r);

@@ -646,16 +646,11 @@ static bool on_join(struct server *s, struct peer_conn *c, const struct frame *f
         refuse_joiner(s, c);
         return true;
     }
-    struct request *r = request_new(s, FORWARD_META, (struct group_id){META_GROUP}, 2);
-    const struct forward head = {.kind = FORWARD_META, .resp = 2, .n_commands = 1};
     uint8_t life[8];
     store_u64le(life, f->incarnation.v);
     const struct bytes args[] = {BYTES_OF("JOIN"), j.name, j.client,
                                  j.peer,           j.zone, {life, sizeof life}};
-    forward_encode(&r->body, &head);
-    forward_put_command(&r->body, args, 6);
-    r->origin = FROM_SERVER;
-    r->writes = true;
+    struct request *r = request_to_meta(s, 2, args, 6);
     r->done = join_done;
     r->client = c->conn;
     request_submit(s, r);

@@ -372,13 +372,8 @@ static void told(struct server *s, struct request *r, const struct forward_reply
 bool reconcile_tell(struct server *s, const struct bytes *args, uint32_t n_args)
 {
     if (s->telling) return false;
-    struct request *r = request_new(s, FORWARD_META, (struct group_id){META_GROUP}, 2);
-    const struct forward head = {.kind = FORWARD_META, .resp = 2, .n_commands = 1};
+    struct request *r = request_to_meta(s, 2, args, n_args);
     s->telling = true;
-    forward_encode(&r->body, &head);
-    forward_put_command(&r->body, args, n_args);
-    r->origin = FROM_SERVER;
-    r->writes = true;
     r->done = told;
     request_submit(s, r);
     return true;

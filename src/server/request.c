@@ -135,6 +135,19 @@ struct request *request_new(struct server *s, enum forward_kind kind,
     return r;
 }
 
+struct request *request_to_meta(struct server *s, uint8_t resp, const struct bytes *args,
+                                uint32_t n_args)
+{
+    struct request *r = request_new(s, FORWARD_META, (struct group_id){META_GROUP}, resp);
+    const struct forward head = {.kind = FORWARD_META, .resp = resp, .n_commands = 1};
+
+    forward_encode(&r->body, &head);
+    forward_put_command(&r->body, args, n_args);
+    r->origin = FROM_SERVER;
+    r->writes = true;
+    return r;
+}
+
 /* Requests of another server keep their order behind one that waits here, for some are of one
  * client: a leader that hands over takes no writes, but a read would pass one by.  One that
  * waits for what its session has seen holds nobody up. */

@@ -546,6 +546,8 @@ void answers_free(struct server *s); /* those kept for use again */
 void client_touch(struct server *s, struct client *c); /* flush at the end of this turn */
 void client_unblock(struct server *s, struct client *c); /* parse on */
 void client_go_on(struct server *s, struct client *c);   /* in the next turn, if it may */
+void client_let_go(struct server *s,
+                   struct client *c); /* held no more; NULL: it has gone */
 /* At the end of this turn, without what is owed; logged.  `why` is a literal. */
 void client_drop(struct server *s, struct client *c, const char *why);
 void client_flush(struct server *s, struct client *c);
@@ -680,6 +682,10 @@ void request_command(struct server *s, struct client *c, const struct command *c
  * The request is owned by request.c from here on. */
 struct request *request_new(struct server *s, enum forward_kind kind,
                             struct group_id group, uint8_t resp);
+/* The same for one command of the meta shard's leader: `done`, and the answer that it fills if
+ * there is one, are to be set still. */
+struct request *request_to_meta(struct server *s, uint8_t resp, const struct bytes *args,
+                                uint32_t n_args);
 void request_submit(struct server *s, struct request *r);
 /* From a peer; with a block, in which the request lies. */
 void request_forwarded(struct server *s, struct server_id from, struct group_id group,

@@ -48,13 +48,6 @@ static void hold(struct client *c)
     c->held = true;
 }
 
-static void let_go(struct server *s, struct client *c)
-{
-    if (c == NULL) return;
-    c->held = false;
-    client_go_on(s, c);
-}
-
 /* ---- what is not a command ---- */
 
 static void unknown_subcommand(struct server *s, struct client *c,
@@ -433,7 +426,7 @@ static void watched(struct server *s, struct request *r,
     struct client *c = a->client;
     struct forward f;
 
-    let_go(s, c);
+    client_let_go(s, c);
     if (o != OUTCOME_NONE) {
         answer_error(s, a, o);
         return;
@@ -518,7 +511,7 @@ static void waited(struct server *s, struct request *r, const struct forward_rep
     int64_t copies;
 
     if (c == NULL || o != OUTCOME_NONE || !integer_read(reply->bytes, &copies)) {
-        let_go(s, c);
+        client_let_go(s, c);
         if (o == OUTCOME_NONE && c != NULL) {
             buf_put(&a->bytes, reply->bytes.at, reply->bytes.len);
             answer_ready(s, a);
@@ -552,7 +545,7 @@ static void wait_next(struct server *s, struct client *c, struct answer *a)
     if (c->wait.at == c->n_positions) {
         struct reply reply = {&a->bytes, c->resp};
         reply_int(&reply, c->wait.copies);
-        let_go(s, c);
+        client_let_go(s, c);
         answer_ready(s, a);
         return;
     }

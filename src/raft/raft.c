@@ -639,7 +639,7 @@ void raft_info(const struct raft *raft, struct raft_info *out)
         .apart = raft->apart,
         .state_durable = !raft->state_dirty && raft->state_mark <= raft->mark_durable,
         .power_losses = raft->power_losses,
-        .fresh_ns = raft->role == RAFT_LEADER ? raft->now.ns : raft->fresh_ns,
+        .fresh_ns = raft->fresh_ns,
         .leader_last = raft->role == RAFT_LEADER ? raft->log.last : raft->leader_last,
     };
 }

@@ -518,6 +518,18 @@ static void a_leader_echoes_the_newest_stamp_and_forgets_it_with_the_connection(
     rig_close(&rig);
 }
 
+/* It does not know yet what is committed, and may have been away for long. */
+static void who_begins_to_lead_is_no_fresher_than_before(void **state)
+{
+    struct rig rig;
+    (void)state;
+    open_ruled(&rig, 3, async);
+    rig_elect(&rig);
+    assert_false(rig_info(&rig).ready);
+    assert_int_equal(rig_info(&rig).fresh_ns, 0);
+    rig_close(&rig);
+}
+
 /* ---- bytes ---- */
 
 static void rules_survive_their_encoding_and_unsound_ones_are_refused(void **state)
@@ -570,6 +582,7 @@ int main(void)
         cmocka_unit_test(lag_is_the_age_of_the_newest_echo_whose_entries_are_applied),
         cmocka_unit_test(
             a_leader_echoes_the_newest_stamp_and_forgets_it_with_the_connection),
+        cmocka_unit_test(who_begins_to_lead_is_no_fresher_than_before),
         cmocka_unit_test(rules_survive_their_encoding_and_unsound_ones_are_refused),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

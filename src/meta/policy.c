@@ -97,6 +97,13 @@ struct policy policy_default(enum policy_mode mode)
     };
 }
 
+/* A leader that was paused or cut off has a state as old as that, and does not know.  Who bounds
+ * the age of what a replica answers bounds that of the leader's answers too. */
+enum policy_read policy_read_at_leader(const struct policy *p)
+{
+    return p->read == READ_ANY && p->maxlag_ms > 0 ? READ_LEASE : p->read;
+}
+
 /* ---- reading ---- */
 
 static int shown(struct bytes b)

@@ -31,6 +31,8 @@ MUST_USE bool policy_parse(struct policy *p, bool create, const struct bytes *ar
                            uint32_t n_args, struct buf *why);
 /* As options in the order of the spec: "MODE raft REPLICAS 3 ...". */
 void policy_print(struct buf *out, const struct policy *p);
+/* What the leader has to prove before it answers a read. */
+enum policy_read policy_read_at_leader(const struct policy *p);
 const char *policy_mode_name(enum policy_mode mode);
 const char *policy_read_name(enum policy_read read);
 const char *policy_durability_name(enum policy_durability durability);

@@ -117,10 +117,10 @@ const struct policy *policy_of_group(const struct server *s, struct group_id gro
     return k == NULL ? NULL : &k->policy;
 }
 
-static enum policy_read read_of_group(const struct server *s, struct group_id group)
+static enum policy_read read_at_leader(const struct server *s, struct group_id group)
 {
     const struct policy *policy = policy_of_group(s, group);
-    return policy == NULL ? READ_LINEARIZABLE : policy->read;
+    return policy == NULL ? READ_LINEARIZABLE : policy_read_at_leader(policy);
 }
 
 bool request_has_room(const struct server *s, const struct bytes *args, uint32_t n_args)
@@ -148,7 +148,7 @@ struct shard_request shard_request_of(const struct server *s, const struct decod
         .lent_at = s->lent_at,
         .memory_full = !request_has_room(s, d->flat, d->n_flat),
         .log_full = s->wal_full,
-        .read = read_of_group(s, r->group),
+        .read = read_at_leader(s, r->group),
     };
 }
 

@@ -110,6 +110,18 @@ static void what_is_printed_is_read_again(void **state)
     }
 }
 
+static void who_bounds_the_age_of_reads_bounds_the_leaders_too(void **state)
+{
+    (void)state;
+    struct policy p = policy_default(MODE_PRIMARY);
+
+    assert_int_equal(policy_read_at_leader(&p), READ_ANY);
+    assert_true(parse(&p, false, "MAXLAG 10"));
+    assert_int_equal(policy_read_at_leader(&p), READ_LEASE);
+    assert_true(parse(&p, false, "MAXLAG 0 READ leader"));
+    assert_int_equal(policy_read_at_leader(&p), READ_LEADER);
+}
+
 static void alter_changes_only_what_it_names(void **state)
 {
     (void)state;
@@ -227,6 +239,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(options_are_read_and_printed),
         cmocka_unit_test(what_is_printed_is_read_again),
+        cmocka_unit_test(who_bounds_the_age_of_reads_bounds_the_leaders_too),
         cmocka_unit_test(alter_changes_only_what_it_names),
         cmocka_unit_test(refusals_say_what_to_do),
         cmocka_unit_test(bytes_come_back_or_are_refused_whole),

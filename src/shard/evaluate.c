@@ -543,9 +543,14 @@ struct log_index shard_applied(const struct shard *s)
 
 bool shard_is_fresh(const struct shard *s, struct instant now, uint64_t lag_max_ns)
 {
+    const struct raft_settings *clock = &s->config.raft;
+    /* Our clock may be as slow as a lease allows for; then more time has passed. */
+    const uint64_t slow_ns = clock->drift_ns == 0
+                                 ? 0
+                                 : lag_max_ns / (clock->election_ns / clock->drift_ns);
     struct raft_info info;
     raft_info(s->raft, &info);
-    return info.fresh_ns != 0 && now.ns <= info.fresh_ns + lag_max_ns;
+    return info.fresh_ns != 0 && now.ns + slow_ns <= info.fresh_ns + lag_max_ns;
 }
 
 uint32_t shard_copies(const struct shard *s, struct log_index index)

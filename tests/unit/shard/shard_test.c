@@ -643,6 +643,25 @@ static void R97_an_old_copy_of_a_disk_is_found_out_and_repaired(void **state)
     shards_free(w);
 }
 
+/* ---- lag ---- */
+
+static void an_age_allows_for_a_clock_that_is_slow(void **state)
+{
+    struct shards *w = shards_new(3, 3);
+    const uint32_t leader = shards_lead(w), follower = shards_follower(w, leader, 0);
+    const struct shard *s = w->at[follower].shard;
+    (void)state;
+
+    shards_run(w, 500);
+    struct instant at = {shards_info(w, follower).fresh_ns};
+    assert_true(at.ns > 0);
+    at.ns += 950 * MS_NS; /* 50 ms of a second: the drift of these clocks */
+    assert_true(shard_is_fresh(s, at, SEC_NS));
+    at.ns++;
+    assert_false(shard_is_fresh(s, at, SEC_NS));
+    shards_free(w);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -662,6 +681,8 @@ int main(void)
         cmocka_unit_test(R91_R92_a_fourth_is_added_while_one_is_down),
         cmocka_unit_test(a_doubtful_replica_is_repaired_by_the_others),
         cmocka_unit_test(alone_and_doubtful_it_serves_nothing_as_a_leader),
+        cmocka_unit_test(P19_a_follower_a_little_behind_gets_the_log),
+        cmocka_unit_test(an_age_allows_for_a_clock_that_is_slow),
         cmocka_unit_test(R97_an_old_copy_of_a_disk_is_found_out_and_repaired),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

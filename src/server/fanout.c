@@ -36,6 +36,7 @@ struct fanout_shard {
     struct group_id group;
     uint32_t ordinal; /* of its keyspace, for a cursor */
     enum policy_read read;
+    uint64_t maxlag_ms;
 };
 
 struct fanout {
@@ -148,6 +149,7 @@ static void shards_list(struct server *s, struct fanout *f, uint32_t from)
                 .ordinal = ordinal_of(m, k),
                 .read = keyspace->policy.read == READ_ANY && seen ? READ_LINEARIZABLE
                                                                   : keyspace->policy.read,
+                .maxlag_ms = keyspace->policy.maxlag_ms,
             };
         }
     }
@@ -172,6 +174,7 @@ static void part_submit(struct server *s, struct fanout *f, const struct bytes *
     r->writes = f->kind == FAN_FLUSH;
     r->reads_only = !r->writes;
     r->read = shard->read;
+    r->maxlag_ms = shard->maxlag_ms;
     f->parts++;
     request_submit(s, r);
 }

@@ -594,6 +594,7 @@ def test_maxlag_bounds_what_a_follower_may_answer(make_cluster):
     cluster = with_primary(make_cluster(3, partitions=True, args=QUICK), "MAXLAG", "1500")
     primary = cluster.wait_leader("p")
     alone, other = cluster.others(primary)
+    assert primary.ask("KEYSPACE", "ALTER", "default", "READ", "any") == "OK"
     assert primary.ask("SET", "p:a", "1") == "OK"
     time.sleep(3)  # nothing is written: heartbeats vouch for it
     for s in cluster.servers:
@@ -604,6 +605,9 @@ def test_maxlag_bounds_what_a_follower_may_answer(make_cluster):
     assert primary.ask("SET", "p:a", "2") == "OK"
     for _ in range(3):
         assert is_stale(alone)
+    for command in (("DBSIZE",), ("KEYS", "*")):
+        reply = reply_of(alone, *command)
+        assert isinstance(reply, Error) and reply.code == "STALE", (command, reply)
     assert other.ask("GET", "p:a") == b"2" or wait_until(
         lambda: other.ask("GET", "p:a") == b"2", 5)
     cluster.heal()

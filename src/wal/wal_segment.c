@@ -179,8 +179,11 @@ static void retire(struct wal *wal)
     if (wal->retiring || wal->n_segments < 2) return;
     struct wal_segment *oldest = &wal->segments[0];
     if (wal->durable < wal->settled || !opened_later(wal)) return;
-    /* What followers might ask for gives way when there is no room for what is new. */
-    if (!wal->full && wal->bytes_held - oldest->length < wal->config.keep_bytes) return;
+    /* What followers might ask for gives way when there is no room for what is new.  The newest
+     * segment does not count: it may have just begun. */
+    const uint64_t kept = wal->bytes_held - oldest->length -
+                          wal->segments[wal->n_segments - 1].length;
+    if (!wal->full && kept < wal->config.keep_bytes) return;
     if (wal_segment_pinned(wal, oldest, &by)) return;
     if (oldest->length < oldest->made) {
         drop_without_note(wal);

@@ -311,7 +311,23 @@ static void on_message(struct raft *raft, const struct raft_msg *msg)
 
 /* --- other events --- */
 
-/* A snapshot under way needs the log behind it, so that its receiver connects. */
+static bool is_active(const struct raft *raft, const struct raft_progress *peer)
+{
+    return (raft->quiet && !peer->gone) ||
+           raft->now.ns < peer->heard.ns + raft->settings.election_ns;
+}
+
+/* What `peer` may still need of the log: a snapshot under way what lies behind it, so that its
+ * receiver connects; who answers, all that it has not got.  That costs nothing: what is in memory
+ * has its own bound, and what is on disk is cut by its bytes, whatever we keep (wal.h). */
+static uint64_t needed_from(const struct raft *raft, const struct raft_progress *peer)
+{
+    if (peer->snapshot_ready) return peer->snapshot_index.v;
+    if (peer->snapshotting || peer->match.v == 0 || !is_active(raft, peer))
+        return UINT64_MAX;
+    return peer->match.v;
+}
+
 static void on_compact(struct raft *raft, struct log_index index, struct log_index keep)
 {
     uint64_t upto = index.v > keep.v ? index.v - keep.v : 0;
@@ -321,10 +337,10 @@ static void on_compact(struct raft *raft, struct log_index index, struct log_ind
         return;
     }
     for (uint32_t i = 0; i < raft->n_peers && raft->role == RAFT_LEADER; i++) {
-        const struct raft_progress *peer = &raft->peers[i];
-        if (peer->snapshot_ready && peer->snapshot_index.v < upto)
-            upto = peer->snapshot_index.v;
+        const uint64_t needed = needed_from(raft, &raft->peers[i]);
+        if (needed < upto) upto = needed;
     }
+    if (raft->settings.bug_cut_past_followers) upto = index.v;
     if (upto <= raft->log.base.v) return;
     log_compact(&raft->log, (struct log_index){upto});
     raft_member_compacted(raft);
@@ -653,8 +669,7 @@ bool raft_peer(const struct raft *raft, uint32_t i, struct raft_peer *out)
         .id = peer->id,
         .voter = peer->voter,
         .learner = peer->learner,
-        .active = (raft->quiet && !peer->gone) ||
-                  raft->now.ns < peer->heard.ns + raft->settings.election_ns,
+        .active = is_active(raft, peer),
         .probing = peer->flow == RAFT_FLOW_PROBE,
         .snapshotting = peer->flow == RAFT_FLOW_SNAPSHOT || peer->snapshotting,
         .doubtful = peer->doubtful,

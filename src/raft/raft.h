@@ -236,7 +236,8 @@ struct raft_settings {
         bug_stale_read_round, bug_lease_through_transfer, bug_snapshot_drops_config,
         bug_vote_shorter_log, bug_doubtful_counts, bug_ack_before_durable,
         bug_joint_one_majority, bug_no_truncate, bug_vote_bare_index, bug_elect_majority,
-        bug_ack_counts_self, bug_reboot_ignored, bug_epoch_elects, bug_quiet_never_wakes;
+        bug_ack_counts_self, bug_reboot_ignored, bug_epoch_elects, bug_quiet_never_wakes,
+        bug_cut_past_followers;
 };
 
 /* What a start finds: the durable state, the snapshot below the log, and the log. */

@@ -360,6 +360,41 @@ static void R47_a_follower_behind_the_log_is_sent_a_snapshot(void **state)
     rig_close(&rig);
 }
 
+static void cut_at_ten(struct rig *rig, bool past_followers)
+{
+    rig_open_voter(rig, 1, 3);
+    rig->raft->settings.bug_cut_past_followers = past_followers;
+    rig_elect(rig);
+    for (uint32_t i = 0; i < 9; i++)
+        rig_propose(rig, "a");
+    rig_turn(rig);
+    rig_durable(rig);
+    rig_ack(rig, 2, 10);
+    rig_ack(rig, 3, 5);
+    rig_apply(rig);
+    rig_step(rig, (struct raft_event){.kind = RAFT_COMPACT, .index = {10}});
+}
+
+static void the_log_is_not_cut_past_a_follower_that_answers(void **state)
+{
+    struct rig rig;
+    (void)state;
+    cut_at_ten(&rig, false);
+    assert_int_equal(rig_info(&rig).base.v, 5);
+    for (uint32_t i = 0; i < 12; i++) { /* the third says nothing any more */
+        rig.now.ns += 100 * MS_NS;
+        rig_ack(&rig, 2, 10);
+    }
+    assert_false(rig_peer(&rig, 3).active);
+    rig_step(&rig, (struct raft_event){.kind = RAFT_COMPACT, .index = {10}});
+    assert_int_equal(rig_info(&rig).base.v, 10);
+    rig_close(&rig);
+
+    cut_at_ten(&rig, true);
+    assert_int_equal(rig_info(&rig).base.v, 10);
+    rig_close(&rig);
+}
+
 /* R71: what matters is that the log connects to it.  R81: and none is begun for one that is not
  * there. */
 static void R71_R81_any_snapshot_serves_that_the_log_connects_to(void **state)
@@ -704,6 +739,7 @@ int main(void)
         cmocka_unit_test(R46_lost_appends_are_found_by_the_next_heartbeat),
         cmocka_unit_test(R48_a_probe_is_repeated_at_heartbeats_and_ends_with_an_answer),
         cmocka_unit_test(R47_a_follower_behind_the_log_is_sent_a_snapshot),
+        cmocka_unit_test(the_log_is_not_cut_past_a_follower_that_answers),
         cmocka_unit_test(R71_R81_any_snapshot_serves_that_the_log_connects_to),
         cmocka_unit_test(R49_a_slow_follower_holds_nobody_up_and_costs_no_memory),
         cmocka_unit_test(evicted_entries_are_loaded_for_who_needs_them),

@@ -311,6 +311,13 @@ static void a_checkpoint_that_fails_is_made_later(void **state)
 
 static uint32_t keys_written;
 
+/* For so long that the leader keeps nothing of the log for it. */
+static void leave_behind(struct shards *w, uint32_t id)
+{
+    shards_isolate(w, id, true);
+    shards_run(w, 1200);
+}
+
 /* Enough for a stream of many pieces, behind a checkpoint that the log does not pass. */
 static void fill(struct shards *w, uint32_t leader, uint32_t n)
 {
@@ -357,8 +364,7 @@ static void R84_pieces_are_lost_doubled_and_spoiled(void **state)
 
     has_spoiled = false;
     fill(w, leader, 20);
-    shards_isolate(w, away, true);
-    shards_run(w, 200);
+    leave_behind(w, away);
     fill(w, leader, 30);
     assert_true(shards_info(w, leader).base.v > shards_info(w, away).last.v);
     w->passes = bad_weather;
@@ -369,6 +375,36 @@ static void R84_pieces_are_lost_doubled_and_spoiled(void **state)
     assert_true(w->at[leader].shard->snapshots_sent >=
                 2); /* the spoiled one was refused whole */
     assert_int_equal(w->at[away].n_resets, 1);
+    shards_assert_equal(w);
+    shards_free(w);
+}
+
+/* P19: cut off and back again, it goes on where it was as long as what it lacks is within the
+ * bound of the log, however many checkpoints there were; beyond that it gets a snapshot. */
+static void P19_a_follower_a_little_behind_gets_the_log(void **state)
+{
+    struct shards *w = shards_new(3, 3);
+    const uint32_t leader = shards_lead(w), away = shards_follower(w, leader, 0);
+    (void)state;
+
+    for (uint32_t id = 1; id <= 3; id++)
+        w->at[id].shard->config.log_keep_bytes = 30 * 400;
+    fill(w, leader, 40); /* about 400 bytes each */
+    leave_behind(w, away);
+    for (uint32_t i = 0; i < 2; i++)
+        fill(w, leader, 10);
+    assert_true(shards_info(w, leader).base.v > 20); /* the log was cut */
+    shards_isolate(w, away, false);
+    shards_run(w, 3000);
+    assert_int_equal(w->at[away].shard->snapshots_installed, 0);
+    shards_assert_equal(w);
+
+    leave_behind(w, away);
+    for (uint32_t i = 0; i < 4; i++)
+        fill(w, leader, 10);
+    shards_isolate(w, away, false);
+    shards_run(w, 3000);
+    assert_int_equal(w->at[away].shard->snapshots_installed, 1);
     shards_assert_equal(w);
     shards_free(w);
 }
@@ -421,7 +457,7 @@ static void R84_pieces_of_another_snapshot_are_not_mixed_in(void **state)
     (void)state;
 
     memset(&kept_back, 0, sizeof kept_back);
-    shards_isolate(w, away, true);
+    leave_behind(w, away);
     fill(w, leader, 40);
     w->passes = keep_some_back;
     r->jobs_held = true; /* the first one gets no further than its beginning */
@@ -459,7 +495,7 @@ static void R77_half_a_snapshot_of_a_lost_leader_holds_nothing_up(void **state)
     (void)state;
 
     w->at[third].jobs_held = true; /* no checkpoint there: its log stays whole */
-    shards_isolate(w, away, true);
+    leave_behind(w, away);
     fill(w, first, 60);
     w->passes = half_a_snapshot;
     shards_isolate(w, away, false);

@@ -8,13 +8,18 @@
 #include "base/hash.h"
 #include "sim/roam.h"
 
-enum { GROUPS_MAX = 256, VERIFY_EVERY = 16 };
+enum { GROUPS_MAX = 256, VERIFY_EVERY = 16, RECENT_MAX = 128, ENTRY_BYTES = 64 };
 
 struct committed {
     struct term term;
     struct term in; /* that of the replica which knew of the commit first */
     uint64_t hash;  /* of kind and payload; 0: not seen */
-    uint32_t by;    /* machine that was first */
+    uint64_t bytes;
+    uint32_t by; /* machine that was first */
+};
+
+struct moment_of_commit {
+    uint64_t at_ns, index;
 };
 
 struct group_check {
@@ -22,13 +27,17 @@ struct group_check {
     struct hmap leaders;       /* term -> machine + 1 */
     struct committed *entries; /* by index, from 1 */
     uint64_t n, cap;
+    struct moment_of_commit recent[RECENT_MAX]; /* a ring, by time; only with MAXLAG */
+    uint64_t n_recent;
 };
 
 struct replica_check {
     bool seen; /* in this life */
     struct log_index commit, base, checked;
-    struct term led;       /* the newest term it led ... */
-    struct term committed; /* ... and in which it committed */
+    struct log_index held[PLAN_MACHINES_MAX]; /* by a follower that answers and finds the
+                                               * rest in this leader's log; 0: not so */
+    struct term led;                          /* the newest term it led ... */
+    struct term committed;                    /* ... and in which it committed */
     bool joint;
     struct log_index config_index;
     bool doubtful; /* outlives the life */
@@ -110,10 +119,13 @@ static void check_committed(struct world *w, uint32_t machine, struct group_chec
     uint64_t hash = 0;
 
     if (term.v == 0) return; /* below its base */
-    if (raft_entry_at(raft, at, &e)) hash = hash64_seed(e.payload, (uint64_t)e.kind) | 1;
+    if (raft_entry_at(raft, at, &e)) {
+        hash = hash64_seed(e.payload, (uint64_t)e.kind) | 1;
+        c->bytes = e.payload.len + ENTRY_BYTES;
+    }
     if (c->term.v == 0) {
         roamers_committed(w, hash == 0 ? NULL : &e);
-        *c = (struct committed){term, in, hash, machine};
+        *c = (struct committed){term, in, hash, c->bytes, machine};
         return;
     }
     if (c->term.v != term.v)
@@ -300,6 +312,99 @@ static void check_level(struct world *w, uint32_t machine)
     }
 }
 
+/* ---- K9 ---- */
+
+static void note_commit(const struct world *w, struct group_check *g)
+{
+    const uint64_t known = g->n_recent > 0
+                               ? g->recent[(g->n_recent - 1) % RECENT_MAX].index
+                               : 0;
+
+    if (w->plan->maxlag_ms == 0 || g->n == known) return;
+    g->recent[g->n_recent++ % RECENT_MAX] = (struct moment_of_commit){w->time.now_ns,
+                                                                      g->n};
+}
+
+static uint64_t committed_by(const struct group_check *g, uint64_t time_ns)
+{
+    const uint64_t n = g->n_recent < RECENT_MAX ? g->n_recent : RECENT_MAX;
+
+    for (uint64_t i = 1; i <= n; i++) {
+        const struct moment_of_commit *c = &g->recent[(g->n_recent - i) % RECENT_MAX];
+        if (c->at_ns <= time_ns) return c->index;
+    }
+    return 0;
+}
+
+/* By the time of the world: what the replica's own clock tells it is not asked. */
+static void check_lag(struct world *w, uint32_t machine, const struct group_check *g,
+                      const struct shard *s)
+{
+    const uint64_t lag_ns = w->plan->maxlag_ms * MS_NS;
+    const struct machine *m = &w->machines[machine];
+
+    if (lag_ns == 0 || w->time.now_ns < lag_ns) return;
+    if (!shard_is_fresh(s, world_instant(m), lag_ns)) return;
+    const uint64_t committed = committed_by(g, w->time.now_ns - lag_ns);
+    if (shard_applied(s).v < committed)
+        world_fail(
+            w,
+            "group %" PRIu32 ": s%u takes itself for fresh and has applied %" PRIu64
+            " of %" PRIu64 " that were committed %" PRIu32 " ms ago (K9)",
+            g->group.v, machine + 1, shard_applied(s).v, committed, w->plan->maxlag_ms);
+}
+
+/* ---- K10 ---- */
+
+/* The log keeps entries by the mean of their sizes, and files whole, of all groups and with
+ * what else is written: so the part of its bound that is sure to be there is asked for. */
+enum { KEEP_PART = 2 };
+
+/* What it lacks of the leader's log; false: it can't be told. */
+static bool lacks_bytes(const struct group_check *g, const struct raft_info *leader,
+                        struct log_index held, uint64_t *bytes)
+{
+    *bytes = leader->uncommitted_bytes;
+    for (uint64_t i = held.v + 1; i <= g->n; i++) {
+        if (g->entries[i - 1].bytes == 0) return false;
+        *bytes += g->entries[i - 1].bytes;
+    }
+    return true;
+}
+
+static void check_snapshot(struct world *w, uint32_t machine, const struct group_check *g,
+                           const struct raft_info *leader, struct log_index held,
+                           const struct machine *to)
+{
+    const uint64_t keeps = w->machines[machine].limits.wal_keep_bytes;
+    uint64_t bytes;
+
+    if (held.v == 0 || !lacks_bytes(g, leader, held, &bytes)) return;
+    if (bytes >= keeps / KEEP_PART) return;
+    world_fail(w,
+               "group %" PRIu32 ": s%u sends %s a snapshot, which answers, has %" PRIu64
+               ", and lacks %" PRIu64 " bytes of a log that keeps %" PRIu64 " (K10)",
+               g->group.v, machine + 1, to->name, held.v, bytes, keeps);
+}
+
+static void check_snapshots(struct world *w, uint32_t machine,
+                            const struct group_check *g, struct replica_check *r,
+                            const struct raft *raft, const struct raft_info *info)
+{
+    struct raft_peer peer;
+
+    if (info->role != RAFT_LEADER) memset(r->held, 0, sizeof r->held);
+    for (uint32_t i = 0; raft_peer(raft, i, &peer); i++) {
+        const struct machine *to = machine_of(w, peer.id);
+        if (to == NULL) continue;
+        struct log_index *held = &r->held[to->index];
+        const bool sound = peer.active && !peer.doubtful;
+        if (sound && peer.snapshotting) check_snapshot(w, machine, g, info, *held, to);
+        *held = peer.match;
+        if (!sound || peer.snapshotting || peer.match.v < info->base.v) held->v = 0;
+    }
+}
+
 static void check_replica(struct world *w, uint32_t machine, const struct shard *s)
 {
     const uint32_t at = group_of(w, shard_group(s));
@@ -326,8 +431,11 @@ static void check_replica(struct world *w, uint32_t machine, const struct shard 
     for (uint64_t i = r->checked.v + 1; i <= info.commit.v; i++)
         check_committed(w, machine, g, raft, info.term, i);
     if (info.commit.v > r->checked.v) r->checked = info.commit;
+    note_commit(w, g);
+    check_lag(w, machine, g, s);
     if (info.role == RAFT_LEADER) check_leader(w, machine, g, r, raft, &info);
     if (info.role == RAFT_LEADER && g->group.v != 0) tell_moments(w, machine, r, &info);
+    check_snapshots(w, machine, g, r, raft, &info);
     r->joint = info.joint;
     r->commit = info.commit;
     r->base = info.base;

@@ -12,13 +12,16 @@
  *     has joined, no log is doubtful, no membership is left half changed
  * K7  who is silent is led
  * K8  the feature level is one that every server speaks; after the storm the highest such
+ * K9  a replica that would answer reads under MAXLAG has applied all that was committed so
+ *     long ago
+ * K10 no follower that answers is sent a snapshot for lack of less than the log is to keep
  */
 #pragma once
 
 #include "sim/world.h"
 
 struct checks *checks_new(struct world *w);
-void checks_after_turn(struct world *w, uint32_t machine); /* K1 to K4, K7, K8 */
+void checks_after_turn(struct world *w, uint32_t machine); /* K1 to K4, K7 to K10 */
 void checks_life_begins(struct world *w, uint32_t machine);
 void checks_life_ends(struct world *w, uint32_t machine);
 void checks_log_line(struct world *w, uint32_t machine, const char *text);

@@ -537,6 +537,7 @@ static enum op_state state_of_error(struct clients *cs, struct bytes text)
     snprintf(cs->last_refusal, sizeof cs->last_refusal, "%.*s",
              (int)(text.len < 110 ? text.len : 110), (const char *)text.at);
     if (starts(text, "UNCERTAIN ")) return OP_UNKNOWN;
+    if (starts(text, "STALE ")) cs->world->report.marks[MARK_stale]++;
     for (uint32_t i = 0; i < sizeof no / sizeof no[0]; i++)
         if (starts(text, no[i])) return OP_DROPPED;
     world_fail(cs->world, "a client was answered: %.*s",
@@ -1081,7 +1082,11 @@ void clients_make_keyspaces(struct world *w)
     char text[ORDER_BYTES_MAX];
 
     if (w->plan->policies[0] != NULL) {
-        snprintf(text, sizeof text, "KEYSPACE CREATE own %s", w->plan->policies[0]);
+        const int len = snprintf(text, sizeof text, "KEYSPACE CREATE own %s",
+                                 w->plan->policies[0]);
+        if (w->plan->maxlag_ms > 0)
+            snprintf(text + len, sizeof text - (size_t)len, " MAXLAG %" PRIu32,
+                     w->plan->maxlag_ms);
         order_put(cs, -1, false, text);
         cs->keyspaces[0] = "own:";
     }
@@ -1211,6 +1216,13 @@ static void tell_history(struct world *w, const struct object *o, struct linear_
                (const char *)text.at);
 }
 
+/* A state that was the newest at some time since then is not older than that. */
+static void let_reads_lag(struct linear_op *ops, uint32_t n, uint64_t lag_ns)
+{
+    for (uint32_t i = 0; i < n; i++)
+        if (ops[i].kind == LINEAR_READ) ops[i].call -= lag_ns;
+}
+
 static void judge(struct world *w, struct object *o)
 {
     struct clients *cs = w->clients;
@@ -1222,7 +1234,13 @@ static void judge(struct world *w, struct object *o)
         if (o->states[i] == OP_TOLD || (o->states[i] == OP_UNKNOWN && !read))
             ops[n++] = o->ops[i];
     }
-    switch (linear_check(&cs->values, ops, n, 0, JUDGE_BUDGET, &placed)) {
+    enum linear_result r = linear_check(&cs->values, ops, n, 0, JUDGE_BUDGET, &placed);
+    if (r == LINEAR_NO && w->plan->maxlag_ms > 0) {
+        w->report.marks[MARK_lagged]++;
+        let_reads_lag(ops, n, w->plan->maxlag_ms * MS_NS);
+        r = linear_check(&cs->values, ops, n, 0, JUDGE_BUDGET, &placed);
+    }
+    switch (r) {
     case LINEAR_YES: w->report.marks[MARK_histories]++; break;
     case LINEAR_UNDECIDED: w->report.marks[MARK_undecided]++; break;
     case LINEAR_NO: tell_history(w, o, ops, n, placed); break;

@@ -323,6 +323,25 @@ const struct plan plans[] = {
         .policies = {"MODE primary ACK async READ any"},
     },
     {
+        .name = "lags", .about = "reads at followers within MAXLAG: clocks off by a tenth, walls "
+                                 "that jump, links cut and slow, pauses, frames lost and late",
+        .machines = 3, .shards = 1, .storm_ms = 25000,
+        .net_us_low = 100, .net_us_high = 8000, .sync_us_low = 100, .sync_us_high = 5000,
+        .faults = {
+            {FAULT_CUT, 1, 5, 500, 5000, 0, 0}, {FAULT_CUT_BOTH, 1, 5, 500, 5000, 0, 0},
+            {FAULT_PAUSE, 1, 5, 200, 5000, 0, 0}, {FAULT_SLOW_LINKS, 0, 3, 500, 5000, 3, 60},
+            {FAULT_FRAMES, 0, 2, 1000, 8000, 0, 0}, {FAULT_KILL, 0, 3, 50, 3000, 0, 0},
+            {FAULT_CLOCK_RATE, 2, 6, 1000, 9000, -100000, 100000},
+            {FAULT_WALL_JUMP, 2, 6, 0, 0, -3600000, 3600000},
+            {FAULT_FAILOVER, 0, 3, 0, 0, 0, 0},
+        },
+        .marks = {MARK_answered, MARK_lagged, MARK_stale, MARK_elections, MARK_pauses,
+                  MARK_clock_changes},
+        .n_marks = 6,
+        .policies = {"MODE primary ACK 1 READ any"},
+        .maxlag_ms = 1000,
+    },
+    {
         .name = "alters", .about = "a keyspace that moves between strategies under load",
         .machines = 3, .shards = 1, .storm_ms = 30000,
         .net_us_low = 100, .net_us_high = 6000, .sync_us_low = 100, .sync_us_high = 5000,

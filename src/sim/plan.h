@@ -108,6 +108,8 @@ struct plan {
     /* Of the keyspace "own", which is then the only one that is used; the first is what it is made
      * with. */
     const char *policies[PLAN_POLICIES_MAX];
+    uint32_t
+        maxlag_ms; /* its MAXLAG: how old a state reads of it may see; 0: the newest */
 };
 
 extern const struct plan plans[];

@@ -73,6 +73,7 @@ enum { REPORT_FD = 3, REPORT_TEXT_MAX = 6000 };
     MARK(resumed, "sessions resumed elsewhere")                                          \
     MARK(sessions_lost, "sessions told that what they saw is lost")                      \
     MARK(stale, "reads that no replica could answer in time")                            \
+    MARK(lagged, "histories with a read that was not of the newest state")               \
     MARK(histories, "histories proved linearizable")                                     \
     MARK(undecided, "histories too hard to judge")
 

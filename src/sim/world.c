@@ -99,7 +99,7 @@ struct wall world_wall(const struct machine *m)
     return (struct wall){INT64_C(1700000000000) + now_ms + m->wall_offset_ms};
 }
 
-static struct instant instant_of(const struct machine *m)
+struct instant world_instant(const struct machine *m)
 {
     return (struct instant){local_ns(m, m->world->time.now_ns)};
 }
@@ -264,7 +264,7 @@ static void turn(struct machine *m)
     const uint32_t n = l->n_inputs;
     uint32_t done = m->one_input_at_once && n > 1 ? 1 : n;
 
-    server_time(l->server, instant_of(m), world_wall(m));
+    server_time(l->server, world_instant(m), world_wall(m));
     /* Inputs given while these are handed in are for the next turn. */
     for (uint32_t i = 0; i < done; i++) {
         const struct input in = l->inputs[i];
@@ -774,7 +774,7 @@ void world_start(struct world *w, uint32_t index)
     world_say(w, "%s starts, life %" PRIu64 ", %u log files", m->name, l->number,
               n_files);
     checks_life_begins(w, index);
-    l->server = server_new(&config, instant_of(m), world_wall(m));
+    l->server = server_new(&config, world_instant(m), world_wall(m));
     mem_free(&w->mem, files, FILES_MAX * sizeof *files);
     world_wake(m);
 }
@@ -821,7 +821,7 @@ void world_stop(struct world *w, uint32_t index)
     if (m->life == NULL || m->life->stopping || m->paused > 0) return;
     w->report.marks[MARK_stops]++;
     m->life->stopping = true;
-    server_time(m->life->server, instant_of(m), world_wall(m));
+    server_time(m->life->server, world_instant(m), world_wall(m));
     server_stop(m->life->server);
     world_wake(m);
 }

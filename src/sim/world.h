@@ -157,6 +157,7 @@ void world_say(struct world *w, const char *format, ...)
 void world_trace(struct world *w, uint64_t a, uint64_t b);
 
 struct wall world_wall(const struct machine *m);
+struct instant world_instant(const struct machine *m); /* by its monotonic clock */
 /* The machine that leads this group now, in its own eyes and of the newest term; or -1. */
 int world_leader(struct world *w, struct group_id group);
 struct shard *world_replica(const struct machine *m, struct group_id group);

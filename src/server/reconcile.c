@@ -82,6 +82,7 @@ struct shard_config reconcile_shard_config(struct server *s, struct group_id gro
         .once_keep_ns = l->once_keep_ns,
         .bug_once_unlogged = s->config.mutant.server == 4,
         .bug_position_index = s->config.mutant.server == 3,
+        .bug_expires_alone = s->config.mutant.server == 12,
         .on_effect = meta ? reconcile_effect : NULL,
         .on_reset = meta ? reconcile_reset : NULL,
         .ctx = s,
@@ -103,6 +104,7 @@ struct shard_config reconcile_shard_config(struct server *s, struct group_id gro
                 .seed = prng_next(&s->prng),
                 .mem = s->mem,
                 .boot = s->config.boot,
+                .bug_cut_past_followers = s->config.mutant.server == 13,
             },
     };
     bool *const bugs[] = {

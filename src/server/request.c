@@ -549,6 +549,7 @@ static bool is_leaders_to_say(struct server *s, struct slot *slot,
     struct forward f;
     struct decoded d;
     struct wall first;
+    if (s->config.mutant.server == 11) return false; /* the simulator's: it decides */
     if (!store_next_deadline(shard_store(slot->shard), &first)) return false;
     if (first.ms >= s->wall.ms || !forward_decode(buf_bytes(&r->body), &f)) return false;
     bool yes = false;
@@ -618,6 +619,16 @@ static bool is_owed(const struct client *c, const struct slot *slot)
     return false;
 }
 
+/* The clock that tells how old a replica's state is. */
+static struct instant lag_now(const struct server *s)
+{
+    if (s->config.mutant.server != 10) return s->now;
+    /* the simulator's: by the time of day, as far as that has come since the start */
+    const int64_t passed_ms = s->wall.ms - s->started_wall.ms;
+    return (struct instant){s->started.ns +
+                            (passed_ms > 0 ? (uint64_t)passed_ms : 0) * MS_NS};
+}
+
 /* Reads that this server's own replica may answer. */
 static bool read_at_replica(struct server *s, struct slot *slot, struct request *r)
 {
@@ -636,7 +647,7 @@ static bool read_at_replica(struct server *s, struct slot *slot, struct request 
         case POSITION_LOST: return true;
         }
         r->stale = r->maxlag_ms > 0 &&
-                   !shard_is_fresh(slot->shard, s->now, r->maxlag_ms * MS_NS);
+                   !shard_is_fresh(slot->shard, lag_now(s), r->maxlag_ms * MS_NS);
         if (r->stale) return false;
         if (read_now(s, slot, r)) return true;
         r->at_leader = true;

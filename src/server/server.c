@@ -223,7 +223,7 @@ struct server *server_new(const struct server_config *config, struct instant now
     /* An answer to a request of an earlier life must not pass for one to a request of this. */
     s->next_request = prng_next(&s->prng) >> 1;
     s->now = s->started = now;
-    s->wall = wall;
+    s->wall = s->started_wall = wall;
     s->slots = hmap_new(s->mem);
     s->jobs = hmap_new(s->mem);
     s->sent = hmap_new(s->mem);

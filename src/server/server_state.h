@@ -401,7 +401,7 @@ struct server {
     struct identity identity;
     struct incarnation incarnation;
     struct instant now, started;
-    struct wall wall;
+    struct wall wall, started_wall;
     struct server_stats stats;
 
     struct wal *wal;

@@ -303,6 +303,9 @@ static void apply_payload(struct shard *s, const struct raft_entry *entry, bool 
     enum effect_result got;
     while ((got = effect_decode(&in, &e)) == EFFECT_OK) {
         e.block = entry->block;
+        if (s->config.bug_expires_alone && !staged && e.deadline_ms != 0 &&
+            e.deadline_ms < s->wall.ms)
+            continue;
         if (!staged) store_apply(s->store, entry->index, &e);
         if (!staged) close_note(s, &e);
         if (s->config.on_effect != NULL && (e.flags & EFFECT_SYSTEM) == 0)

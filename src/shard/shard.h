@@ -94,6 +94,7 @@ struct shard_config {
     /* mutants of the simulator; all false in the product */
     bool bug_once_unlogged;  /* remembered by the leader alone */
     bool bug_position_index; /* of a position only the index counts */
+    bool bug_expires_alone;  /* a follower leaves out what its clock calls expired */
     /* Every effect on a key that commits, in order (the meta shard's view); NULL: nobody
      * asks. */
     void (*on_effect)(void *ctx, const struct effect *e);

@@ -31,6 +31,12 @@ static inline uint32_t term_epoch(struct term t)
     return (uint32_t)(t.v >> TERM_EPOCH_SHIFT);
 }
 
+/* Without its epoch: what a person calls the term. */
+static inline uint64_t term_number(struct term t)
+{
+    return t.v & ((UINT64_C(1) << TERM_EPOCH_SHIFT) - 1);
+}
+
 static inline struct term term_next(struct term t)
 {
     struct term next = {t.v + 1};

@@ -71,12 +71,9 @@ static unsigned long long ull(uint64_t v)
 static void print_shard(const struct manifest *m, const struct copy_shard *s,
                         struct buf *out)
 {
-    const uint64_t epoch = term_epoch(s->term);
-    const uint64_t term = s->term.v - term_of_epoch((uint32_t)epoch).v;
-
-    buf_putf(out, "shard %u keyspace %s slots %u-%u epoch %llu term %llu index %llu ",
+    buf_putf(out, "shard %u keyspace %s slots %u-%u epoch %u term %llu index %llu ",
              s->shard, m->keyspaces[s->keyspace].name, s->slot_first, s->slot_last,
-             ull(epoch), ull(term), ull(s->index.v));
+             term_epoch(s->term), ull(term_number(s->term)), ull(s->index.v));
     buf_putf(out, "time %lld keys %llu bytes %llu size %llu xxh3 %016llx\n",
              (long long)s->time_ms, ull(s->keys), ull(s->bytes), ull(s->size),
              ull(s->checksum));

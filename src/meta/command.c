@@ -379,6 +379,17 @@ static const char *state_name(enum meta_keyspace_state state)
     return "";
 }
 
+/* Shards whose members or rules are not yet what is asked for. */
+static uint32_t unsettled(const struct meta *m, const struct meta_keyspace *k)
+{
+    const struct meta_shard *shard;
+    uint32_t n = 0;
+
+    for (uint32_t i = 0; (shard = meta_shard_of(m, k->id, i)) != NULL; i++)
+        n += !shard->settled;
+    return n;
+}
+
 static void on_info(const struct meta *m, const struct bytes *args, uint32_t n_args,
                     struct meta_change *out, struct reply *reply)
 {
@@ -388,7 +399,7 @@ static void on_info(const struct meta *m, const struct bytes *args, uint32_t n_a
     if (k == NULL) return;
 
     const struct policy *p = &k->policy;
-    reply_map(reply, p->mode == MODE_PRIMARY ? 12 : 9);
+    reply_map(reply, p->mode == MODE_PRIMARY ? 13 : 10);
     reply_bulk_str(reply, "name");
     reply_bulk(reply, meta_text_bytes(&k->name));
     field_text(reply, "mode", policy_mode_name(p->mode));
@@ -396,6 +407,7 @@ static void on_info(const struct meta *m, const struct bytes *args, uint32_t n_a
     field_int(reply, "replicas", p->replicas);
     field_int(reply, "learners", p->learners);
     field_int(reply, "shards", p->shards);
+    field_int(reply, "unsettled", unsettled(m, k));
     if (p->mode == MODE_PRIMARY) {
         char ack[8];
         snprintf(ack, sizeof ack, "%u", p->ack);

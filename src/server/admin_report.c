@@ -4,6 +4,7 @@
 #include "server/report.h"
 
 #include <stdio.h>
+#include <string.h>
 
 void admin_digest(struct server *s, struct client *c, struct bytes name)
 {
@@ -163,13 +164,66 @@ void gather_digest_reply(struct server *s, const struct gather *g, struct reply 
     reply_rows(s, g, r, digest_rows);
 }
 
+/* ---- SHARD LIST: the rules in force ---- */
+
+struct in_force { /* in a shard; "", -1: not known here */
+    char ack[20];
+    const char *durability;
+    int64_t copies; /* that a commit needs */
+};
+
+static const char *ack_text(const struct raft_rules *r, char out[8])
+{
+    if (!r->early) return "majority";
+    if (r->ack == RAFT_ACK_ALL) return "all";
+    if (r->ack == 0) return "async";
+    snprintf(out, 8, "%u", r->ack);
+    return out;
+}
+
+static uint32_t copies_of(const struct raft_rules *r, uint32_t n_voters)
+{
+    return r->copies > 0 ? r->copies : n_voters / 2 + 1;
+}
+
+/* Of a joint membership both sets of rules hold: an acknowledgement waits for each. */
+static struct in_force rules_of(const struct raft_members *m)
+{
+    const bool joint = m->n_old > 0;
+    char text[8], old_text[8];
+    const char *ack = ack_text(&m->rules, text), *old = ack_text(&m->old_rules, old_text);
+    const uint32_t copies = copies_of(&m->rules, m->n_voters);
+    const uint32_t copies_old = joint ? copies_of(&m->old_rules, m->n_old) : 0;
+    struct in_force f = {.copies = copies > copies_old ? copies : copies_old};
+
+    if (joint && strcmp(ack, old) != 0)
+        snprintf(f.ack, sizeof f.ack, "%s+%s", old, ack);
+    else
+        snprintf(f.ack, sizeof f.ack, "%s", ack);
+    f.durability = m->rules.memory && (!joint || m->old_rules.memory) ? "memory"
+                                                                      : "fsync";
+    return f;
+}
+
+/* For who has no replica.  A settled shard's rules are those that its keyspace asks for, as its
+ * leader has said; of one that changes only its replicas know. */
+static struct in_force rules_asked(const struct server *s, const struct meta_shard *shard)
+{
+    const struct raft_members asked = {
+        .n_voters = shard->n_voters,
+        .rules = meta_rules(reconcile_policy(s, shard), shard->n_voters)};
+
+    if (shard->settled) return rules_of(&asked);
+    return (struct in_force){.durability = "", .copies = -1};
+}
+
 /* ---- SHARD LIST ---- */
 
 struct replica { /* -1: not known */
     struct server_id server;
     const char *role;
     struct server_id leader;
-    uint64_t term;
+    struct term term;
     int64_t applied, commit, lag, keys;
     struct bytes trouble;
 };
@@ -183,6 +237,7 @@ struct around { /* what is known of a shard as a whole */
     struct term term; /* as this server's replica has it */
     struct raft_info info;
     const struct raft *raft; /* if this server leads */
+    struct in_force rules;
 };
 
 static void look_around(struct server *s, const struct gather *g,
@@ -199,8 +254,10 @@ static void look_around(struct server *s, const struct gather *g,
             out->lead = row->term;
     }
     out->leader = admin_leader(s, shard->group);
+    out->rules = rules_asked(s, shard);
     if (slot == NULL || slot->shard == NULL) return;
     raft_info(shard_raft(slot->shard), &out->info);
+    out->rules = rules_of(&out->info.config);
     out->term = out->info.term;
     if (out->info.role == RAFT_LEADER) out->raft = shard_raft(slot->shard);
 }
@@ -230,7 +287,7 @@ static void told(const struct around *a, const struct report_row *row,
 
     out->role = role_text(row->role);
     out->leader = row->leader;
-    out->term = row->term.v;
+    out->term = row->term;
     out->applied = (int64_t)row->applied.v;
     out->commit = (int64_t)row->commit.v;
     out->lag = a->commit > row->applied.v ? (int64_t)(a->commit - row->applied.v) : 0;
@@ -255,7 +312,7 @@ static void untold(const struct around *a, struct replica *out)
     *out = (struct replica){.server = out->server,
                             .role = "unknown",
                             .leader = a->leader,
-                            .term = a->term.v,
+                            .term = a->term,
                             .applied = -1,
                             .commit = -1,
                             .lag = -1,
@@ -270,14 +327,15 @@ static void untold(const struct around *a, struct replica *out)
     out->lag = last > p.match.v ? (int64_t)(last - p.match.v) : 0;
 }
 
-static void reply_replica(const struct server *s, const struct meta_shard *shard,
+static void reply_replica(const struct server *s, const struct around *a,
                           const struct replica *p, struct reply *r)
 {
+    const struct meta_shard *shard = a->shard;
     const struct meta_keyspace *keyspace = meta_keyspace(&s->meta, shard->keyspace);
     char slots_text[24];
 
     snprintf(slots_text, sizeof slots_text, "%u-%u", shard->slot_first, shard->slot_last);
-    reply_map(r, 13);
+    reply_map(r, 18);
     reply_pair_int(r, "shard", shard->group.v);
     reply_pair(r, "keyspace", keyspace == NULL ? "(meta)" : keyspace->name.at);
     reply_pair(r, "slots", keyspace == NULL ? "" : slots_text);
@@ -285,11 +343,16 @@ static void reply_replica(const struct server *s, const struct meta_shard *shard
     reply_pair(r, "name", name_of(s, p->server));
     reply_pair(r, "role", p->role);
     reply_pair_int(r, "leader", p->leader.v);
-    reply_pair_int(r, "term", (int64_t)p->term);
+    reply_pair_int(r, "epoch", term_epoch(p->term));
+    reply_pair_int(r, "term", (int64_t)term_number(p->term));
     reply_pair_int(r, "applied", p->applied);
     reply_pair_int(r, "commit", p->commit);
     reply_pair_int(r, "lag", p->lag);
     reply_pair_int(r, "keys", p->keys);
+    reply_pair(r, "ack", a->rules.ack);
+    reply_pair(r, "durability", a->rules.durability);
+    reply_pair_int(r, "copies", a->rules.copies);
+    reply_pair_int(r, "settled", shard->settled);
     reply_pair_bytes(r, "trouble", p->trouble);
 }
 
@@ -310,7 +373,7 @@ static uint32_t shard_rows(struct server *s, const struct gather *g,
             told(&around, row, &p);
         else
             untold(&around, &p);
-        reply_replica(s, shard, &p, r);
+        reply_replica(s, &around, &p, r);
     }
     return h.n;
 }

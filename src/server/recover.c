@@ -67,11 +67,12 @@ static void tell_shard(struct server *s, const struct meta_shard *shard)
     put_servers(s, &info.config, &others);
     const uint64_t sure = store_base(shard_store(slot->shard)).index.v;
     server_log(s, LOG_INFO,
-               "shard %u of %s: %s, up to position %llu in term %llu; up to %llu it is "
+               "shard %u of %s: %s, up to position %llu in epoch %u, term %llu; up to "
+               "%llu it is "
                "known to be committed, the rest is kept%s",
                shard->group.v, keyspace, voter ? "voter" : "learner",
-               (unsigned long long)info.last.v, (unsigned long long)info.term.v,
-               (unsigned long long)sure,
+               (unsigned long long)info.last.v, term_epoch(info.term),
+               (unsigned long long)term_number(info.term), (unsigned long long)sure,
                info.doubtful ? "; ITS LOG IS DAMAGED, what lay behind is lost" : "");
     if (others.len > 1)
         server_log(s, LOG_WARNING,

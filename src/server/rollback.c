@@ -7,7 +7,7 @@
  * restart, which meets the same entries in its log again, makes no second one.  Behind a snapshot
  * nobody can tell whether it contains them: then they are kept all the same.
  *
- * One line for each change: {"shard":7,"term":3,"index":812,"change":"put","key":"a:1",
+ * One line for each change: {"shard":7,"epoch":0,"term":3,"index":812,"change":"put","key":"a:1",
  * "value":"42","deadline_ms":0}.  Bytes that are not printable ASCII are written as \u00XX, so a
  * value's bytes are the characters' codes. */
 #include <stdio.h>
@@ -49,8 +49,10 @@ static const char *change_name(enum effect_kind kind)
 static void put_effect(struct buf *out, const struct slot *slot,
                        const struct raft_entry *entry, const struct effect *e)
 {
-    buf_putf(out, "{\"shard\":%u,\"term\":%llu,\"index\":%llu,\"change\":\"%s\"",
-             slot->group.v, (unsigned long long)entry->term.v,
+    buf_putf(out,
+             "{\"shard\":%u,\"epoch\":%u,\"term\":%llu,\"index\":%llu,\"change\":\"%s\"",
+             slot->group.v, term_epoch(entry->term),
+             (unsigned long long)term_number(entry->term),
              (unsigned long long)entry->index.v, change_name(e->kind));
     put_text(out, "key", e->key);
     if (e->field.len > 0) put_text(out, "field", e->field);

@@ -539,8 +539,9 @@ static void slot_step(struct server *s, struct slot *slot)
     if (out.released.v != 0) wal_release(s->wal, slot->group, out.released);
     if (out.role_changed) requests_term_changed(s, slot);
     if (out.role_changed && shard_leader(slot->shard).v == s->identity.server.v)
-        server_log(s, LOG_INFO, "leads shard %u in term %llu", slot->group.v,
-                   (unsigned long long)shard_term(slot->shard).v);
+        server_log(s, LOG_INFO, "leads shard %u in epoch %u, term %llu", slot->group.v,
+                   term_epoch(shard_term(slot->shard)),
+                   (unsigned long long)term_number(shard_term(slot->shard)));
     if (out.progressed) {
         answers_check(s, slot);
         requests_slot_turn(s, slot);

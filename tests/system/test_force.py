@@ -84,13 +84,16 @@ def test_force_promotes_who_has_most_and_says_what_may_be_lost(make_cluster):
     others = cluster.others(primary)
     for i in range(100):
         assert ask(primary, "SET", f"m:{i}", str(i)) == "OK"
-    wait_until(lambda: all(r["applied"] >= 100 for r in rows(cluster, others[0], "m")),
+    wait_until(lambda: all(ask(s, "GET", "m:99") == "99" for s in others),
                what="followers have it")
+    assert {r["epoch"] for r in rows(cluster, others[0], "m")} == {0}
     primary.kill9()
     reply = ask(others[0], "FAILOVER", "m", "FORCE")
     assert reply.startswith("OK but acknowledged writes may be lost: 2 replicas"), reply
     wait_until(lambda: ask(others[0], "SET", "m:new", "1") == "OK", what="a new primary")
-    assert ask(others[1], "GET", "m:99") == "99"
+    (leader,) = [r for r in rows(cluster, others[0], "m") if r["role"] == "leader"]
+    assert leader["epoch"] == 1 and 0 < leader["term"] < 100  # two numbers, not one packed
+    wait_until(lambda: ask(others[1], "GET", "m:99") == "99", what="the other follows")
     cluster.restart(primary)
     wait_until(lambda: ask(primary, "GET", "m:new") == "1", what="the old one follows")
     cluster.wait_equal_digests()

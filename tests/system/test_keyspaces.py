@@ -232,3 +232,54 @@ def test_transactions_and_watches_meet_a_keyspace_that_comes(three):
 def test_adopt_is_refused_by_its_name(three):
     reply = three[0].ask("KEYSPACE", "CREATE", "adopted", "MODE", "raft", "ADOPT")
     assert reply.code == "BADPOLICY" and "ADOPT" in reply, reply
+
+
+# ---- what a keyspace asks for, and the rules in force ----
+
+def rules(cluster, at, name):
+    """(ack, durability, copies, settled), which all rows of its one shard must tell alike."""
+    (told,) = {tuple(r[k] for k in ("ack", "durability", "copies", "settled"))
+               for r in cluster.shard_rows(at, name)}
+    return told
+
+
+def unsettled(server, name):
+    reply = server.ask("KEYSPACE", "INFO", name)
+    return reply[reply.index(b"unsettled") + 1]
+
+
+def test_the_rules_in_force_are_told_while_an_alter_goes_on(make_cluster):
+    """Of five servers three hold the keyspace; with two of those away the change is decided by
+    the meta shard, and cannot come into force."""
+    cluster = make_cluster(5, args=["--request-timeout", "1s"])
+    assert cluster[0].ask("KEYSPACE", "CREATE", "p", "MODE", "primary", "ACK", "async",
+                          "DURABILITY", "memory") == "OK"
+    cluster.voters["p"] = 3
+    cluster.wait_ready()
+    leader = cluster.leader("p")
+    held = {r["name"] for r in cluster.shard_rows(leader, "p")}
+    followers = [s for s in cluster.others(leader) if s.name in held]
+    bare = next(s for s in cluster.servers if s.name not in held)
+    for s in cluster.servers:
+        wait_until(lambda s=s: rules(cluster, s, "p") == ("async", "memory", 2, 1), 20)
+    assert unsettled(leader, "p") == 0
+    for s in followers:
+        s.pause()
+
+    def altered():  # again, if one of the two led the meta shard
+        with leader.conn(timeout=30) as c:
+            c("KEYSPACE", "ALTER", "p", "ACK", "1", "DURABILITY", "fsync")
+        return unsettled(leader, "p") == unsettled(bare, "p") == 1
+    wait_until(altered, 60, "the change is decided")
+    assert rules(cluster, bare, "p") == ("", "", -1, 0)
+    assert rules(cluster, leader, "p")[3] == 0
+    for s in followers:
+        s.resume()
+    for s in cluster.servers:
+        wait_until(lambda s=s: rules(cluster, s, "p") == ("1", "fsync", 2, 1), 20,
+                   "the new rules are in force")
+    assert unsettled(bare, "p") == 0
+
+
+def test_raft_follows_a_majority_on_disk(three):
+    wait_until(lambda: rules(three, three[1], "default") == ("majority", "fsync", 2, 1), 20)

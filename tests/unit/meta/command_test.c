@@ -25,9 +25,10 @@ static void a_new_cluster_has_one_server_and_default(void **state)
     assert_int_equal(w.meta.n_shards, 2);
     assert_reply(&w, "KEYSPACE LIST", "*1\r\n$7\r\ndefault\r\n");
     assert_reply(&w, "keyspace info default",
-                 "*18\r\n$4\r\nname\r\n$7\r\ndefault\r\n$4\r\nmode\r\n$4\r\nraft\r\n"
+                 "*20\r\n$4\r\nname\r\n$7\r\ndefault\r\n$4\r\nmode\r\n$4\r\nraft\r\n"
                  "$5\r\nstate\r\n$6\r\nactive\r\n$8\r\nreplicas\r\n:3\r\n"
                  "$8\r\nlearners\r\n:0\r\n$6\r\nshards\r\n:1\r\n"
+                 "$9\r\nunsettled\r\n:1\r\n"
                  "$4\r\nread\r\n$12\r\nlinearizable\r\n$6\r\nmaxlag\r\n:0\r\n"
                  "$9\r\nmaxmemory\r\n:0\r\n");
     meta_world_free(&w);

@@ -10,10 +10,10 @@
 #include "cli/copy_files.h"
 #include "cli/link.h"
 #include "cli/progress.h"
+#include "cli/units.h"
 #include "host/memory.h"
 
 enum {
-    KEYSPACES_MAX = 64,
     TRY_FOR_MS = 20000, /* without a byte of a shard, before it is given up */
     PAUSE_MS = 300,
     AHEAD = 2, /* pieces asked for at a time */
@@ -40,8 +40,7 @@ static const char help[] =
 struct wish {
     struct target target;
     const char *dir;
-    const char *keyspaces[KEYSPACES_MAX];
-    uint32_t n_keyspaces;
+    struct words keyspaces; /* none: all */
     bool verify, json;
 };
 
@@ -69,11 +68,12 @@ static void print_json(const struct run *r)
     fputs("],\"shards\":[", stdout);
     for (uint32_t i = 0; i < m->n_shards; i++) {
         const struct copy_shard *s = &m->shards[i];
-        printf("%s{\"shard\":%u,\"keyspace\":\"%s\",\"term\":%llu,\"index\":%llu,"
-               "\"keys\":%llu,\"bytes\":%llu}",
+        printf("%s{\"shard\":%u,\"keyspace\":\"%s\",\"epoch\":%u,\"term\":%llu,"
+               "\"index\":%llu,\"keys\":%llu,\"bytes\":%llu}",
                i > 0 ? "," : "", s->shard, m->keyspaces[s->keyspace].name,
-               (unsigned long long)s->term.v, (unsigned long long)s->index.v,
-               (unsigned long long)s->keys, (unsigned long long)s->bytes);
+               term_epoch(s->term), (unsigned long long)term_number(s->term),
+               (unsigned long long)s->index.v, (unsigned long long)s->keys,
+               (unsigned long long)s->bytes);
         keys += s->keys;
         bytes += s->bytes;
     }
@@ -85,7 +85,7 @@ static void print_summary(const struct run *r, const char *what)
 {
     const struct manifest *m = &r->copy;
     uint64_t keys = 0, bytes = 0;
-    char size[SIZE_TEXT_MAX];
+    char size[UNIT_TEXT_MAX];
 
     for (uint32_t i = 0; i < m->n_shards; i++) {
         keys += m->shards[i].keys;
@@ -377,9 +377,7 @@ static bool take_shard(struct run *r, struct copy_shard *shard)
 
 static bool is_wanted(const struct wish *w, const char *name)
 {
-    for (uint32_t i = 0; i < w->n_keyspaces; i++)
-        if (strcmp(w->keyspaces[i], name) == 0) return true;
-    return w->n_keyspaces == 0;
+    return w->keyspaces.n == 0 || words_have(&w->keyspaces, name);
 }
 
 /* The keyspaces and shards that are wanted, of those there are. */
@@ -387,12 +385,12 @@ static bool choose(struct run *r)
 {
     const struct manifest *now = &r->now;
 
-    for (uint32_t i = 0; i < r->wish->n_keyspaces; i++)
-        if (manifest_keyspace(now, bytes_of_str(r->wish->keyspaces[i])) ==
+    for (int i = 0; i < r->wish->keyspaces.n; i++)
+        if (manifest_keyspace(now, bytes_of_str(r->wish->keyspaces.all[i])) ==
             now->n_keyspaces) {
             trouble("there is no keyspace '%s'; `sennit keyspace list` shows those there "
                     "are",
-                    r->wish->keyspaces[i]);
+                    r->wish->keyspaces.all[i]);
             return false;
         }
     for (uint32_t k = 0; k < now->n_keyspaces; k++) {
@@ -453,7 +451,8 @@ static bool take_all(struct run *r)
 
 static int take(struct run *r)
 {
-    if (!link_open(&r->link, &r->wish->target)) return trouble("%s", r->link.error);
+    if (!link_open(&r->link, &r->wish->target, LINK_TIMEOUT_MS))
+        return trouble("%s", r->link.error);
     if (!link_layout(&r->link, &r->mem, &r->now)) return trouble("%s", r->link.error);
     if (!copy_dir_make(&r->dir, &r->mem, r->wish->dir))
         return trouble("%s", r->dir.error);
@@ -466,46 +465,24 @@ static int take(struct run *r)
 
 /* ---- words ---- */
 
-/* 1: taken; 0: another one; -1: wrong, and told. */
-static int own_option(struct wish *w, int n, const char *const *args, int *i)
+static int read_wish(struct wish *w, int n, const char *const *args)
 {
-    if (strcmp(args[*i], "--json") == 0) {
-        w->json = true;
-    } else if (strcmp(args[*i], "--verify") == 0) {
-        w->verify = true;
-    } else if (strcmp(args[*i], "--keyspace") == 0) {
-        if (*i + 1 >= n || w->n_keyspaces == KEYSPACES_MAX) {
-            wrong_use("backup: --keyspace needs a name, and may be given %d times",
-                      KEYSPACES_MAX);
-            return -1;
-        }
-        w->keyspaces[w->n_keyspaces++] = args[++*i];
-    } else {
-        return 0;
-    }
-    return 1;
-}
+    const struct option options[] = {
+        {"--verify", .set = &w->verify},
+        {"--keyspace", .values = &w->keyspaces, .wants = "a name"},
+        {"--json", .set = &w->json}};
+    const struct grammar grammar = {"backup", options, 3, &w->target};
+    struct words words;
 
-static int words(struct wish *w, int n, const char *const *args)
-{
-    static const char *const flags[] = {"--keyspace", "--verify", "--json", "--server",
-                                        "--password-file"};
-
-    for (int i = 0; i < n; i++) {
-        int taken = target_option(&w->target, n, args, &i);
-        if (taken == 0) taken = own_option(w, n, args, &i);
-        if (taken < 0) return 2;
-        if (taken > 0) continue;
-        if (strncmp(args[i], "--", 2) == 0)
-            return unknown_flag("backup", args[i], flags, sizeof flags / sizeof flags[0]);
-        if (w->dir != NULL) return wrong_use("backup: one directory, not two");
-        w->dir = args[i];
-    }
-    if (w->dir == NULL)
+    const int wrong = read_words(&grammar, n, args, &words);
+    if (wrong != 0) return wrong;
+    if (words.n == 0)
         return wrong_use(
             "backup: into which directory? `sennit backup --help` shows how");
-    if (w->verify && w->n_keyspaces > 0)
+    if (words.n > 1) return wrong_use("backup: one directory, not two");
+    if (w->verify && w->keyspaces.n > 0)
         return wrong_use("backup: --verify checks all of a copy; leave out --keyspace");
+    w->dir = words.all[0];
     return 0;
 }
 
@@ -518,7 +495,7 @@ int command_backup(int n, const char *const *args)
         fputs(help, stdout);
         return 0;
     }
-    const int wrong = words(&wish, n, args);
+    const int wrong = read_wish(&wish, n, args);
     if (wrong != 0) return wrong;
 
     run.wish = &wish;

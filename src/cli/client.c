@@ -268,6 +268,23 @@ bool client_call(struct client *c, int n, const char *const *args,
     return send_command(c, n, args) && client_receive(c, reply);
 }
 
+void client_take(struct client *c, struct kept *out)
+{
+    check(c->used == c->len);
+    *out = (struct kept){c->values, c->values, c->in};
+    c->values = NULL;
+    c->in = NULL;
+    c->len = c->cap = c->used = 0;
+    c->n_values = c->values_cap = 0;
+}
+
+void kept_free(struct kept *k)
+{
+    free(k->values);
+    free(k->bytes);
+    *k = (struct kept){NULL, NULL, NULL};
+}
+
 /* ---- looking into a reply ---- */
 
 const struct value *value_at(const struct value *array, uint32_t i)

@@ -49,6 +49,15 @@ void client_close(struct client *c);
 MUST_USE bool client_call(struct client *c, int n, const char *const *args,
                           const struct value **reply);
 
+/* The reply given last, for longer than until the next call.  With nothing sent ahead. */
+struct kept {
+    const struct value *reply; /* NULL: nothing */
+    struct value *values;
+    uint8_t *bytes;
+};
+void client_take(struct client *c, struct kept *out);
+void kept_free(struct kept *k);
+
 /* For pipelines: bytes of commands as they are, and the next reply. */
 MUST_USE bool client_send(struct client *c, struct bytes bytes);
 MUST_USE bool client_receive(struct client *c, const struct value **reply);

@@ -8,9 +8,6 @@
 #include "base/hash.h"
 #include "base/text.h"
 
-/* A value of 512 MB may be under way, or a checkpoint be written. */
-enum { LINK_TIMEOUT_MS = 120000 };
-
 void sleep_ms(unsigned ms)
 {
     struct timespec left = {.tv_sec = ms / 1000, .tv_nsec = (long)(ms % 1000) * 1000000};
@@ -55,7 +52,7 @@ static void lose(struct link *l)
 static bool connect_at(struct link *l, uint32_t at)
 {
     lose(l);
-    if (!client_open(&l->client, &l->servers[at], LINK_TIMEOUT_MS, &l->target.password)) {
+    if (!client_open(&l->client, &l->servers[at], l->timeout_ms, &l->target.password)) {
         snprintf(l->error, sizeof l->error, "%s", l->client.error);
         client_close(&l->client);
         return false;
@@ -92,13 +89,8 @@ static void learn_line(struct link *l, struct bytes line)
     if (endpoint_parse(address, &e)) server_add(l, &e);
 }
 
-static bool learn(struct link *l)
+void link_learn(struct link *l, struct bytes text)
 {
-    static const char *const nodes[] = {"CLUSTER", "NODES"};
-    const struct value *reply = link_ask(l, 2, nodes);
-    if (reply == NULL) return false;
-
-    struct bytes text = value_text(reply);
     while (text.len > 0) {
         const uint8_t *end = memchr(text.at, '\n', text.len);
         const size_t len = end == NULL ? text.len : (size_t)(end - text.at);
@@ -106,12 +98,23 @@ static bool learn(struct link *l)
         const size_t gone = end == NULL ? len : len + 1;
         text = (struct bytes){text.at + gone, text.len - gone};
     }
-    return true;
 }
 
-bool link_open(struct link *l, const struct target *target)
+static bool learn(struct link *l)
 {
-    *l = (struct link){.target = *target, .servers = {target->server}, .n_servers = 1};
+    static const char *const nodes[] = {"CLUSTER", "NODES"};
+    const struct value *reply = link_ask(l, 2, nodes);
+
+    if (reply != NULL) link_learn(l, value_text(reply));
+    return reply != NULL;
+}
+
+bool link_open(struct link *l, const struct target *target, unsigned timeout_ms)
+{
+    *l = (struct link){.target = *target,
+                       .servers = {target->server},
+                       .n_servers = 1,
+                       .timeout_ms = timeout_ms};
     if (connect_at(l, 0)) return learn(l);
     snprintf(l->error, sizeof l->error,
              "%s; is a server running there? (--server HOST:PORT names another one)",
@@ -163,7 +166,7 @@ const struct value *link_ask(struct link *l, int n, const char *const *args)
     if (reply == NULL || reply->kind != VALUE_ERROR) return reply;
     if (is_code(reply, "NOAUTH")) {
         snprintf(l->error, sizeof l->error,
-                 "the server wants a password; see --password-file");
+                 "the server wants a password (NOAUTH); see --password-file");
         return NULL;
     }
     snprintf(l->error, sizeof l->error, "%s: %.*s", args[0], (int)reply->text.len,

@@ -10,19 +10,23 @@
 #include "cli/cli.h"
 #include "cli/manifest.h"
 
+/* A value of 512 MB may be under way, or a checkpoint be written. */
+enum { LINK_TIMEOUT_MS = 120000 };
 enum { LINK_SERVERS_MAX = 256, LINK_ERROR_MAX = 768, LINK_WORDS_MAX = 72 };
 
 struct link {
     struct target target;
     struct endpoint servers[LINK_SERVERS_MAX]; /* the one that was named comes first */
     uint32_t n_servers, at;
+    unsigned timeout_ms;
     bool open;
     struct client client;
     char error[LINK_ERROR_MAX];
 };
 
 /* To the server named; learns of the others. */
-MUST_USE bool link_open(struct link *l, const struct target *target);
+MUST_USE bool link_open(struct link *l, const struct target *target, unsigned timeout_ms);
+void link_learn(struct link *l, struct bytes nodes); /* of what CLUSTER NODES tells */
 void link_close(struct link *l);
 /* To the server it was connected with, or else the next one that lets it in.  False: none. */
 MUST_USE bool link_again(struct link *l);

@@ -5,6 +5,7 @@
 #include <unistd.h>
 
 #include "cli/link.h"
+#include "cli/units.h"
 
 enum { EVERY_MS = 200, RATE_FROM_MS = 500 };
 
@@ -20,18 +21,6 @@ struct progress progress_begin(const char *what, uint64_t of_keys, uint64_t of_b
         .of_keys = of_keys,
         .of_bytes = of_bytes,
     };
-}
-
-const char *size_text(uint64_t bytes, char text[SIZE_TEXT_MAX])
-{
-    static const char *const units[] = {"bytes", "KB", "MB", "GB", "TB"};
-    double v = (double)bytes;
-    size_t i = 0;
-
-    for (; v >= 1024 && i < 4; i++)
-        v /= 1024;
-    snprintf(text, SIZE_TEXT_MAX, i == 0 ? "%.0f %s" : "%.1f %s", v, units[i]);
-    return text;
 }
 
 double progress_seconds(const struct progress *p)
@@ -50,7 +39,7 @@ static double done_part(const struct progress *p)
 static void tell(struct progress *p, uint64_t now)
 {
     const double s = (double)(now - p->begun_ms) / 1000, part = done_part(p);
-    char size[SIZE_TEXT_MAX], rate[SIZE_TEXT_MAX];
+    char size[UNIT_TEXT_MAX], rate[UNIT_TEXT_MAX];
 
     fprintf(stderr, "\r%s %s, %llu keys", p->what, size_text(p->bytes, size),
             (unsigned long long)p->keys);

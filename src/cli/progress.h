@@ -17,6 +17,3 @@ struct progress progress_begin(const char *what, uint64_t of_keys, uint64_t of_b
 void progress_add(struct progress *p, uint64_t keys, uint64_t bytes);
 void progress_hide(struct progress *p); /* before anything else is told */
 double progress_seconds(const struct progress *p);
-/* "1.5 MB" */
-enum { SIZE_TEXT_MAX = 24 };
-const char *size_text(uint64_t bytes, char text[SIZE_TEXT_MAX]);

@@ -21,24 +21,24 @@ static const char help[] =
 
 int command_recover(int n, const char *const *args)
 {
-    static const char *const flags[] = {"--data", "--yes"};
     const char *data = "./sennit-data";
     bool yes = false;
+    const struct option options[] = {
+        {"--data", .value = &data, .wants = "a value: the data directory"},
+        {"--yes", .set = &yes}};
+    const struct grammar grammar = {"recover", options, 2, NULL};
+    struct words words;
 
     if (wants_help(n, args)) {
         fputs(help, stdout);
         return 0;
     }
-    for (int i = 0; i < n; i++) {
-        if (strcmp(args[i], "--yes") == 0) {
-            yes = true;
-        } else if (strcmp(args[i], "--data") == 0) {
-            if (++i == n) return wrong_use("recover: --data needs a value");
-            data = args[i];
-        } else {
-            return unknown_flag("recover", args[i], flags, 2);
-        }
-    }
+    const int wrong = read_words(&grammar, n, args, &words);
+    if (wrong != 0) return wrong;
+    if (words.n > 0)
+        return wrong_use("recover: unknown argument '%s'; the data directory is given by "
+                         "--data",
+                         words.all[0]);
     const int code = recover_run(data, yes, SENNIT_VERSION);
     if (code == 0 && !yes) puts("run it again with --yes to do it");
     return code;

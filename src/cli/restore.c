@@ -13,7 +13,6 @@
 #include "host/memory.h"
 
 enum {
-    KEYSPACES_MAX = 64,
     TRY_FOR_MS = 60000,
     PAUSE_MS = 200,
     COUNT_FOR_MS = 10000,
@@ -44,8 +43,7 @@ static const char help[] =
 struct wish {
     struct target target;
     const char *dir;
-    const char *keyspaces[KEYSPACES_MAX];
-    uint32_t n_keyspaces;
+    struct words keyspaces; /* none: all */
     bool resume, overwrite, json;
 };
 
@@ -72,9 +70,8 @@ static bool is_wanted(const struct run *r, uint32_t keyspace)
 {
     const struct wish *w = r->wish;
 
-    for (uint32_t i = 0; i < w->n_keyspaces; i++)
-        if (strcmp(w->keyspaces[i], r->copy.keyspaces[keyspace].name) == 0) return true;
-    return w->n_keyspaces == 0;
+    return w->keyspaces.n == 0 ||
+           words_have(&w->keyspaces, r->copy.keyspaces[keyspace].name);
 }
 
 /* A keyspace of the copy, in what a cluster holds; its n_keyspaces: it is not there. */
@@ -97,10 +94,10 @@ static uint64_t keys_in(const struct manifest *now, const struct copy_keyspace *
 
 static bool may_begin(struct run *r)
 {
-    for (uint32_t i = 0; i < r->wish->n_keyspaces; i++) {
-        const struct bytes name = bytes_of_str(r->wish->keyspaces[i]);
+    for (int i = 0; i < r->wish->keyspaces.n; i++) {
+        const struct bytes name = bytes_of_str(r->wish->keyspaces.all[i]);
         if (manifest_keyspace(&r->copy, name) < r->copy.n_keyspaces) continue;
-        trouble("%s holds no keyspace '%s'", r->wish->dir, r->wish->keyspaces[i]);
+        trouble("%s holds no keyspace '%s'", r->wish->dir, r->wish->keyspaces.all[i]);
         return false;
     }
     for (uint32_t i = 0; i < r->copy.n_keyspaces; i++) {
@@ -380,7 +377,7 @@ static int restore(struct run *r)
 
     if (!copy_dir_open(&r->dir, &r->mem, r->wish->dir, &r->copy))
         return trouble("%s", r->dir.error);
-    if (!link_open(&r->link, &r->wish->target) ||
+    if (!link_open(&r->link, &r->wish->target, LINK_TIMEOUT_MS) ||
         !link_layout(&r->link, &r->mem, &r->before))
         return trouble("%s", r->link.error);
     r->tallies = mem_zero(&r->mem, r->copy.n_keyspaces * sizeof *r->tallies);
@@ -404,50 +401,26 @@ static int restore(struct run *r)
 
 /* ---- words ---- */
 
-/* 1: taken; 0: another one; -1: wrong, and told. */
-static int own_option(struct wish *w, int n, const char *const *args, int *i)
+static int read_wish(struct wish *w, int n, const char *const *args)
 {
-    if (strcmp(args[*i], "--json") == 0) {
-        w->json = true;
-    } else if (strcmp(args[*i], "--continue") == 0) {
-        w->resume = true;
-    } else if (strcmp(args[*i], "--overwrite") == 0) {
-        w->overwrite = true;
-    } else if (strcmp(args[*i], "--keyspace") == 0) {
-        if (*i + 1 >= n || w->n_keyspaces == KEYSPACES_MAX) {
-            wrong_use("restore: --keyspace needs a name, and may be given %d times",
-                      KEYSPACES_MAX);
-            return -1;
-        }
-        w->keyspaces[w->n_keyspaces++] = args[++*i];
-    } else {
-        return 0;
-    }
-    return 1;
-}
+    const struct option options[] = {
+        {"--continue", .set = &w->resume},
+        {"--overwrite", .set = &w->overwrite},
+        {"--keyspace", .values = &w->keyspaces, .wants = "a name"},
+        {"--json", .set = &w->json}};
+    const struct grammar grammar = {"restore", options, 4, &w->target};
+    struct words words;
 
-static int words(struct wish *w, int n, const char *const *args)
-{
-    static const char *const flags[] = {"--continue", "--overwrite", "--keyspace",
-                                        "--json",     "--server",    "--password-file"};
-
-    for (int i = 0; i < n; i++) {
-        int taken = target_option(&w->target, n, args, &i);
-        if (taken == 0) taken = own_option(w, n, args, &i);
-        if (taken < 0) return 2;
-        if (taken > 0) continue;
-        if (strncmp(args[i], "--", 2) == 0)
-            return unknown_flag("restore", args[i], flags,
-                                sizeof flags / sizeof flags[0]);
-        if (w->dir != NULL) return wrong_use("restore: one directory, not two");
-        w->dir = args[i];
-    }
-    if (w->dir == NULL)
+    const int wrong = read_words(&grammar, n, args, &words);
+    if (wrong != 0) return wrong;
+    if (words.n == 0)
         return wrong_use("restore: from which directory? `sennit restore --help` shows "
                          "how");
+    if (words.n > 1) return wrong_use("restore: one directory, not two");
     if (w->resume && w->overwrite)
         return wrong_use("restore: --continue leaves keys that are there, --overwrite "
                          "replaces them; give one");
+    w->dir = words.all[0];
     return 0;
 }
 
@@ -460,7 +433,7 @@ int command_restore(int n, const char *const *args)
         fputs(help, stdout);
         return 0;
     }
-    const int wrong = words(&wish, n, args);
+    const int wrong = read_wish(&wish, n, args);
     if (wrong != 0) return wrong;
 
     run.wish = &wish;

@@ -4,457 +4,423 @@
 #include <string.h>
 #include <unistd.h>
 
+#include "base/text.h"
 #include "cli/cli.h"
 #include "cli/grid.h"
+#include "cli/json.h"
+#include "cli/look.h"
+#include "cli/units.h"
+#include "cli/watch.h"
 
-enum { WATCH_S = 1, NODE_FIELDS = 8 };
+enum {
+    WATCH_MS = 1000,
+    WATCH_TIMEOUT_MS = 3000, /* SHARD LIST may wait a second for who is silent */
+    NOTES_SHOWN = 12,
+    ROWS_SHOWN = 48, /* of shards that are well: more are for --all */
+};
 
 static const char help[] =
-    "usage: sennit status [--json] [--watch]\n\n"
+    "usage: sennit status [--json] [--watch [SECONDS]] [--all]\n\n"
+    "  Servers, keyspaces and shards on one screen.  What needs attention stands at the\n"
+    "  top: red wants somebody to do something, yellow to look at it.\n\n"
+    "  --watch [SECONDS]        again each second, or so often, in place; Ctrl-C ends "
+    "it.\n"
+    "                           When the server that it asks goes it asks another one\n"
+    "  --all                    all shards, also when there are many and they are well\n"
     "  --json                   for programs: one object with servers, keyspaces, "
     "shards\n"
-    "  --watch                  again each second, until Ctrl-C\n"
-    "  --server HOST:PORT       any server of the cluster (127.0.0.1:6379)\n"
-    "  --password-file FILE\n\n"
-    "example: which shards have trouble?\n"
+    "                           and what needs attention; with --watch one a "
+    "line\n" HELP_COLOR HELP_SERVER "\n"
+    "examples: how is it, watch a failover, which shards have trouble?\n"
+    "  sennit status\n"
+    "  sennit status --watch 0.5 --server 10.0.0.2:6379\n"
     "  sennit status --json | jq '.shards[] | select(.trouble != \"\")'\n";
 
-/* What one look at the cluster gives: each reply in a client of its own, which holds it. */
-struct look {
-    struct client nodes, cluster, servers, shards, names, *infos;
-    const struct value *nodes_reply, *cluster_reply, *servers_reply, *shards_reply,
-        *names_reply, **info_replies;
-    uint32_t n_keyspaces;
+struct wish {
+    struct target target;
+    bool json, watch, all, coloured;
+    unsigned pause_ms;
 };
-
-/* ---- asking ---- */
-
-static bool ask(const struct target *t, struct client *c, int n, const char *const *args,
-                const struct value **reply)
-{
-    if (!target_open(t, c)) return false;
-    if (!client_call(c, n, args, reply))
-        trouble("%s: %s", args[0], c->error);
-    else if ((*reply)->kind == VALUE_ERROR)
-        trouble("%s: %.*s", args[0], (int)(*reply)->text.len,
-                (const char *)(*reply)->text.at);
-    else
-        return true;
-    client_close(c);
-    return false;
-}
-
-/* KEYSPACE LIST gives names, or maps that hold a name. */
-static struct bytes keyspace_name(const struct value *element)
-{
-    if (element->kind != VALUE_ARRAY) return element->text;
-    const struct value *name = value_of(element, "name");
-    if (name == NULL && element->n > 0) name = value_at(element, 0);
-    return value_text(name);
-}
-
-static bool ask_keyspaces(const struct target *t, struct look *l)
-{
-    const uint32_t n = l->names_reply->kind == VALUE_ARRAY ? l->names_reply->n : 0;
-
-    l->infos = calloc(n + 1, sizeof *l->infos);
-    l->info_replies = calloc(n + 1, sizeof *l->info_replies);
-    check(l->infos != NULL && l->info_replies != NULL);
-    for (uint32_t i = 0; i < n; i++) {
-        const struct bytes name = keyspace_name(value_at(l->names_reply, i));
-        char text[CONFIG_NAME_MAX + 1];
-
-        snprintf(text, sizeof text, "%.*s", (int)name.len, (const char *)name.at);
-        const char *const args[] = {"KEYSPACE", "INFO", text};
-        if (!ask(t, &l->infos[i], 3, args, &l->info_replies[i])) return false;
-        l->n_keyspaces++;
-    }
-    return true;
-}
-
-static void look_end(struct look *l)
-{
-    client_close(&l->nodes);
-    client_close(&l->cluster);
-    client_close(&l->servers);
-    client_close(&l->shards);
-    client_close(&l->names);
-    for (uint32_t i = 0; i < l->n_keyspaces; i++)
-        client_close(&l->infos[i]);
-    free(l->infos);
-    free(l->info_replies);
-}
-
-static bool look_begin(const struct target *t, struct look *l)
-{
-    static const char *const nodes[] = {"CLUSTER", "NODES"};
-    static const char *const cluster[] = {"CLUSTER", "INFO"};
-    static const char *const servers[] = {"SERVER", "LIST"};
-    static const char *const shards[] = {"SHARD", "LIST"};
-    static const char *const names[] = {"KEYSPACE", "LIST"};
-
-    *l = (struct look){.nodes = {.fd = -1},
-                       .cluster = {.fd = -1},
-                       .servers = {.fd = -1},
-                       .shards = {.fd = -1},
-                       .names = {.fd = -1}};
-    if (ask(t, &l->nodes, 2, nodes, &l->nodes_reply) &&
-        ask(t, &l->cluster, 2, cluster, &l->cluster_reply) &&
-        ask(t, &l->servers, 2, servers, &l->servers_reply) &&
-        ask(t, &l->shards, 2, shards, &l->shards_reply) &&
-        ask(t, &l->names, 2, names, &l->names_reply) && ask_keyspaces(t, l))
-        return true;
-    look_end(l);
-    return false;
-}
-
-/* ---- CLUSTER NODES: one line a server, fields separated by spaces ---- */
-
-struct node {
-    struct bytes id, address, name, flags, link;
-};
-
-static struct bytes take_until(struct bytes *b, char mark)
-{
-    const uint8_t *end = b->len > 0 ? memchr(b->at, mark, b->len) : NULL;
-    const size_t len = end != NULL ? (size_t)(end - b->at) : b->len;
-    const struct bytes taken = {b->at, len};
-
-    const size_t gone = len + (end != NULL);
-    *b = (struct bytes){b->at + gone, b->len - gone};
-    return taken;
-}
-
-static bool next_node(struct bytes *text, struct node *out)
-{
-    while (text->len > 0) {
-        struct bytes line = take_until(text, '\n');
-        struct bytes fields[NODE_FIELDS] = {{0}};
-        if (line.len > 0 && line.at[line.len - 1] == '\r') line.len--;
-        if (line.len == 0) continue;
-        for (size_t i = 0; i < NODE_FIELDS; i++)
-            fields[i] = take_until(&line, ' ');
-        /* host:port@peer-port,name */
-        struct bytes at = fields[1];
-        const struct bytes client = take_until(&at, '@');
-        take_until(&at, ',');
-        *out = (struct node){fields[0], client, take_until(&at, ','), fields[2],
-                             fields[7]};
-        return true;
-    }
-    return false;
-}
-
-static bool has_word(struct bytes list, const char *word)
-{
-    while (list.len > 0)
-        if (bytes_equal_nocase(take_until(&list, ','), word)) return true;
-    return false;
-}
-
-static bool node_is_well(const struct node *node)
-{
-    return bytes_equal(node->link, BYTES_OF("connected")) &&
-           !has_word(node->flags, "fail") && !has_word(node->flags, "fail?");
-}
-
-/* Its row of SERVER LIST; NULL: it has come or gone between the two questions. */
-static const struct value *row_of(const struct look *l, struct bytes name)
-{
-    for (uint32_t i = 0; l->servers_reply->kind == VALUE_ARRAY && i < l->servers_reply->n;
-         i++) {
-        const struct value *row = value_at(l->servers_reply, i);
-        if (bytes_equal(value_text(value_of(row, "name")), name)) return row;
-    }
-    return NULL;
-}
-
-/* The cluster's feature level, of the lines of CLUSTER INFO; empty: an older server was asked. */
-static struct bytes level_of(const struct look *l)
-{
-    struct bytes text = value_text(l->cluster_reply);
-
-    while (text.len > 0) {
-        struct bytes line = take_until(&text, '\n');
-        const struct bytes name = take_until(&line, ':');
-        if (bytes_equal(name, BYTES_OF("cluster_feature_level")))
-            return take_until(&line, '\r');
-    }
-    return (struct bytes){NULL, 0};
-}
-
-static struct bytes field_of(const struct value *row, const char *name)
-{
-    return value_text(row == NULL ? NULL : value_of(row, name));
-}
 
 /* ---- for people ---- */
 
-static void print_nodes(const struct look *l, bool coloured)
+/* How fast a count of a server grows; "": not known yet. */
+static struct bytes rate_of(const struct look *l, const struct look *before,
+                            const struct look_server *s, const char *field,
+                            char text[UNIT_TEXT_MAX])
 {
-    static const char *const heads[] = {"SERVER", "CLIENTS AT", "STATE",
-                                        "MEMBER", "REPLICAS",   "LEADS",
-                                        "TO GO",  "LEVEL",      "ID"};
-    struct grid t = grid_new(9, heads);
-    struct bytes text = value_text(l->nodes_reply);
-    struct node node;
-
-    while (next_node(&text, &node)) {
-        const bool well = node_is_well(&node);
-        grid_put(&t, node.name, TONE_PLAIN);
-        grid_put(&t, node.address, TONE_PLAIN);
-        grid_put(&t, well ? BYTES_OF("connected") : BYTES_OF("not reachable"),
-                 well ? TONE_GOOD : TONE_BAD);
-        const struct value *row = row_of(l, node.name);
-        const struct bytes member = field_of(row, "state");
-        const bool stays = bytes_equal(member, BYTES_OF("active"));
-        grid_put(&t, member, stays ? TONE_PLAIN : TONE_BAD);
-        grid_put(&t, field_of(row, "replicas"), TONE_PLAIN);
-        grid_put(&t, field_of(row, "leads"), TONE_PLAIN);
-        grid_put(&t, stays ? BYTES_OF("") : field_of(row, "to-go"), TONE_PLAIN);
-        const struct value *level = row == NULL ? NULL : value_of(row, "level");
-        const bool known = level != NULL && level->integer > 0;
-        grid_put(&t, value_text(known ? level : NULL), TONE_PLAIN);
-        if (node.id.len > 8) node.id.len = 8;
-        grid_put(&t, node.id, TONE_PLAIN);
+    for (uint32_t i = 0; before != NULL && i < before->n_servers; i++) {
+        const struct look_server *then = &before->servers[i];
+        if (!bytes_equal(then->name, s->name) || then->info.reply == NULL) continue;
+        const uint64_t now = look_number(s, field), old = look_number(then, field);
+        if (s->info.reply == NULL || now < old || l->at_ms <= before->at_ms) break;
+        return bytes_of_str(rate_text(
+            (double)(now - old) * 1000 / (double)(l->at_ms - before->at_ms), text));
     }
-    grid_print(&t, stdout, coloured);
-    grid_free(&t);
+    return BYTES_OF("");
 }
 
-/* The policy of a keyspace on one line: all that its map says but its name and mode. */
-static struct bytes policy_text(const struct value *info, char *out, size_t room)
+static void put_server(struct grid *g, const struct look *l, const struct look *before,
+                       const struct look_server *s)
 {
-    size_t len = 0;
+    const struct bytes member = row_text(s->row, "state");
+    const bool stays = bytes_equal(member, BYTES_OF("active"));
+    const uint64_t up_s = look_number(s, "uptime_in_seconds");
+    char text[UNIT_TEXT_MAX];
 
-    for (uint32_t i = 0; info->kind == VALUE_ARRAY && i + 1 < info->n; i += 2) {
-        const struct bytes name = value_text(value_at(info, i));
-        const struct value *content = value_at(info, i + 1);
-        if (content->kind == VALUE_ARRAY || bytes_equal_nocase(name, "name") ||
-            bytes_equal_nocase(name, "mode"))
-            continue;
-        const struct bytes text = value_text(content);
-        const int more = snprintf(
-            out + len, room - len, "%s%.*s=%.*s", len > 0 ? " " : "", (int)name.len,
-            (const char *)name.at, (int)text.len, (const char *)text.at);
-        if (more < 0 || (size_t)more >= room - len) break;
-        len += (size_t)more;
+    grid_put(g, s->name, TONE_PLAIN);
+    grid_put(g, s->address, TONE_PLAIN);
+    grid_put(g, s->connected ? BYTES_OF("connected") : BYTES_OF("not reachable"),
+             s->connected ? TONE_PLAIN : TONE_BAD);
+    grid_put(g, member, stays ? TONE_PLAIN : TONE_WARN);
+    grid_put(g, row_text(s->row, "zone"), TONE_PLAIN);
+    grid_put(g, row_text(s->row, "replicas"), TONE_PLAIN);
+    grid_put(g, row_text(s->row, "leads"), TONE_PLAIN);
+    grid_put(g, stays ? BYTES_OF("") : row_text(s->row, "to-go"), TONE_WARN);
+    grid_put(g,
+             row_number(s->row, "level") > 0 ? row_text(s->row, "level") : BYTES_OF(""),
+             TONE_PLAIN);
+    if (s->info.reply == NULL) {
+        for (int i = 0; i < 5; i++)
+            grid_put(g, BYTES_OF(""), TONE_PLAIN);
+        return;
     }
-    return (struct bytes){(const uint8_t *)out, len};
+    grid_putf(g, TONE_PLAIN, "%llu",
+              (unsigned long long)look_number(s, "connected_clients"));
+    grid_put(g, rate_of(l, before, s, "total_commands_processed", text), TONE_PLAIN);
+    grid_putf(g, TONE_PLAIN, "%s", size_text(look_number(s, "used_memory"), text));
+    grid_putf(g, TONE_PLAIN, "%s", time_text(up_s * 1000, text));
+    const uint64_t files = look_number(s, "rollback_files");
+    if (files > 0)
+        grid_putf(g, TONE_WARN, "%llu", (unsigned long long)files);
+    else
+        grid_put(g, BYTES_OF(""), TONE_PLAIN);
 }
 
-static void print_keyspaces(const struct look *l, bool coloured)
+static void print_servers(FILE *out, const struct look *l, const struct look *before,
+                          bool coloured)
 {
-    enum { LINE_MAX = 400 };
-    static const char *const heads[] = {"KEYSPACE", "MODE", "POLICY"};
-    struct grid t = grid_new(3, heads);
-    char *lines = malloc((l->n_keyspaces + 1) * (size_t)LINE_MAX);
+    static const struct grid_column columns[] = {
+        {"SERVER", false}, {"CLIENTS AT", false}, {"STATE", false},   {"MEMBER", false},
+        {"ZONE", false},   {"REPLICAS", true},    {"LEADS", true},    {"TO GO", true},
+        {"LEVEL", true},   {"CLIENTS", true},     {"COMMANDS", true}, {"MEMORY", true},
+        {"UP", true},      {"ROLLBACK", true}};
+    struct grid g = grid_new(columns, sizeof columns / sizeof columns[0]);
 
-    check(lines != NULL);
-    for (uint32_t i = 0; i < l->n_keyspaces; i++) {
-        const struct value *info = l->info_replies[i];
-        check(info != NULL);
-        grid_put(&t, keyspace_name(value_at(l->names_reply, i)), TONE_PLAIN);
-        grid_put(&t, value_text(value_of(info, "mode")), TONE_PLAIN);
-        grid_put(&t, policy_text(info, lines + i * (size_t)LINE_MAX, LINE_MAX),
-                 TONE_PLAIN);
-    }
-    grid_print(&t, stdout, coloured);
-    grid_free(&t);
-    free(lines);
+    for (uint32_t i = 0; i < l->n_servers; i++)
+        put_server(&g, l, before, &l->servers[i]);
+    grid_print(&g, out, coloured);
+    grid_free(&g);
 }
 
-static const char *const shard_keys[] = {"shard",   "keyspace", "slots",  "server",
-                                         "name",    "role",     "leader", "term",
-                                         "applied", "commit",   "lag",    "trouble"};
-enum { SHARD_KEYS = sizeof shard_keys / sizeof shard_keys[0] };
-
-static void print_shards(const struct look *l, bool coloured)
+static void put_policy(struct grid *g, const struct value *info)
 {
-    static const char *const heads[] = {"SHARD",   "KEYSPACE", "SLOTS",  "SERVER",
-                                        "NAME",    "ROLE",     "LEADER", "TERM",
-                                        "APPLIED", "COMMIT",   "LAG",    "TROUBLE"};
-    struct grid t = grid_new(SHARD_KEYS, heads);
+    const bool primary = bytes_equal(row_text(info, "mode"), BYTES_OF("primary"));
+    const struct bytes state = row_text(info, "state");
+    const int64_t maxlag = row_number(info, "maxlag"),
+                  learners = row_number(info, "learners"),
+                  unsettled = row_number(info, "unsettled");
+    char text[UNIT_TEXT_MAX];
 
-    for (uint32_t i = 0; l->shards_reply->kind == VALUE_ARRAY && i < l->shards_reply->n;
-         i++) {
-        const struct value *shard = value_at(l->shards_reply, i);
-        const struct bytes role = value_text(value_of(shard, "role"));
-        for (size_t k = 0; k < SHARD_KEYS; k++) {
-            enum table_tone tone = TONE_PLAIN;
-            if (k == SHARD_KEYS - 1) tone = TONE_BAD;
-            if (strcmp(shard_keys[k], "role") == 0 && bytes_equal_nocase(role, "leader"))
-                tone = TONE_GOOD;
-            const struct value *cell = value_of(shard, shard_keys[k]);
-            /* Below 0: the server that was asked does not know it of another. */
-            const bool known = cell == NULL || cell->kind != VALUE_INTEGER ||
-                               cell->integer >= 0;
-            grid_put(&t, value_text(known ? cell : NULL), tone);
-        }
-    }
-    grid_print(&t, stdout, coloured);
-    grid_free(&t);
+    grid_put(g, row_text(info, "name"), TONE_PLAIN);
+    grid_put(g, row_text(info, "mode"), TONE_PLAIN);
+    grid_put(g, primary ? row_text(info, "ack") : BYTES_OF("majority"), TONE_PLAIN);
+    grid_put(g, primary ? row_text(info, "durability") : BYTES_OF("fsync"), TONE_PLAIN);
+    grid_put(g, row_text(info, "failover"), TONE_PLAIN);
+    grid_put(g, row_text(info, "read"), TONE_PLAIN);
+    grid_put(g,
+             maxlag > 0 ? bytes_of_str(time_text((uint64_t)maxlag, text)) : BYTES_OF(""),
+             TONE_PLAIN);
+    grid_put(g, row_text(info, "replicas"), TONE_PLAIN);
+    grid_put(g, learners > 0 ? row_text(info, "learners") : BYTES_OF(""), TONE_PLAIN);
+    grid_put(g, row_text(info, "shards"), TONE_PLAIN);
+    grid_put(g, unsettled > 0 ? row_text(info, "unsettled") : BYTES_OF(""), TONE_WARN);
+    grid_put(g, bytes_equal(state, BYTES_OF("active")) ? BYTES_OF("") : state, TONE_WARN);
 }
 
-static void print_screen(const struct target *target, const struct look *l)
+static void print_keyspaces(FILE *out, const struct look *l, bool coloured)
 {
-    const bool coloured = isatty(STDOUT_FILENO) != 0 && getenv("NO_COLOR") == NULL;
-    char from[CONFIG_ENDPOINT_TEXT];
-    struct bytes text = value_text(l->nodes_reply);
-    struct node node;
-    unsigned servers = 0, well = 0;
+    static const struct grid_column columns[] = {
+        {"KEYSPACE", false}, {"MODE", false},  {"ACK", false},      {"DURABILITY", false},
+        {"FAILOVER", false}, {"READ", false},  {"MAXLAG", true},    {"REPLICAS", true},
+        {"LEARNERS", true},  {"SHARDS", true}, {"UNSETTLED", true}, {"STATE", false}};
+    struct grid g = grid_new(columns, sizeof columns / sizeof columns[0]);
 
-    while (next_node(&text, &node)) {
-        servers++;
-        well += node_is_well(&node);
+    for (uint32_t i = 0; i < l->n_keyspaces; i++)
+        put_policy(&g, l->infos[i].reply);
+    grid_print(&g, out, coloured);
+    grid_free(&g);
+}
+
+static bool row_is_well(const struct value *row)
+{
+    const struct bytes role = row_text(row, "role");
+
+    return row_text(row, "trouble").len == 0 && row_number(row, "lag") < LAG_WARN &&
+           row_number(row, "leader") > 0 && !bytes_equal(role, BYTES_OF("candidate")) &&
+           !bytes_equal(role, BYTES_OF("unknown"));
+}
+
+static void put_number(struct grid *g, const struct value *row, const char *name,
+                       int64_t from, enum grid_tone tone)
+{
+    const int64_t v = row_number(row, name);
+
+    grid_put(g, v >= from ? row_text(row, name) : BYTES_OF(""), tone);
+}
+
+static void put_replica(struct grid *g, const struct value *row)
+{
+    const struct bytes role = row_text(row, "role");
+    const bool behind = row_number(row, "lag") >= LAG_WARN;
+    char text[UNIT_TEXT_MAX];
+
+    grid_put(g, row_text(row, "shard"), TONE_PLAIN);
+    grid_put(g, row_text(row, "keyspace"), TONE_PLAIN);
+    grid_put(g, row_text(row, "slots"), TONE_PLAIN);
+    grid_put(g, row_text(row, "name"), TONE_PLAIN);
+    grid_put(g, role,
+             bytes_equal(role, BYTES_OF("unknown")) ||
+                     bytes_equal(role, BYTES_OF("candidate"))
+                 ? TONE_WARN
+                 : TONE_PLAIN);
+    put_number(g, row, "epoch", 1, TONE_PLAIN);
+    put_number(g, row, "term", 1, TONE_PLAIN);
+    put_number(g, row, "applied", 0, TONE_PLAIN);
+    put_number(g, row, "lag", 0, behind ? TONE_WARN : TONE_PLAIN);
+    const int64_t keys = row_number(row, "keys");
+    grid_put(g, keys >= 0 ? bytes_of_str(count_text((uint64_t)keys, text)) : BYTES_OF(""),
+             TONE_PLAIN);
+    grid_put(g, row_text(row, "trouble"), TONE_BAD);
+}
+
+static void print_shards(FILE *out, const struct look *l, const struct wish *w)
+{
+    static const struct grid_column columns[] = {
+        {"SHARD", true}, {"KEYSPACE", false}, {"SLOTS", false},  {"SERVER", false},
+        {"ROLE", false}, {"EPOCH", true},     {"TERM", true},    {"APPLIED", true},
+        {"LAG", true},   {"KEYS", true},      {"TROUBLE", false}};
+    struct grid g = grid_new(columns, sizeof columns / sizeof columns[0]);
+    const uint32_t n = l->shards.reply->kind == VALUE_ARRAY ? l->shards.reply->n : 0;
+    const struct value *row = l->shards.reply + 1;
+    uint32_t left_out = 0;
+
+    for (uint32_t i = 0; i < n; i++, row += row->span) {
+        if (n > ROWS_SHOWN && !w->all && row_is_well(row))
+            left_out++;
+        else
+            put_replica(&g, row);
     }
-    endpoint_text(&target->server, from);
-    const struct bytes level = level_of(l);
-    printf(
-        "%u of %u servers connected, %u keyspaces, feature level %.*s (told by %s)\n\n",
-        well, servers, l->n_keyspaces, (int)level.len, (const char *)level.at, from);
-    print_nodes(l, coloured);
-    putchar('\n');
-    print_keyspaces(l, coloured);
-    putchar('\n');
-    print_shards(l, coloured);
+    if (left_out < n) grid_print(&g, out, w->coloured);
+    if (left_out > 0)
+        fprintf(out, "  %u replicas of %u are well and not shown; --all shows them\n",
+                left_out, n);
+    grid_free(&g);
+}
+
+static void print_notes(FILE *out, const struct look *l, bool coloured)
+{
+    for (uint32_t i = 0; i < l->n_notes && i < NOTES_SHOWN; i++) {
+        tone_set(out, coloured, l->notes[i].tone);
+        fprintf(out, "  ! %s", l->notes[i].text);
+        tone_set(out, coloured, TONE_PLAIN);
+        fputc('\n', out);
+    }
+    if (l->n_notes > NOTES_SHOWN)
+        fprintf(out, "  ! and %u more\n", l->n_notes - NOTES_SHOWN);
+    if (l->n_notes > 0) fputc('\n', out);
+}
+
+static const char *plural(uint32_t n)
+{
+    return n == 1 ? "" : "s";
+}
+
+static void print_screen(FILE *out, const struct wish *w, const struct link *link,
+                         const struct look *l, const struct look *before)
+{
+    char from[CONFIG_ENDPOINT_TEXT], named[CONFIG_ENDPOINT_TEXT], took[UNIT_TEXT_MAX];
+
+    endpoint_text(&link->servers[link->at], from);
+    fprintf(out,
+            "%u of %u servers connected, %u keyspace%s, %u shard%s, feature level %llu: ",
+            l->n_connected, l->n_servers, l->n_keyspaces, plural(l->n_keyspaces),
+            l->n_shards, plural(l->n_shards), (unsigned long long)look_level(l));
+    if (l->n_notes == 0)
+        fputs("all is well", out);
+    else
+        fprintf(out, "%u thing%s to look at", l->n_notes, plural(l->n_notes));
+    fprintf(out, " (told by %s in %s", from, time_text(l->took_ms, took));
+    if (link->at != 0) {
+        endpoint_text(&w->target.server, named);
+        fprintf(out, "; %s does not answer", named);
+    }
+    fputs(")\n\n", out);
+    print_notes(out, l, w->coloured);
+    print_servers(out, l, before, w->coloured);
+    fputc('\n', out);
+    print_keyspaces(out, l, w->coloured);
+    fputc('\n', out);
+    print_shards(out, l, w);
 }
 
 /* ---- for programs ---- */
 
-static void json_text(struct bytes b)
+static void json_server(FILE *out, const struct look_server *s)
 {
-    putchar('"');
-    for (size_t i = 0; i < b.len; i++) {
-        const uint8_t c = b.at[i];
-        if (c == '"' || c == '\\')
-            printf("\\%c", c);
-        else if (c < 0x20 || c == 0x7f)
-            printf("\\u%04x", c);
-        else
-            putchar(c);
+    fputc('{', out);
+    json_field(out, "name", s->name);
+    json_field(out, "address", s->address);
+    json_field(out, "id", s->id);
+    json_field(out, "flags", s->flags);
+    json_field(out, "state", row_text(s->row, "state"));
+    json_field(out, "zone", row_text(s->row, "zone"));
+    fprintf(out, "\"to_go\":%lld,\"rollback_files\":%llu,\"rollback_entries\":%llu,",
+            (long long)row_number(s->row, "to-go"),
+            (unsigned long long)look_number(s, "rollback_files"),
+            (unsigned long long)look_number(s, "rollback_entries"));
+    fprintf(out, "\"level\":%lld,\"used_memory\":%llu,\"connected\":%s}",
+            (long long)row_number(s->row, "level"),
+            (unsigned long long)look_number(s, "used_memory"),
+            s->connected ? "true" : "false");
+}
+
+static void print_json(FILE *out, const struct look *l)
+{
+    fprintf(out, "{\"level\":%llu,\"servers\":[", (unsigned long long)look_level(l));
+    for (uint32_t i = 0; i < l->n_servers; i++) {
+        if (i > 0) fputc(',', out);
+        json_server(out, &l->servers[i]);
     }
-    putchar('"');
-}
-
-/* A number stays one; of what is nested its parts' text is given as a list. */
-static void json_value(const struct value *v)
-{
-    if (v == NULL || v->kind == VALUE_NULL) {
-        fputs("null", stdout);
-    } else if (v->kind == VALUE_INTEGER) {
-        printf("%lld", (long long)v->integer);
-    } else if (v->kind == VALUE_ARRAY) {
-        putchar('[');
-        for (uint32_t i = 0; i < v->n; i++) {
-            if (i > 0) putchar(',');
-            json_text(value_text(value_at(v, i)));
-        }
-        putchar(']');
-    } else {
-        json_text(v->text);
-    }
-}
-
-static void json_map(const struct value *map)
-{
-    putchar('{');
-    for (uint32_t i = 0; map->kind == VALUE_ARRAY && i + 1 < map->n; i += 2) {
-        if (i > 0) putchar(',');
-        json_text(value_text(value_at(map, i)));
-        putchar(':');
-        json_value(value_at(map, i + 1));
-    }
-    putchar('}');
-}
-
-static void json_field(const char *name, struct bytes text)
-{
-    json_text(bytes_of_str(name));
-    putchar(':');
-    json_text(text);
-    putchar(',');
-}
-
-static void json_number(const char *name, const struct value *row, const char *field)
-{
-    json_text(bytes_of_str(name));
-    putchar(':');
-    json_value(row == NULL ? NULL : value_of(row, field));
-    putchar(',');
-}
-
-static void print_json(const struct look *l)
-{
-    struct bytes text = value_text(l->nodes_reply);
-    struct node node;
-
-    const struct bytes level = level_of(l);
-
-    printf("{\"level\":%.*s,\"servers\":[", level.len > 0 ? (int)level.len : 4,
-           level.len > 0 ? (const char *)level.at : "null");
-    for (bool first = true; next_node(&text, &node); first = false) {
-        fputs(first ? "{" : ",{", stdout);
-        json_field("name", node.name);
-        json_field("address", node.address);
-        json_field("id", node.id);
-        json_field("flags", node.flags);
-        json_field("state", field_of(row_of(l, node.name), "state"));
-        json_field("zone", field_of(row_of(l, node.name), "zone"));
-        json_number("to_go", row_of(l, node.name), "to-go");
-        json_number("level", row_of(l, node.name), "level");
-        printf("\"connected\":%s}", node_is_well(&node) ? "true" : "false");
-    }
-    fputs("],\"keyspaces\":[", stdout);
+    fputs("],\"keyspaces\":[", out);
     for (uint32_t i = 0; i < l->n_keyspaces; i++) {
-        fputs(i > 0 ? ",{" : "{", stdout);
-        json_field("name", keyspace_name(value_at(l->names_reply, i)));
-        fputs("\"policy\":", stdout);
-        json_map(l->info_replies[i]);
-        putchar('}');
+        fputs(i > 0 ? ",{" : "{", out);
+        json_field(out, "name", row_text(l->infos[i].reply, "name"));
+        fputs("\"policy\":", out);
+        json_map(out, l->infos[i].reply);
+        fputc('}', out);
     }
-    fputs("],\"shards\":[", stdout);
-    for (uint32_t i = 0; l->shards_reply->kind == VALUE_ARRAY && i < l->shards_reply->n;
-         i++) {
-        if (i > 0) putchar(',');
-        json_map(value_at(l->shards_reply, i));
+    fputs("],\"attention\":[", out);
+    for (uint32_t i = 0; i < l->n_notes; i++) {
+        if (i > 0) fputc(',', out);
+        json_text(out, bytes_of_str(l->notes[i].text));
     }
-    fputs("]}\n", stdout);
+    fputs("],\"shards\":", out);
+    json_rows(out, l->shards.reply);
+    fputs("}\n", out);
+}
+
+/* ---- once, or again and again ---- */
+
+static void print_look(FILE *out, const struct wish *w, const struct link *link,
+                       const struct look *l, const struct look *before)
+{
+    if (w->json)
+        print_json(out, l);
+    else
+        print_screen(out, w, link, l, before);
+}
+
+static int look_once(const struct wish *w, struct link *link)
+{
+    struct look l;
+
+    if (!link_open(link, &w->target, CALL_TIMEOUT_MS) || !look_take(&l, link))
+        return trouble("%s", link->error);
+    print_look(stdout, w, link, &l, NULL);
+    look_free(&l);
+    return 0;
+}
+
+static void print_nobody(FILE *out, const struct wish *w, const struct link *link)
+{
+    if (w->json) {
+        fputs("{\"error\":", out);
+        json_text(out, bytes_of_str(link->error));
+        fputs("}\n", out);
+        return;
+    }
+    tone_set(out, w->coloured, TONE_BAD);
+    fprintf(out, "no server answers: %s", link->error);
+    tone_set(out, w->coloured, TONE_PLAIN);
+    fprintf(out, "\n\ntrying again, also at the %u other%s that it told of\n",
+            link->n_servers - 1, plural(link->n_servers - 1));
+}
+
+/* Of this server or, when it does not tell, of the next one that does. */
+static bool look_somewhere(struct link *link, struct look *l)
+{
+    for (uint32_t i = 0; i < link->n_servers; i++) {
+        if ((link->open || link_again(link)) && look_take(l, link)) return true;
+        link_close(link);
+        link->at = (link->at + 1) % link->n_servers;
+    }
+    return false;
+}
+
+static int look_again_and_again(const struct wish *w, struct link *link)
+{
+    struct look before = {.n_servers = 0}, now;
+    struct watch watch;
+
+    /* The first time it must be there: a wrong address is told, and not watched. */
+    if (!link_open(link, &w->target, WATCH_TIMEOUT_MS)) return trouble("%s", link->error);
+    watch_begin(&watch, !w->json && isatty(STDOUT_FILENO) != 0);
+    for (bool known = false;;) {
+        const bool seen = look_somewhere(link, &now);
+        FILE *out = watch_frame(&watch);
+        if (seen)
+            print_look(out, w, link, &now, known ? &before : NULL);
+        else
+            print_nobody(out, w, link);
+        if (!w->json && !watch.in_place) fputc('\n', out);
+        watch_show(&watch, w->pause_ms);
+        if (!seen) continue;
+        look_free(&before);
+        before = now;
+        known = true;
+    }
+}
+
+static int read_pause(struct wish *w, const struct words *words)
+{
+    if (words->n == 0) return 0;
+    char *end = NULL;
+    const double s = w->watch ? strtod(words->all[0], &end) : 0;
+
+    if (!w->watch || words->n > 1)
+        return wrong_use("status: unknown argument '%s'; `sennit status --help` lists "
+                         "what there is",
+                         words->all[words->n - 1]);
+    if (end == words->all[0] || *end != 0 || !(s >= 0.1 && s <= 3600))
+        return wrong_use("status: --watch takes seconds, from 0.1 to 3600, and not '%s'",
+                         words->all[0]);
+    w->pause_ms = (unsigned)(s * 1000);
+    return 0;
 }
 
 int command_status(int n, const char *const *args)
 {
-    static const char *const flags[] = {"--json", "--watch", "--server",
-                                        "--password-file"};
-    struct target target = target_default();
-    bool json = false, watch = false;
+    static struct link link; /* large */
+    struct wish w = {.target = target_default(), .pause_ms = WATCH_MS};
+    const char *color = NULL;
+    const struct option options[] = {
+        {"--json", .set = &w.json},
+        {"--watch", .set = &w.watch},
+        {"--all", .set = &w.all},
+        {"--color", .value = &color, .wants = "auto, always or never"}};
+    const struct grammar grammar = {"status", options, 4, &w.target};
+    struct words words;
 
     if (wants_help(n, args)) {
         fputs(help, stdout);
         return 0;
     }
-    for (int i = 0; i < n; i++) {
-        const int taken = target_option(&target, n, args, &i);
-        if (taken < 0) return 2;
-        if (taken > 0) continue;
-        if (strcmp(args[i], "--json") == 0)
-            json = true;
-        else if (strcmp(args[i], "--watch") == 0)
-            watch = true;
-        else
-            return unknown_flag("status", args[i], flags, 4);
-    }
-    for (;;) {
-        struct look l;
-        const bool seen = look_begin(&target, &l);
-
-        if (!seen && !watch) return 1;
-        if (watch && !json && isatty(STDOUT_FILENO)) fputs("\033[H\033[2J", stdout);
-        if (seen && json) print_json(&l);
-        if (seen && !json) print_screen(&target, &l);
-        if (seen) look_end(&l);
-        fflush(stdout);
-        if (!watch) return 0;
-        sleep(WATCH_S);
-    }
+    int wrong = read_words(&grammar, n, args, &words);
+    if (wrong == 0) wrong = read_pause(&w, &words);
+    if (wrong == 0) wrong = color_choose("status", color, &w.coloured);
+    if (wrong != 0) return wrong;
+    const int code = w.watch ? look_again_and_again(&w, &link) : look_once(&w, &link);
+    link_close(&link);
+    return code;
 }

@@ -448,52 +448,47 @@ static int wait_whole(struct up *up, bool *whole)
 
 static void print_servers(const struct up *up, bool coloured)
 {
-    static const char *const heads[] = {"SERVER", "CLIENTS AT", "PROCESS", "LOG"};
-    struct grid t = grid_new(4, heads);
-    char text[UP_NODES_MAX][2][32];
-    char(*logs)[PATH_MAX] = calloc(up->n, sizeof *logs);
-
-    check(logs != NULL);
+    static const struct grid_column columns[] = {
+        {"SERVER", false}, {"CLIENTS AT", false}, {"PROCESS", true}, {"LOG", false}};
+    struct grid g = grid_new(columns, 4);
 
     for (uint32_t i = 0; i < up->n; i++) {
         const struct up_server *s = &up->servers[i];
-        snprintf(text[i][0], sizeof text[i][0], "127.0.0.1:%u", (unsigned)s->port);
-        snprintf(text[i][1], sizeof text[i][1], "%ld", (long)s->pid);
-        data_path(up, s, ".log", logs[i]);
-        grid_put(&t, bytes_of_str(s->name), TONE_PLAIN);
-        grid_put(&t, bytes_of_str(text[i][0]), TONE_PLAIN);
-        grid_put(&t, bytes_of_str(text[i][1]), TONE_PLAIN);
-        grid_put(&t, bytes_of_str(logs[i]), TONE_PLAIN);
+        char log[PATH_MAX];
+
+        data_path(up, s, ".log", log);
+        grid_put(&g, bytes_of_str(s->name), TONE_PLAIN);
+        grid_putf(&g, TONE_PLAIN, "127.0.0.1:%u", (unsigned)s->port);
+        grid_putf(&g, TONE_PLAIN, "%ld", (long)s->pid);
+        grid_put(&g, bytes_of_str(log), TONE_PLAIN);
     }
-    grid_print(&t, stdout, coloured);
-    grid_free(&t);
-    free(logs);
+    grid_print(&g, stdout, coloured);
+    grid_free(&g);
 }
 
 static void print_keyspaces(const struct up *up, const bool there[READY_MADE],
                             bool coloured)
 {
-    static const char *const heads[] = {"KEYSPACE", "STRATEGY", "TRY"};
-    struct grid t = grid_new(3, heads);
-    char tries[READY_MADE][96];
+    static const struct grid_column columns[] = {
+        {"KEYSPACE", false}, {"STRATEGY", false}, {"TRY", false}};
+    struct grid g = grid_new(columns, 3);
 
     for (size_t i = 0; i < READY_MADE; i++) {
         if (!there[i]) continue;
         /* Another server for each: any of them takes any command. */
         const struct up_server *s = &up->servers[i % up->n];
-        snprintf(tries[i], sizeof tries[i], "redis-cli -p %u SET %s hello",
-                 (unsigned)s->port, ready_made[i].key);
-        grid_put(&t, bytes_of_str(ready_made[i].name), TONE_PLAIN);
-        grid_put(&t, bytes_of_str(ready_made[i].what), TONE_PLAIN);
-        grid_put(&t, bytes_of_str(tries[i]), TONE_GOOD);
+        grid_put(&g, bytes_of_str(ready_made[i].name), TONE_PLAIN);
+        grid_put(&g, bytes_of_str(ready_made[i].what), TONE_PLAIN);
+        grid_putf(&g, TONE_PLAIN, "redis-cli -p %u SET %s hello", (unsigned)s->port,
+                  ready_made[i].key);
     }
-    grid_print(&t, stdout, coloured);
-    grid_free(&t);
+    grid_print(&g, stdout, coloured);
+    grid_free(&g);
 }
 
 static void print_screen(const struct up *up, const bool there[READY_MADE], bool whole)
 {
-    const bool coloured = isatty(STDOUT_FILENO) != 0 && getenv("NO_COLOR") == NULL;
+    const bool coloured = color_is_fit();
 
     printf("sennit %s: %u server%s ready, data in %s\n\n", SENNIT_VERSION, up->n,
            up->n == 1 ? " is" : "s are", up->dir);
@@ -614,35 +609,30 @@ static bool parse_number(const char *text, int64_t lo, int64_t hi, int64_t *out)
 
 int command_up(int n, const char *const *args)
 {
-    static const char *const flags[] = {"--nodes", "--dir", "--port"};
-    struct up up = {.dir = "./sennit-cluster"};
-    int64_t nodes = 3, port = 6379;
+    struct up up = {.n = 0};
+    const char *nodes_text = "3", *port_text = "6379", *dir = "./sennit-cluster";
+    const struct option options[] = {
+        {"--nodes", .value = &nodes_text, .wants = "a value"},
+        {"--dir", .value = &dir, .wants = "a value"},
+        {"--port", .value = &port_text, .wants = "a value"}};
+    const struct grammar grammar = {"up", options, 3, NULL};
+    struct words words;
+    int64_t nodes, port;
 
     if (wants_help(n, args)) {
         fputs(help, stdout);
         return 0;
     }
-    for (int i = 0; i < n; i++) {
-        const char *flag = args[i];
-        const char *equals = strchr(flag, '=');
-        const size_t len = equals != NULL ? (size_t)(equals - flag) : strlen(flag);
-        size_t which = 0;
-        while (which < 3 &&
-               (strlen(flags[which]) != len || memcmp(flags[which], flag, len) != 0))
-            which++;
-        if (which == 3) return unknown_flag("up", flag, flags, 3);
-        if (equals == NULL && i + 1 >= n) return wrong_use("up: %s needs a value", flag);
-        const char *value = equals != NULL ? equals + 1 : args[++i];
-        if (which == 0 && !parse_number(value, 1, UP_NODES_MAX, &nodes))
-            return wrong_use("up: --nodes must be from 1 to %d", UP_NODES_MAX);
-        if (which == 1 && (value[0] == 0 || strlen(value) > 2900))
-            return wrong_use("up: --dir must be a path");
-        if (which == 1) snprintf(up.dir, sizeof up.dir, "%s", value);
-        if (which == 2 &&
-            !parse_number(value, 1, 65535 - CONFIG_PEER_OFFSET - UP_NODES_MAX, &port))
-            return wrong_use("up: --port must be from 1 to %d",
-                             65535 - CONFIG_PEER_OFFSET - UP_NODES_MAX);
-    }
+    const int wrong = read_words(&grammar, n, args, &words);
+    if (wrong != 0) return wrong;
+    if (words.n > 0) return wrong_use("up: unknown argument '%s'", words.all[0]);
+    if (!parse_number(nodes_text, 1, UP_NODES_MAX, &nodes))
+        return wrong_use("up: --nodes must be from 1 to %d", UP_NODES_MAX);
+    if (strlen(dir) > 2900) return wrong_use("up: --dir must be a path");
+    if (!parse_number(port_text, 1, 65535 - CONFIG_PEER_OFFSET - UP_NODES_MAX, &port))
+        return wrong_use("up: --port must be from 1 to %d",
+                         65535 - CONFIG_PEER_OFFSET - UP_NODES_MAX);
+    snprintf(up.dir, sizeof up.dir, "%s", dir);
     up.n = (uint32_t)nodes;
     up.port = (uint16_t)port;
     catch_signals(&up);

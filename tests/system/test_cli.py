@@ -1,12 +1,17 @@
 # SPDX-License-Identifier: Apache-2.0
 """sennit up, status, keyspace, cluster: what they print and how they end."""
+import fcntl
 import json
 import os
+import pty
 import random
 import re
 import signal
 import socket
+import struct
 import subprocess
+import termios
+import threading
 import time
 
 import pytest
@@ -44,15 +49,22 @@ def test_every_subcommand_has_help_with_an_example(name):
     (["up", "--nodes"], ["--nodes needs a value"]),
     (["up", "--port", "x"], ["--port must be"]),
     (["status", "--server", "nowhere"], ["--server must be HOST:PORT"]),
-    (["keyspace"], ["which of create, alter, drop, list, info?"]),
+    (["keyspace"], ["which of create, alter, drop, list, info?", "--help"]),
     (["keyspace", "nosuch"], ["unknown argument 'nosuch'"]),
-    (["keyspace", "create", "x"], ["wrong number of arguments"]),
+    (["keyspace", "create", "x"], ["wrong number of arguments", "create NAME MODE"]),
     (["keyspace", "info"], ["wrong number of arguments"]),
     (["cluster"], ["--help"]),
     (["cluster", "join", "127.0.0.1:1"], ["--join 127.0.0.1:1"]),
     (["cluster", "dran", "s1"], ["did you mean", "drain"]),
-    (["cluster", "drain"], ["wrong arguments"]),
-    (["cluster", "activate", "s1", "--shrink"], ["wrong arguments"]),
+    (["cluster", "drain"], ["wrong number of arguments", "drain NAME"]),
+    (["cluster", "activate", "s1", "--shrink"], ["--shrink is for drain and remove"]),
+    (["cluster", "drain", "s1", "--force"], ["--force is for failover"]),
+    (["cluster", "list", "--json=yes"], ["--json takes no value"]),
+    (["cluster", "list", "--color", "blue"], ["auto, always or never"]),
+    (["status", "5"], ["unknown argument '5'"]),
+    (["status", "--watch", "0"], ["from 0.1 to 3600"]),
+    (["status", "--watch", "1x"], ["from 0.1 to 3600"]),
+    (["status", "--whatch"], ["did you mean --watch?"]),
     (["recover", "--data"], ["--data needs a value"]),
     (["recover", "--data", "/nonexistent"], ["no data directory"]),
     (["backup"], ["into which directory?"]),
@@ -94,6 +106,7 @@ def test_status(three):
     seen = json.loads(run("status", "--json", *at).stdout)
     assert {s["name"] for s in seen["servers"]} == {"s1", "s2", "s3"}
     assert all(s["connected"] for s in seen["servers"])
+    assert seen["level"] > 0 and all(s["level"] == seen["level"] for s in seen["servers"])
     assert [k["name"] for k in seen["keyspaces"]] == ["default"]
     assert seen["keyspaces"][0]["policy"]["mode"] == "raft"
     rows = [r for r in seen["shards"] if r["keyspace"] == "default"]
@@ -114,15 +127,193 @@ def test_status_shows_what_is_dead(make_cluster):
     assert [s["name"] for s in seen["servers"] if not s["connected"]] == [victim.name]
 
 
-def test_status_watch_goes_on(three):
-    process = subprocess.Popen([SENNIT, "status", "--watch", "--json", "--server",
-                                f"127.0.0.1:{three[0].port}"], stdout=subprocess.PIPE, text=True)
-    try:
+class Watch:
+    """sennit status --watch; its lines, and what it says when it is interrupted."""
+
+    def __init__(self, server, *args):
+        self.process = subprocess.Popen(
+            [SENNIT, "status", "--watch", "0.2", *args, "--server", f"127.0.0.1:{server.port}"],
+            stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_):
+        self.process.kill()
+        self.process.communicate(timeout=10)
+
+    def line(self):
+        return self.process.stdout.readline()
+
+    def look(self):
+        return json.loads(self.line())
+
+    def until(self, condition, frames=100):
+        """The first look of which it is true."""
+        for _ in range(frames):
+            look = self.look()
+            if condition(look):
+                return look
+        raise AssertionError(f"not in {frames} frames; the last: {look}")
+
+
+def test_watch_prints_an_object_a_line_and_ends_with_ctrl_c(three):
+    with Watch(three[0], "--json") as watch:
         for _ in range(2):
-            assert len(json.loads(process.stdout.readline())["servers"]) == 3
-    finally:
-        process.kill()
-        process.communicate(timeout=10)
+            look = watch.look()
+            assert len(look["servers"]) == 3 and look["attention"] == []
+        watch.process.send_signal(signal.SIGINT)
+        rest, errors = watch.process.communicate(timeout=10)
+        assert watch.process.returncode == 0 and errors == ""
+        for line in rest.splitlines():  # whole ones only
+            assert len(json.loads(line)["servers"]) == 3
+
+
+def test_watch_without_a_terminal_prints_frames_one_after_the_other(three):
+    with Watch(three[0]) as watch:
+        frames, text = 0, ""
+        while frames < 2:
+            text += watch.line()
+            frames = text.count("3 of 3 servers connected")
+        watch.process.send_signal(signal.SIGTERM)
+        rest, errors = watch.process.communicate(timeout=10)
+        assert watch.process.returncode == 0 and errors == ""
+        assert "\033" not in text + rest
+
+
+def test_watch_goes_on_through_the_others(make_cluster):
+    """The server that it asks dies, then a second one, then all; and they come back."""
+    cluster = make_cluster(3)
+    first, second, third = cluster.servers
+    with Watch(first, "--json") as watch:
+        assert all(s["connected"] for s in watch.look()["servers"])
+        first.kill9()
+        look = watch.until(lambda l: any("not reachable" in a for a in l.get("attention", [])))
+        assert [s["name"] for s in look["servers"] if not s["connected"]] == [first.name]
+        second.kill9()
+        watch.until(lambda l: any("of default has no leader" in a
+                                  for a in l.get("attention", [])))
+        third.kill9()
+        assert "refused" in watch.until(lambda l: "error" in l)["error"]
+        for s in cluster.servers:
+            s.start()
+        watch.until(lambda l: l.get("attention") == [], 400)
+
+
+def on_a_terminal(*args, env=None, seconds=0.0, rows=40):
+    """What the command writes to a terminal, and its exit code; interrupted if seconds are given."""
+    main, side = pty.openpty()
+    fcntl.ioctl(side, termios.TIOCSWINSZ, struct.pack("HHHH", rows, 200, 0, 0))
+    process = subprocess.Popen([SENNIT, *args], stdin=side, stdout=side, stderr=side,
+                               env={**os.environ, "TERM": "xterm", **(env or {})})
+    os.close(side)
+    if seconds:
+        threading.Timer(seconds, process.send_signal, (signal.SIGINT,)).start()
+    text = b""
+    while True:
+        try:
+            part = os.read(main, 65536)
+        except OSError:  # the other side has closed
+            break
+        if not part:
+            break
+        text += part
+    os.close(main)
+    return text.decode(), process.wait(10)
+
+
+def test_colours_are_for_terminals_and_for_trouble(make_cluster):
+    cluster = make_cluster(3)
+    at = ["--server", f"127.0.0.1:{cluster[0].port}"]
+    red, dim = "\033[31m", "\033[2m"
+    wait_until(lambda: "all is well" in run("status", *at).stdout, 20)
+    text, code = on_a_terminal("status", *at)
+    assert code == 0 and dim in text and red not in text
+    for env in ({"NO_COLOR": "1"}, {"TERM": "dumb"}):
+        assert "\033" not in on_a_terminal("status", *at, env=env)[0]
+    assert "\033" not in on_a_terminal("status", "--color", "never", *at)[0]
+    assert dim in run("cluster", "list", "--color", "always", *at).stdout
+    cluster[2].kill9()
+    wait_until(lambda: red in on_a_terminal("status", *at)[0], 10)
+    assert f"{red}  ! {cluster[2].name} is not reachable" in on_a_terminal("status", *at)[0]
+    assert red in run("cluster", "list", "--color=always", *at).stdout
+
+
+def test_watch_on_a_terminal_stays_in_the_window_and_puts_it_right(three):
+    at = ["--server", f"127.0.0.1:{three[0].port}"]
+    text, code = on_a_terminal("status", "--watch", "0.1", *at, seconds=1.5, rows=10)
+    assert code == 0
+    frames = text.split("\033[H")
+    assert len(frames) > 3 and "servers connected" in frames[2]
+    assert all(f.count("\n") <= 10 for f in frames[2:-1])
+    assert text.startswith("\033[?25l") and text.rstrip().endswith("\033[?25h")
+
+
+def test_status_shows_what_was_discarded(make_cluster):
+    """An ACK async primary that was replaced has kept what it had alone."""
+    cluster = make_cluster(3, partitions=True)
+    assert cluster[0].ask("KEYSPACE", "CREATE", "p", "MODE", "primary", "ACK", "async") == "OK"
+    cluster.wait_ready()
+    leader = cluster.wait_leader("p")
+    other = cluster.others(leader)[0]
+    cluster.isolate(leader)
+    assert leader.ask("SET", "p:alone", "1") == "OK"
+    cluster.wait_leader("p", server=other, other_than=leader)
+    wait_until(lambda: other.ask("SET", "p:new", "1") == "OK", 20)
+    cluster.heal()
+
+    def told():
+        look = json.loads(run("status", "--json", "--server", f"127.0.0.1:{other.port}").stdout)
+        return [a for a in look["attention"] if f"{leader.name} holds discarded writes in 1 file" in a]
+    wait_until(told, 20, every_s=0.3)
+
+
+def grid_rows(text):
+    """The first grid of a screen: its rows by their heads, which no cell with blanks upsets."""
+    lines = text.splitlines()
+    heads = [(m.group(), m.start(), m.end()) for m in re.finditer(r"\S+( \S+)*", lines[0])]
+    rows = []
+    for line in lines[1:]:
+        cells = [(m.group(), m.start(), m.end()) for m in re.finditer(r"\S+( \S+)*", line)]
+        rows.append({head: cell for head, at, end in heads for cell, a, e in cells
+                     if a < end and at < e})
+    return rows
+
+
+def test_columns_are_aligned(three):
+    lines = run("cluster", "list", "--server", f"127.0.0.1:{three[0].port}").stdout.splitlines()
+    assert len(lines) == 4
+    left = [m.start() for m in re.finditer(r"(?<=  )\S", lines[0])]
+    for line in lines[1:]:
+        assert line == line.rstrip() and line.startswith("  ")
+        assert line[left[0]] != " " and line[left[1]] != " "
+    assert {len(line) for line in lines} == {len(lines[0])}  # numbers end where their head does
+
+
+@pytest.mark.parametrize("family,names", [
+    ("cluster", ["list", "drain", "activate", "remove", "replace", "failover", "join"]),
+    ("keyspace", ["create", "alter", "drop", "list", "info"])])
+def test_each_of_a_family_has_help_with_an_example(family, names):
+    whole = run(family, "--help").stdout
+    for name in names:
+        assert f"sennit {family} {name}" in whole
+        done = run(family, name, "--help")
+        assert done.returncode == 0 and done.stderr == ""
+        assert done.stdout.startswith(f"usage: sennit {family} {name}")
+        assert "example" in done.stdout and "--server HOST:PORT" in done.stdout
+        assert all(len(line) <= 90 for line in done.stdout.splitlines())
+
+
+def test_cluster_list_for_programs_and_an_order_that_cannot_be(three):
+    at = ["--server", f"127.0.0.1:{three[1].port}"]
+    rows = json.loads(run("cluster", "list", "--json", *at).stdout)
+    assert {r["name"] for r in rows} == {"s1", "s2", "s3"}
+    assert all(r["state"] == "active" and r["reachable"] == 1 for r in rows)
+    done = run("cluster", "failover", "default", "s2", "--json", *at)
+    assert done.returncode == 0 and json.loads(done.stdout)["ok"] is True
+    done = run("cluster", "failover", "nosuch", *at)
+    assert done.returncode == 1 and done.stdout == ""
+    assert "NOKEYSPACE" in done.stderr and "sennit keyspace list" in done.stderr
 
 
 def test_keyspace_commands(three):
@@ -130,11 +321,16 @@ def test_keyspace_commands(three):
     done = run("keyspace", "create", "shop", "MODE", "raft", "SHARDS", "2", *at)
     assert (done.returncode, done.stdout) == (0, "OK\n"), done.stderr
     done = run("keyspace", "list", *at)
-    assert done.returncode == 0 and sorted(done.stdout.split()) == ["default", "shop"]
+    rows = grid_rows(done.stdout)
+    assert done.returncode == 0 and {r["KEYSPACE"] for r in rows} >= {"default", "shop"}
+    assert next(r for r in rows if r["KEYSPACE"] == "shop")["SHARDS"] == "2"
+    listed = json.loads(run("keyspace", "list", "--json", *at).stdout)
+    assert [(k["mode"], k["shards"]) for k in listed if k["name"] == "shop"] == [("raft", 2)]
     done = run("keyspace", "info", "shop", *at)
     assert done.returncode == 0
     info = dict(line.split(None, 1) for line in done.stdout.splitlines())
     assert info["mode"] == "raft" and info["shards"] == "2"
+    assert json.loads(run("keyspace", "info", "shop", "--json", *at).stdout)["shards"] == 2
     assert run("keyspace", "alter", "shop", "READ", "any", *at).returncode == 0
     assert "any" in run("keyspace", "info", "shop", *at).stdout
     done = run("keyspace", "create", "shop", "MODE", "raft", *at)

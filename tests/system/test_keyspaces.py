@@ -1,12 +1,13 @@
 # SPDX-License-Identifier: Apache-2.0
 """Keyspaces come and go while their keys are in use: none is hidden, none reappears."""
+import json
 import random
 import threading
 import time
 
 import pytest
 
-from cluster import Cluster, wait_until
+from cluster import Cluster, run, wait_until
 from wire import Closed, Conn, Error
 
 HIDDEN = 200_000
@@ -273,6 +274,9 @@ def test_the_rules_in_force_are_told_while_an_alter_goes_on(make_cluster):
     wait_until(altered, 60, "the change is decided")
     assert rules(cluster, bare, "p") == ("", "", -1, 0)
     assert rules(cluster, leader, "p")[3] == 0
+    told = json.loads(run("status", "--json", "--server", f"127.0.0.1:{leader.port}").stdout)
+    assert any("of p follows ACK" in a and "until ACK 1, DURABILITY fsync is in force" in a
+               for a in told["attention"]), told["attention"]
     for s in followers:
         s.resume()
     for s in cluster.servers:

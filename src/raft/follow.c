@@ -51,12 +51,27 @@ static void differs_below_commit(struct raft *raft, const struct raft_msg *msg,
 {
     const struct term ours = log_term_at(&raft->log, raft->commit);
 
-    if (term_epoch(msg->term) > term_epoch(ours)) {
-        raft_note_discarded(raft, same);
-        raft->apart = true;
-    } else {
+    if (term_epoch(msg->term) <= term_epoch(ours)) {
         raft->refused++;
+        return;
     }
+    raft_note_discarded(raft, same);
+    raft->apart = true;
+    if (same.v + 1 >= raft->log.mem_first.v) return;
+    raft->apart_from.v = (same.v > raft->log.base.v ? same.v : raft->log.base.v) + 1;
+    raft->apart_upto.v = raft->log.mem_first.v - 1;
+}
+
+/* Below commit, where a new epoch's leader tried an entry that is not ours: lower, until the place
+ * is found up to which the logs are one.  What lies behind it is what is given up, no less. */
+static void refuse_below_commit(struct raft *raft, const struct raft_msg *msg)
+{
+    const struct log_index below = {msg->index.v - 1};
+
+    raft->ack.reject = true;
+    raft->ack.prev = msg->index;
+    raft->ack.hint = log_find_term(&raft->log, below, msg->log_term);
+    raft->ack.hint_term = log_term_at(&raft->log, raft->ack.hint);
 }
 
 /* Up to where our log holds these entries. */
@@ -199,10 +214,12 @@ void raft_follow_on_append(struct raft *raft, const struct raft_msg *msg)
         prev = raft->log.base;
     } else if (prev.v > raft->log.last.v ||
                log_term_at(&raft->log, prev).v != msg->log_term.v) {
-        if (prev.v <= raft->commit.v)
-            differs_below_commit(raft, msg, (struct log_index){prev.v - 1});
-        else
+        if (prev.v > raft->commit.v)
             refuse(raft, msg);
+        else if (prev.v > raft->log.base.v && !raft_elect_begun(raft))
+            refuse_below_commit(raft, msg);
+        else
+            differs_below_commit(raft, msg, raft->log.base);
         return;
     }
     if (!merge(raft, prev, entries, n)) {
@@ -218,8 +235,15 @@ void raft_follow_on_append(struct raft *raft, const struct raft_msg *msg)
 
 void raft_follow_on_snapshot(struct raft *raft, const struct raft_msg *msg)
 {
+    const bool fits = log_term_at(&raft->log, msg->index).v == msg->log_term.v;
+
     raft_elect_leader_heard(raft, msg);
     if (raft->apart) return;
+    /* It may take the place of what was committed, and nobody can tell any more. */
+    if (!raft_elect_begun(raft) && raft->commit.v > 0 && !fits) {
+        differs_below_commit(raft, msg, raft->log.base);
+        return;
+    }
     if (msg->index.v > raft->commit.v) return;
 
     /* Of no use: tell where we are, so that the leader goes on from there. */

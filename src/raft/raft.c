@@ -158,7 +158,8 @@ void raft_truncate(struct raft *raft, struct log_index last)
 {
     check(last.v >= raft->commit.v);
 
-    if (answers_early(raft)) raft_note_discarded(raft, last);
+    /* A new epoch gives up also what had been committed. */
+    if (answers_early(raft) || !raft_elect_begun(raft)) raft_note_discarded(raft, last);
     log_truncate(&raft->log, last);
     clamp(raft, last);
     raft_member_truncated(raft);
@@ -166,7 +167,8 @@ void raft_truncate(struct raft *raft, struct log_index last)
 
 void raft_reset_log(struct raft *raft, struct log_index base, struct term base_term)
 {
-    if (answers_early(raft)) raft_note_discarded(raft, raft->commit);
+    if (answers_early(raft) || !raft_elect_begun(raft))
+        raft_note_discarded(raft, raft->commit);
     clamp(raft, raft->log.base);
     log_reset(&raft->log, base, base_term);
     raft->durable = base;
@@ -559,6 +561,8 @@ void raft_turn_end(struct raft *raft, struct instant now, struct raft_out *out)
     out->acked = raft->role == RAFT_LEADER ? raft->acked : raft->commit;
     give_discarded(raft, out);
     out->apart = raft->apart;
+    out->apart_from = raft->apart_from;
+    out->apart_upto = raft->apart_upto;
     out->confirmed_round = raft->role == RAFT_LEADER ? raft->confirmed : 0;
     out->accused = raft->accused;
     raft->accused.v = 0;

@@ -60,7 +60,9 @@
  *           of a majority (FORCE).  RAFT_EPOCH fences: older terms are refused, and nobody is
  *           elected whose log has no entry of the new epoch, so nobody at all, until RAFT_DECREE
  *           names who leads it first, and with whom.  A replica that had committed what that
- *           one did not have can't follow it: it is `apart`, and must be made anew.
+ *           one did not have can't follow it: it is `apart`, and must be made anew.  What it
+ *           had beyond the place up to which the logs are one is discarded; where that can't be
+ *           found any more, all that its log still holds.
  * Lag       a follower's state is no older than the sending of its own newest message that the
  *           leader has echoed, once what the leader held by then is applied here.  It is a
  *           difference of two readings of one clock.  A leader that is cut off echoes for an
@@ -332,6 +334,8 @@ struct raft_out {
     bool role_changed;
     bool
         apart; /* what is committed here is not what this epoch's leader has: see Epochs */
+    struct log_index apart_from,
+        apart_upto; /* with apart: of what is discarded, entries that are no longer in memory */
     bool quiet; /* nothing to do until an event: see RAFT_QUIET */
     struct server_id
         accused;         /* leader: found just now to lack what it acknowledged to us */

@@ -228,6 +228,7 @@ struct raft {
 
     struct server_id accused; /* of this turn; 0: nobody */
     bool apart;               /* see Epochs in raft.h; no append is taken in any more */
+    struct log_index apart_from, apart_upto; /* see raft_out */
     uint64_t elections, refused, accusations, power_losses;
 };
 

@@ -15,7 +15,7 @@
  */
 #include "server/server_state.h"
 
-enum { STATUS_ASK = 1, STATUS_OUT = 2, ASK_MS = 2000 };
+enum { STATUS_ASK = 1, STATUS_OUT = 2, ASK_MS = 2000, KEEP_BYTES = 1 << 20 };
 
 struct tombstone_job {
     struct kv_job job;
@@ -68,6 +68,7 @@ static void end(struct server *s, struct slot *slot)
     shard_free(slot->shard);
     slot->shard = NULL;
     slot->retiring = RETIRE_NOT;
+    slot->keep_from.v = slot->keep_upto.v = 0;
     slot->hint.v = 0;
     answers_check(s, slot); /* whoever waits here hears that it is lost */
     requests_replica_gone(s, slot);
@@ -75,42 +76,92 @@ static void end(struct server *s, struct slot *slot)
     server_log(s, LOG_INFO, "shard %u is no longer kept here", slot->group.v);
 }
 
+static void keep_more(struct server *s, struct slot *slot)
+{
+    if (slot->keep_from.v == 0 || slot->keep_from.v > slot->keep_upto.v) {
+        bury(s, slot);
+        return;
+    }
+    slot->retiring = RETIRE_KEEP;
+    slot->loading = true;
+    wal_read(s->wal, slot->group.v, slot->group, slot->keep_from, slot->keep_upto,
+             KEEP_BYTES);
+}
+
+void retire_loaded(struct server *s, struct slot *slot, const struct wal_read_done *done)
+{
+    struct raft_entry *entries = mem_alloc(s->mem,
+                                           (done->n_records + 1) * sizeof *entries);
+    struct raft_entry e;
+    uint32_t n = 0;
+
+    for (uint32_t i = 0; i < done->n_records; i++)
+        if (shard_entry(&done->records[i], &e) && e.kind == RAFT_COMMAND)
+            entries[n++] = e;
+    if (n > 0) rollback_keep(s, slot, entries, n);
+    mem_free(s->mem, entries, (done->n_records + 1) * sizeof *entries);
+    if (done->failed || done->n_records == 0) {
+        server_log(s, LOG_ERROR,
+                   "shard %u: entries %llu to %llu gave way to another epoch's, and the "
+                   "log can't be read there any more: they are not in rollback/",
+                   slot->group.v, (unsigned long long)slot->keep_from.v,
+                   (unsigned long long)slot->keep_upto.v);
+        slot->keep_from.v = slot->keep_upto.v + 1;
+    } else {
+        slot->keep_from.v = done->records[done->n_records - 1].index.v + 1;
+    }
+    keep_more(s, slot);
+}
+
 /* In place of the shard's own step. */
 void retire_step(struct server *s, struct slot *slot)
 {
     switch (slot->retiring) {
     case RETIRE_NOT: return;
-    case RETIRE_WAIT: /* for the job that the shard has under way */
-        if (!shard_busy(slot->shard)) bury(s, slot);
+    case RETIRE_WAIT: /* for the job, and the reading, that the shard has under way */
+        if (!shard_busy(slot->shard) && !slot->loading) keep_more(s, slot);
         return;
+    case RETIRE_KEEP: return; /* retire_loaded() goes on */
     case RETIRE_BURY:
     case RETIRE_DROP: return; /* retire_job_done() goes on */
     }
 }
 
-/* What was answered early and is not known to be committed may exist nowhere else. */
-static void keep_unconfirmed(struct server *s, struct slot *slot)
+/* What was answered early and is not known to be committed may exist nowhere else.  Nor may, where
+ * an epoch has begun that this log never heard of, what is committed here: nobody is left to compare
+ * it with, so all that the log still holds. */
+static void keep_unconfirmed(struct server *s, struct slot *slot,
+                             const struct meta_shard *target)
 {
     const struct raft *raft = shard_raft(slot->shard);
     struct raft_info info;
     uint32_t n = 0;
 
     raft_info(raft, &info);
-    if (!info.config.rules.early || info.last.v == info.commit.v || info.apart) return;
-    const size_t bytes = (info.last.v - info.commit.v) * sizeof(struct raft_entry);
+    const bool left_behind = term_epoch(info.last_term) < target->epoch;
+    const struct log_index from = left_behind ? info.base : info.commit;
+    if (info.apart || info.last.v == from.v) return;
+    if (!info.config.rules.early && !left_behind) return;
+    const size_t bytes = (info.last.v - from.v) * sizeof(struct raft_entry);
     struct raft_entry *entries = mem_alloc(s->mem, bytes);
-    for (uint64_t i = info.commit.v + 1; i <= info.last.v; i++)
-        if (raft_entry_at(raft, (struct log_index){i}, &entries[n]) &&
-            entries[n].kind == RAFT_COMMAND)
+    for (uint64_t i = from.v + 1; i <= info.last.v; i++) {
+        if (!raft_entry_at(raft, (struct log_index){i}, &entries[n])) {
+            slot->keep_from.v = from.v + 1;
+            slot->keep_upto.v = i;
+        } else if (entries[n].kind == RAFT_COMMAND) {
             n++;
+        }
+    }
     if (n > 0) rollback_keep(s, slot, entries, n);
     mem_free(s->mem, entries, bytes);
 }
 
 void retire_begin(struct server *s, struct slot *slot)
 {
+    const struct meta_shard *target = meta_shard(&s->meta, slot->group);
+
     if (slot->shard == NULL || slot->retiring != RETIRE_NOT) return;
-    if (meta_shard(&s->meta, slot->group) != NULL) keep_unconfirmed(s, slot);
+    if (target != NULL) keep_unconfirmed(s, slot, target);
     slot->retiring = RETIRE_WAIT;
     vouch_end(s, slot);
     slot_touch(s, slot);
@@ -191,7 +242,10 @@ bool retire_message(struct server *s, struct server_id from, struct group_id gro
         return true;
     struct raft_info info;
     raft_info(shard_raft(slot->shard), &info);
-    if (index < info.config_index.v || info.role == RAFT_LEADER) return true;
+    /* Where an epoch began without it its own indexes are those of another history. */
+    const bool left_behind = term_epoch(info.last_term) < target->epoch;
+    if ((index < info.config_index.v && !left_behind) || info.role == RAFT_LEADER)
+        return true;
     retire_begin(s, slot);
     return true;
 }

@@ -320,7 +320,10 @@ void server_take_wal(struct server *s, const struct wal_out *out)
         struct slot *slot = server_slot_find(s, (struct group_id){(uint32_t)done->tag});
         if (slot == NULL || slot->shard == NULL) continue;
         slot->loading = false;
-        shard_loaded(slot->shard, done, s->now);
+        if (slot->retiring == RETIRE_KEEP)
+            retire_loaded(s, slot, done);
+        else
+            shard_loaded(slot->shard, done, s->now);
         slot_touch(s, slot);
     }
     if (out->failed)
@@ -521,6 +524,8 @@ static void slot_step(struct server *s, struct slot *slot)
             "shard %u: this copy had committed what the leader of the new epoch never "
             "had; it is made anew",
             slot->group.v);
+        slot->keep_from = out.apart_from;
+        slot->keep_upto = out.apart_upto;
         retire_begin(s, slot);
     }
     if (out.n_discarded > 0) rollback_keep(s, slot, out.discarded, out.n_discarded);

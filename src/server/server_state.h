@@ -171,10 +171,12 @@ struct slot {
     enum {
         RETIRE_NOT = 0,
         RETIRE_WAIT,
+        RETIRE_KEEP,
         RETIRE_BURY,
         RETIRE_DROP
     } retiring; /* retire.c */
     struct kv_job *retire_job;
+    struct log_index keep_from, keep_upto; /* to be kept aside, read back from the log */
     uint64_t opened_version; /* closing.c: names of keyspaces that this view lacks are */
     struct term opened_term; /* open again, by the leadership of this term */
     struct force_reports
@@ -809,6 +811,7 @@ void vouch_verify(const struct server *s, const struct slot *slot);
 /* ---- retire.c ---- */
 void retire_begin(struct server *s, struct slot *slot);
 void retire_step(struct server *s, struct slot *slot);
+void retire_loaded(struct server *s, struct slot *slot, const struct wal_read_done *done);
 bool retire_job_done(struct server *s, struct slot *slot, struct kv_job *job, int error);
 MUST_USE bool retire_message(struct server *s, struct server_id from,
                              struct group_id group,

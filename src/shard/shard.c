@@ -90,7 +90,7 @@ void shard_found(struct shard *s, const struct raft_config *config, uint32_t epo
 }
 
 /* An entry's record: its kind is the record's tag. */
-static bool entry_of(const struct wal_record *r, struct raft_entry *out)
+bool shard_entry(const struct wal_record *r, struct raft_entry *out)
 {
     if (r->kind != WAL_ENTRY || r->tag < RAFT_NOOP || r->tag > RAFT_CONFIG) return false;
     *out = (struct raft_entry){
@@ -108,7 +108,7 @@ void shard_restore(struct shard *s, const struct wal_record *r)
     switch (r->kind) {
     case WAL_ENTRY: {
         struct raft_entry e;
-        if (entry_of(r, &e))
+        if (shard_entry(r, &e))
             raft_restore(s->raft, &e);
         else
             shard_doubt(s); /* it checks, and yet is nothing that this build writes */
@@ -251,7 +251,7 @@ void shard_loaded(struct shard *s, const struct wal_read_done *done, struct inst
     struct raft_entry entries[256];
     uint32_t n = 0;
     while (!done->failed && n < done->n_records && n < 256 &&
-           entry_of(&done->records[n], &entries[n]))
+           shard_entry(&done->records[n], &entries[n]))
         n++;
     struct raft_event ev = event_of(s, RAFT_LOADED);
     ev.entries = entries;
@@ -551,6 +551,8 @@ void shard_turn_end(struct shard *s, struct wal *wal, struct instant now,
     out->quiet = r.quiet;
     out->accused = r.accused;
     out->apart = r.apart;
+    out->apart_from = r.apart_from;
+    out->apart_upto = r.apart_upto;
     out->discarded = r.discarded;
     out->n_discarded = r.n_discarded;
 

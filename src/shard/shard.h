@@ -262,6 +262,8 @@ void shard_change_config(struct shard *s, const struct raft_config *next,
 void shard_transfer(struct shard *s, struct server_id to,
                     struct instant now); /* 0: fullest */
 /* An epoch that the meta shard has begun (raft.h, Epochs): older leaders are refused. */
+/* False: this is no record of an entry. */
+bool shard_entry(const struct wal_record *record, struct raft_entry *out);
 void shard_fence(struct shard *s, uint32_t epoch, struct instant now);
 /* ... and this replica is named to lead it first, with `config`. */
 void shard_decree(struct shard *s, uint32_t epoch, const struct raft_config *config,
@@ -280,6 +282,7 @@ struct shard_out {
     struct raft_load load;
     bool role_changed;
     bool apart; /* it can't follow this epoch's leader, and must be made anew */
+    struct log_index apart_from, apart_upto; /* see raft_out */
     bool quiet; /* nothing to do until something comes: its server vouches for it */
     const struct raft_entry *discarded; /* see raft_out; good until the next turn ends */
     uint32_t n_discarded;

@@ -171,6 +171,87 @@ static void who_committed_what_the_epoch_lacks_is_apart(void **state)
     }
 }
 
+/* What lies above the place up to which the logs are one is given up, also what was committed; the
+ * new leader's first try says nothing about where that place is. */
+static void the_place_where_an_epoch_split_off_is_looked_for(void **state)
+{
+    struct rig rig;
+    (void)state;
+    rig_open_voter(&rig, 1, 3);
+    rig_append(&rig, 3, 1, 0, 0, TERMS(1, 1, 1, 1, 1), 5);
+    rig_durable(&rig);
+    rig_apply(&rig);
+    append_in(&rig, in_epoch(1, 1), 5, in_epoch(1, 1));
+    assert_false(rig.out.apart);
+    const struct raft_msg *m = rig_sent(&rig, RAFT_APPEND_REPLY, 2);
+    assert_non_null(m);
+    assert_true(m->flags & RAFT_REJECT);
+    assert_int_equal(m->commit.v, 4);
+    append_in(&rig, in_epoch(1, 1), 2, (struct term){1});
+    assert_true(rig.out.apart);
+    assert_int_equal(rig.out.n_discarded, 3);
+    assert_int_equal(rig.out.discarded[0].index.v, 3);
+    assert_int_equal(rig.out.apart_from.v, 0);
+    rig_close(&rig);
+}
+
+static void what_is_given_up_and_not_in_memory_is_named(void **state)
+{
+    struct rig rig;
+    struct raft_settings s = rig_settings();
+    (void)state;
+    s.log_bytes_max = 1;
+    rig_open(&rig, 1, s, (struct raft_start){.config = rig_voters(3)});
+    rig_append(&rig, 3, 1, 0, 0, TERMS(1, 1, 1, 1, 1), 4);
+    rig_durable(&rig);
+    rig_apply(&rig);
+    rig_tick_after(&rig, 1);
+    assert_int_equal(rig.raft->log.mem_first.v, 5);
+    append_in(&rig, in_epoch(1, 1), 2, (struct term){1});
+    assert_true(rig.out.apart);
+    assert_int_equal(rig.out.n_discarded, 1);
+    assert_int_equal(rig.out.apart_from.v, 3);
+    assert_int_equal(rig.out.apart_upto.v, 4);
+    rig_close(&rig);
+}
+
+/* It would take the place of what was committed, and nobody could tell any more. */
+static void a_snapshot_of_another_epoch_is_not_laid_over_a_log(void **state)
+{
+    (void)state;
+    for (int follows = 0; follows < 2; follows++) {
+        struct rig rig;
+        rig_open_voter(&rig, 1, 3);
+        rig_append(&rig, 3, 1, 0, 0, TERMS(1, 1, 1), 2);
+        rig_durable(&rig);
+        rig_apply(&rig);
+        const struct raft_msg m = {.kind = RAFT_SNAPSHOT,
+                                   .from = {2},
+                                   .term = in_epoch(1, 1),
+                                   .index = {follows ? 3 : 9},
+                                   .log_term = {1}};
+        rig_recv(&rig, m);
+        assert_int_equal(rig.out.apart, !follows);
+        assert_int_equal(rig.out.n_discarded, follows ? 0 : 3);
+        assert_int_equal(raft_snapshot_welcome(rig.raft, &m), follows);
+        rig_close(&rig);
+    }
+}
+
+/* In whatever mode: a majority that is gone may have acknowledged it. */
+static void what_an_epoch_truncates_is_discarded(void **state)
+{
+    struct rig rig;
+    (void)state;
+    rig_open_voter(&rig, 1, 3);
+    rig_append(&rig, 3, 1, 0, 0, TERMS(1, 1, 1), 1);
+    rig_durable(&rig);
+    append_in(&rig, in_epoch(1, 1), 1, (struct term){1});
+    assert_false(rig.out.apart);
+    assert_int_equal(rig.out.n_discarded, 2);
+    rig_close(&rig);
+}
+
 static void within_an_epoch_such_a_leader_is_not_believed(void **state)
 {
     struct rig rig;
@@ -194,6 +275,10 @@ int main(void)
         cmocka_unit_test(P31_a_decree_is_carried_out_once),
         cmocka_unit_test(a_follower_vouches_for_nothing_it_has_not_compared),
         cmocka_unit_test(who_committed_what_the_epoch_lacks_is_apart),
+        cmocka_unit_test(the_place_where_an_epoch_split_off_is_looked_for),
+        cmocka_unit_test(what_is_given_up_and_not_in_memory_is_named),
+        cmocka_unit_test(a_snapshot_of_another_epoch_is_not_laid_over_a_log),
+        cmocka_unit_test(what_an_epoch_truncates_is_discarded),
         cmocka_unit_test(within_an_epoch_such_a_leader_is_not_believed),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -58,6 +58,27 @@ static bool is_longer(const struct meta_fenced *a, const struct meta_fenced *b)
     return a->last.v > b->last.v;
 }
 
+/* Replicas that an acknowledged write is on, at least, while the membership is this target. */
+static uint32_t copies_of(const struct policy *policy, const struct meta_shard *s)
+{
+    const uint32_t members = (uint32_t)s->n_voters + s->n_learners;
+
+    if (policy->mode != MODE_PRIMARY) return s->n_voters / 2u + 1;
+    if (policy->ack != ACK_ALL) return policy->ack + 1u;
+    return policy->failover == FAILOVER_MANUAL ? members : s->n_voters;
+}
+
+/* Any n - c + 1 of n replicas include one of those c that have it [architecture, FORCE].  On its
+ * way to its target a membership is not known here: then all of them. */
+uint32_t meta_force_needs(const struct policy *policy, const struct meta_shard *s)
+{
+    const uint32_t members = (uint32_t)s->n_voters + s->n_learners;
+    const uint32_t copies = copies_of(policy, s);
+
+    if (!s->settled) return members + s->n_old;
+    return copies < members ? members - copies + 1 : 1;
+}
+
 bool meta_decree(const struct meta *m, struct group_id group, uint32_t epoch,
                  const struct meta_fenced *reports, uint32_t n, struct meta_change *out)
 {
@@ -73,24 +94,16 @@ bool meta_decree(const struct meta *m, struct group_id group, uint32_t epoch,
     }
     if (best == NULL) return false;
 
+    const struct meta_keyspace *k = meta_keyspace(m, s->keyspace);
     struct meta_shard next = *s;
     set_one_voter(&next, best->id);
     next.decree = DECREE_NAMED;
     next.named = best->id;
-    next.heard = (uint8_t)(n < UINT8_MAX ? n : UINT8_MAX);
+    next.heard = (uint8_t)(n < META_REPLICAS_MAX ? n : META_REPLICAS_MAX);
+    if (k != NULL && n >= meta_force_needs(&k->policy, s))
+        next.heard |= META_HEARD_ENOUGH;
     record_put_shard(out->effects, &next, false);
     return true;
-}
-
-/* With n followers and ACK k, any n - k + 1 of the replicas include one that has it; async and
- * what is lost with the primary itself need all of them [architecture, FORCE]. */
-uint32_t meta_force_needs(const struct policy *policy, const struct meta_shard *s)
-{
-    const uint32_t members = (uint32_t)s->n_voters + s->n_learners;
-
-    if (policy->mode != MODE_PRIMARY) return members / 2 + 1;
-    if (policy->ack == ACK_ALL) return 1;
-    return policy->ack + 1u <= members ? members - policy->ack : 1;
 }
 
 /* ---- FAILOVER manual ---- */

@@ -98,6 +98,7 @@ struct meta_keyspace {
  * says how far its log goes.  NAMED: the one that had the longest of those logs leads the epoch
  * first, alone as voter (raft.h, Epochs); the planner gives it others.  Whoever leads the meta shard decides, so a change
  * of that leader costs the reports, which are made again. */
+enum { META_HEARD_ENOUGH = 0x80 };
 enum meta_decree { DECREE_NONE = 0, DECREE_FENCED, DECREE_NAMED, DECREE_END };
 
 struct meta_shard {
@@ -113,7 +114,9 @@ struct meta_shard {
     bool pinned;              /* by an operator: `lead` is not balanced */
     enum meta_decree decree;  /* of `epoch` */
     struct server_id named;   /* NAMED: who leads it first */
-    uint8_t heard;            /* NAMED: replicas that answered before it was decided */
+    uint8_t heard;            /* NAMED: replicas that answered before it was decided, and
+                               * META_HEARD_ENOUGH if these are sure to include every
+                               * acknowledged write */
     uint8_t n_voters, n_learners, n_old;
     struct server_id voters[META_REPLICAS_MAX], learners[META_REPLICAS_MAX];
     struct server_id old[META_REPLICAS_MAX]; /* may hold a replica that is to go */

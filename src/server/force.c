@@ -204,19 +204,16 @@ void force_slot_free(struct server *s, struct slot *slot)
 
 static void end_forced(struct server *s, const struct force_wait *w, struct reply *r)
 {
-    const struct meta_keyspace *k = meta_keyspace(&s->meta, w->keyspace);
     const struct meta_shard *shard;
     char text[200];
 
-    for (uint32_t i = 0; k != NULL && (shard = meta_shard_of(&s->meta, k->id, i)) != NULL;
-         i++) {
-        const uint32_t needs = meta_force_needs(&k->policy, shard);
-        if (shard->heard >= needs) continue;
+    for (uint32_t i = 0; (shard = meta_shard_of(&s->meta, w->keyspace, i)) != NULL; i++) {
+        if ((shard->heard & META_HEARD_ENOUGH) != 0) continue;
         snprintf(text, sizeof text,
                  "OK but acknowledged writes may be lost: %u replicas of shard %u "
-                 "answered, and "
-                 "it takes %u to be sure; what returns later keeps them in its rollback/",
-                 shard->heard, shard->group.v, needs);
+                 "answered, too few to be sure; what returns later keeps them in its "
+                 "rollback/",
+                 shard->heard, shard->group.v);
         reply_simple(r, text);
         return;
     }

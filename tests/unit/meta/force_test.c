@@ -94,15 +94,44 @@ static void among_equals_the_wanted_one_is_named(void **state)
 static void what_it_takes_to_be_sure(void **state)
 {
     struct policy p = policy_default(MODE_PRIMARY);
-    const struct meta_shard s = {.n_voters = 1, .n_learners = 2};
+    struct meta_shard s = {.settled = true, .n_voters = 3};
     (void)state;
     assert_int_equal(meta_force_needs(&p, &s), 3);
     p.ack = 1;
     assert_int_equal(meta_force_needs(&p, &s), 2);
     p.ack = ACK_ALL;
     assert_int_equal(meta_force_needs(&p, &s), 1);
+    s.n_learners = 2; /* they acknowledge nothing */
+    assert_int_equal(meta_force_needs(&p, &s), 3);
     p = policy_default(MODE_RAFT);
+    assert_int_equal(meta_force_needs(&p, &s), 4);
+    s.n_learners = 0;
     assert_int_equal(meta_force_needs(&p, &s), 2);
+    s.settled = false; /* another membership, perhaps of a voter alone */
+    s.n_old = 1;
+    assert_int_equal(meta_force_needs(&p, &s), 4);
+}
+
+static void a_decree_notes_whether_enough_were_heard(void **state)
+{
+    (void)state;
+    for (uint32_t n = 2; n <= 3; n++) {
+        struct scene s;
+        scene_open(&s);
+        const uint32_t keyspace = first_of(&s.w, "p")->keyspace;
+        const struct group_id group = first_of(&s.w, "p")->group;
+        const struct meta_fenced reports[] = {
+            {{1}, {4}, {50}}, {{2}, {4}, {50}}, {{3}, {4}, {49}}};
+
+        (void)meta_arrived(&s.w.meta, group, first_of(&s.w, "p")->version, &s.change);
+        meta_world_commit(&s.w);
+        assert_true(meta_force(&s.w.meta, keyspace, (struct server_id){0}, &s.change));
+        meta_world_commit(&s.w);
+        assert_true(meta_decree(&s.w.meta, group, 1, reports, n, &s.change));
+        meta_world_commit(&s.w);
+        assert_int_equal(first_of(&s.w, "p")->heard, n == 3 ? 3 | META_HEARD_ENOUGH : n);
+        scene_close(&s);
+    }
 }
 
 static void the_one_voter_moves_to_a_member(void **state)
@@ -133,6 +162,7 @@ int main(void)
         cmocka_unit_test(the_longest_log_of_the_newest_term_is_named),
         cmocka_unit_test(among_equals_the_wanted_one_is_named),
         cmocka_unit_test(what_it_takes_to_be_sure),
+        cmocka_unit_test(a_decree_notes_whether_enough_were_heard),
         cmocka_unit_test(the_one_voter_moves_to_a_member),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -6,9 +6,16 @@
 #include <stdio.h>
 
 #include "base/hash.h"
+#include "sim/client.h"
 #include "sim/roam.h"
 
-enum { GROUPS_MAX = 256, VERIFY_EVERY = 16, RECENT_MAX = 128, ENTRY_BYTES = 64 };
+enum {
+    GROUPS_MAX = 256,
+    VERIFY_EVERY = 16,
+    EPOCHS_MAX = 16,
+    RECENT_MAX = 128,
+    ENTRY_BYTES = 64,
+};
 
 struct committed {
     struct term term;
@@ -22,11 +29,20 @@ struct moment_of_commit {
     uint64_t at_ns, index;
 };
 
-struct group_check {
-    struct group_id group;
-    struct hmap leaders;       /* term -> machine + 1 */
+/* What was committed in an epoch.  It begins with what its first leader had, which need not be
+ * all that was committed before: that is what FORCE and recovery may give up. */
+struct history {
+    uint32_t epoch;
+    bool own;                  /* something was committed in this epoch itself */
     struct committed *entries; /* by index, from 1 */
     uint64_t n, cap;
+};
+
+struct group_check {
+    struct group_id group;
+    struct hmap leaders;               /* term -> machine + 1 */
+    struct history epochs[EPOCHS_MAX]; /* those that had a leader, oldest first */
+    uint32_t n_epochs;
     struct moment_of_commit recent[RECENT_MAX]; /* a ring, by time; only with MAXLAG */
     uint64_t n_recent;
 };
@@ -36,6 +52,7 @@ struct replica_check {
     struct log_index commit, base, checked;
     struct log_index held[PLAN_MACHINES_MAX]; /* by a follower that answers and finds the
                                                * rest in this leader's log; 0: not so */
+    uint32_t epoch;                           /* when it was looked at last */
     struct term led;                          /* the newest term it led ... */
     struct term committed;                    /* ... and in which it committed */
     bool joint;
@@ -91,34 +108,133 @@ void checks_log_line(struct world *w, uint32_t machine, const char *text)
     if (strstr(text, "not written whole") != NULL) w->report.marks[MARK_torn_tails]++;
 }
 
-/* ---- K2 ---- */
+/* ---- epochs ---- */
 
-static struct committed *committed_at(struct world *w, struct group_check *g,
-                                      uint64_t index)
+static struct history *history_of(struct group_check *g, uint32_t epoch)
 {
-    if (index > g->cap) {
-        uint64_t cap = g->cap > 0 ? g->cap * 2 : 256;
-        while (cap < index)
-            cap *= 2;
-        g->entries = mem_resize(&w->mem, g->entries, g->cap * sizeof *g->entries,
-                                cap * sizeof *g->entries);
-        memset(g->entries + g->cap, 0, (cap - g->cap) * sizeof *g->entries);
-        g->cap = cap;
-    }
-    if (index > g->n) g->n = index;
-    return &g->entries[index - 1];
+    for (uint32_t i = 0; i < g->n_epochs; i++)
+        if (g->epochs[i].epoch == epoch) return &g->epochs[i];
+    return NULL;
 }
 
-static void check_committed(struct world *w, uint32_t machine, struct group_check *g,
+static const struct history *newest_history(const struct group_check *g)
+{
+    static const struct history none = {.epoch = 0};
+
+    return g->n_epochs > 0 ? &g->epochs[g->n_epochs - 1] : &none;
+}
+
+static struct committed *committed_at(struct world *w, struct history *h, uint64_t index)
+{
+    if (index > h->cap) {
+        uint64_t cap = h->cap > 0 ? h->cap * 2 : 256;
+        while (cap < index)
+            cap *= 2;
+        h->entries = mem_resize(&w->mem, h->entries, h->cap * sizeof *h->entries,
+                                cap * sizeof *h->entries);
+        memset(h->entries + h->cap, 0, (cap - h->cap) * sizeof *h->entries);
+        h->cap = cap;
+    }
+    if (index > h->n) h->n = index;
+    return &h->entries[index - 1];
+}
+
+/* The newest epoch before `epoch` that wrote something into this log. */
+static const struct history *history_before(const struct group_check *g, uint32_t epoch,
+                                            const struct raft *raft,
+                                            const struct raft_info *info)
+{
+    const struct history *found = NULL;
+    struct log_index at = info->last;
+
+    while (at.v > info->base.v && term_epoch(raft_term_at(raft, at)) >= epoch)
+        at.v--;
+    const uint32_t newest = term_epoch(raft_term_at(raft, at));
+    for (uint32_t i = 0; i < g->n_epochs; i++)
+        if (g->epochs[i].epoch < epoch && g->epochs[i].epoch <= newest)
+            found = &g->epochs[i];
+    return found;
+}
+
+/* Its history is that of the epoch before as far as the first leader's log follows it.  Once
+ * more, if that one ended before it had committed anything, and comes back with less. */
+static void epoch_begins(struct world *w, struct group_check *g, const struct raft *raft,
+                         const struct raft_info *info)
+{
+    const uint32_t epoch = term_epoch(info->term);
+    struct history *h = history_of(g, epoch);
+
+    if (h != NULL && h->own) return;
+    if (h == NULL) {
+        uint32_t at = g->n_epochs++;
+        check(g->n_epochs <= EPOCHS_MAX);
+        for (; at > 0 && g->epochs[at - 1].epoch > epoch; at--)
+            g->epochs[at] = g->epochs[at - 1];
+        g->epochs[at] = (struct history){.epoch = epoch};
+        h = &g->epochs[at];
+    }
+    const struct history *before = history_before(g, epoch, raft, info);
+    h->n = 0;
+    for (uint64_t i = 1; before != NULL && i <= before->n && i <= info->last.v; i++) {
+        const struct committed *c = &before->entries[i - 1];
+        const struct term term = raft_term_at(raft, (struct log_index){i});
+        if (i > info->base.v && c->term.v != term.v) break;
+        *committed_at(w, h, i) = *c;
+    }
+    if (epoch > 0) w->report.marks[MARK_epochs] += g->group.v != 0;
+}
+
+uint32_t checks_epoch(const struct world *w, struct group_id group)
+{
+    const struct checks *c = w->checks;
+
+    for (uint32_t i = 0; i < c->n_groups; i++) {
+        const struct group_check *g = &c->groups[i];
+        if (g->group.v == group.v && g->n_epochs > 0)
+            return g->epochs[g->n_epochs - 1].epoch;
+    }
+    return 0;
+}
+
+/* ---- K2 ---- */
+
+/* Whose leader said that this is committed: of the epoch that the replica is in, or, if it came
+ * into that in this very turn, perhaps of the one before.  One that is fenced and follows nobody
+ * may still find that it had been the only voter. */
+static struct history *history_here(struct group_check *g, const struct replica_check *r,
+                                    const struct raft *raft, const struct raft_info *info,
+                                    uint64_t index)
+{
+    const uint32_t epoch = term_epoch(info->term);
+    struct history *h = history_of(g, epoch);
+
+    if (term_epoch(info->last_term) < epoch && info->leader.v == 0)
+        return history_of(g, term_epoch(info->last_term));
+    if (!r->seen || r->epoch == epoch) return h;
+    const struct term here = raft_term_at(raft, (struct log_index){index});
+    if (h != NULL && index <= h->n && h->entries[index - 1].term.v == here.v) return h;
+    struct history *before = history_of(g, r->epoch);
+    return before != NULL ? before : h;
+}
+
+static void check_committed(struct world *w, uint32_t machine,
+                            const struct group_check *g, struct history *h,
                             const struct raft *raft, struct term in, uint64_t index)
 {
     struct raft_entry e;
     const struct log_index at = {index};
     const struct term term = raft_term_at(raft, at);
-    struct committed *c = committed_at(w, g, index);
     uint64_t hash = 0;
 
     if (term.v == 0) return; /* below its base */
+    if (h == NULL)
+        world_fail(w,
+                   "group %" PRIu32 ", index %" PRIu64
+                   ": s%u has it committed in epoch %u, "
+                   "which has had no leader (K2)",
+                   g->group.v, index, machine + 1, term_epoch(in));
+    struct committed *c = committed_at(w, h, index);
+    h->own = h->own || term_epoch(term) == h->epoch;
     if (raft_entry_at(raft, at, &e)) {
         hash = hash64_seed(e.payload, (uint64_t)e.kind) | 1;
         c->bytes = e.payload.len + ENTRY_BYTES;
@@ -145,18 +261,19 @@ static void check_committed(struct world *w, uint32_t machine, struct group_chec
 
 /* ---- K1, K3 ---- */
 
-static void check_complete(struct world *w, uint32_t machine, const struct group_check *g,
+static void check_complete(struct world *w, uint32_t machine, struct group_check *g,
                            const struct raft *raft, const struct raft_info *info)
 {
-    uint64_t index = g->n;
+    const struct history *h = history_of(g, term_epoch(info->term));
+    uint64_t index = h->n;
 
     /* What later terms committed before this one noticed that it won is not its concern, also
      * when the entry itself is older. */
-    while (index > 0 && g->entries[index - 1].in.v >= info->term.v)
+    while (index > 0 && h->entries[index - 1].in.v >= info->term.v)
         index--;
     if (index == 0 || index < info->base.v) return;
     const struct term term = raft_term_at(raft, (struct log_index){index});
-    if (info->last.v < index || term.v != g->entries[index - 1].term.v)
+    if (info->last.v < index || term.v != h->entries[index - 1].term.v)
         world_fail(w,
                    "group %" PRIu32 ": s%u leads term %" PRIu64
                    " without the entry that was "
@@ -177,6 +294,7 @@ static void check_leader(struct world *w, uint32_t machine, struct group_check *
                    g->group.v, machine + 1, (unsigned)(uintptr_t)found, info->term.v);
     if (r->led.v == info->term.v) return;
     r->led = info->term;
+    epoch_begins(w, g, raft, info);
     if (g->group.v != 0) faults_moment(w, MOMENT_LEADS, machine);
     w->report.marks[MARK_elections]++;
     world_say(w, "     s%u leads group %" PRIu32 " in term %" PRIu64 ", last %" PRIu64,
@@ -320,9 +438,9 @@ static void note_commit(const struct world *w, struct group_check *g)
                                ? g->recent[(g->n_recent - 1) % RECENT_MAX].index
                                : 0;
 
-    if (w->plan->maxlag_ms == 0 || g->n == known) return;
-    g->recent[g->n_recent++ % RECENT_MAX] = (struct moment_of_commit){w->time.now_ns,
-                                                                      g->n};
+    const uint64_t n = newest_history(g)->n;
+    if (w->plan->maxlag_ms == 0 || n == known) return;
+    g->recent[g->n_recent++ % RECENT_MAX] = (struct moment_of_commit){w->time.now_ns, n};
 }
 
 static uint64_t committed_by(const struct group_check *g, uint64_t time_ns)
@@ -364,10 +482,12 @@ enum { KEEP_PART = 2 };
 static bool lacks_bytes(const struct group_check *g, const struct raft_info *leader,
                         struct log_index held, uint64_t *bytes)
 {
+    const struct history *h = newest_history(g);
+
     *bytes = leader->uncommitted_bytes;
-    for (uint64_t i = held.v + 1; i <= g->n; i++) {
-        if (g->entries[i - 1].bytes == 0) return false;
-        *bytes += g->entries[i - 1].bytes;
+    for (uint64_t i = held.v + 1; i <= h->n; i++) {
+        if (h->entries[i - 1].bytes == 0) return false;
+        *bytes += h->entries[i - 1].bytes;
     }
     return true;
 }
@@ -427,18 +547,20 @@ static void check_replica(struct world *w, uint32_t machine, const struct shard 
                    machine + 1, g->group.v, info.applied.v, info.commit.v);
     note(w, machine, g, r, &info);
     check_silence(w, machine, g->group, r, &info);
+    if (info.role == RAFT_LEADER) check_leader(w, machine, g, r, raft, &info);
     if (!r->seen) r->checked = info.base;
     for (uint64_t i = r->checked.v + 1; i <= info.commit.v; i++)
-        check_committed(w, machine, g, raft, info.term, i);
+        check_committed(w, machine, g, history_here(g, r, raft, &info, i), raft,
+                        info.term, i);
     if (info.commit.v > r->checked.v) r->checked = info.commit;
     note_commit(w, g);
     check_lag(w, machine, g, s);
-    if (info.role == RAFT_LEADER) check_leader(w, machine, g, r, raft, &info);
     if (info.role == RAFT_LEADER && g->group.v != 0) tell_moments(w, machine, r, &info);
     check_snapshots(w, machine, g, r, raft, &info);
     r->joint = info.joint;
     r->commit = info.commit;
     r->base = info.base;
+    r->epoch = term_epoch(info.term);
     r->seen = true;
 }
 
@@ -506,6 +628,20 @@ static bool member_is_up(struct world *w, struct group_id group, struct server_i
     return true;
 }
 
+/* What has moved elsewhere, or was left behind by an epoch, is given up, and perhaps kept aside. */
+static bool strangers_gone(struct world *w, struct group_id group,
+                           const struct raft_info *leader, struct buf *why)
+{
+    for (uint32_t i = 0; i < w->plan->machines; i++) {
+        const struct machine *m = &w->machines[i];
+        if (world_replica(m, group) == NULL ||
+            raft_members_has(&leader->config, server_self(m->life->server)))
+            continue;
+        return tell(why, "group %u: %s has a replica that is to go", group.v, m->name);
+    }
+    return true;
+}
+
 static uint32_t machines_started(const struct world *w)
 {
     uint32_t n = 0;
@@ -547,7 +683,8 @@ static bool group_converged(struct world *w, struct group_id group, struct buf *
         return tell(why, "group %u: the leader has committed %" PRIu64 " of %" PRIu64,
                     group.v, info.commit.v, info.last.v);
     const uint32_t servers = machines_started(w);
-    const uint32_t wanted = servers < 3 ? 1 : 3;
+    const bool one = group.v == world_first_group(w).v && clients_one_voter(w);
+    const uint32_t wanted = servers < 3 || one ? 1 : 3;
     const bool varies = replicas_vary(w->plan) && group.v != 0 && w->storm_ns > 0;
     if (!varies && info.config.n_voters < wanted)
         return tell(why, "group %u has %u voters", group.v, info.config.n_voters);
@@ -557,7 +694,7 @@ static bool group_converged(struct world *w, struct group_id group, struct buf *
         if (!member_is_up(w, group, info.config.voters[i], &info, why)) return false;
     for (uint32_t i = 0; i < info.config.n_learners; i++)
         if (!member_is_up(w, group, info.config.learners[i], &info, why)) return false;
-    return true;
+    return strangers_gone(w, group, &info, why);
 }
 
 static bool level_converged(const struct world *w, struct buf *why)

@@ -3,8 +3,10 @@
  * what must come true once the storm is over.
  *
  * K1  at most one leader of a group in a term
- * K2  an entry once committed at an index is the same on every replica, for ever
- * K3  who becomes leader holds everything that was committed in earlier terms
+ * K2  an entry once committed at an index is the same on every replica, for ever; but where
+ *     FORCE or recovery began an epoch, only as far as the epoch's first leader had it
+ * K3  who becomes leader holds everything that was committed in earlier terms of its epoch, and
+ *     of what came before as far as the epoch's first leader had it
  * K4  a replica's commit index does not go back within a life, and nothing is applied
  *     that is not committed
  * K5  replicas of a group that applied the same position hold the same state
@@ -28,5 +30,7 @@ void checks_log_line(struct world *w, uint32_t machine, const char *text);
 
 /* K6; if not, says in `why` (may be NULL) what is missing. */
 bool checks_converged(struct world *w, struct buf *why);
+uint32_t checks_epoch(const struct world *w,
+                      struct group_id group);       /* the newest led in */
 void checks_digests(struct world *w);               /* K5 */
 void checks_tell(struct world *w, struct buf *out); /* a line for each replica */

@@ -256,6 +256,8 @@ static const struct mutant mutants[] = {
     {"raft: the log is cut past a follower that answers", {.server = 13}, {"network"}, 100},
     {"server: a token is taken and forgotten", {.server = 5}, {"retries"}, 60},
     {"meta: who is away speaks what we do", {.server = 7}, {"upgrades"}, 60},
+    {"raft: an epoch begins by an election", {.raft = 17}, {"force"}, 60},
+    {"server: FORCE hears of logs that go on in the old epoch", {.server = 8}, {"force"}, 60},
     {"wal: damage is taken for a torn tail", {.wal = 2}, {"damage"}, 200},
 };
 /* clang-format on */

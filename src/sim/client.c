@@ -7,6 +7,7 @@
 #include "base/hash.h"
 #include "base/text.h"
 #include "sim/answer.h"
+#include "sim/checks.h"
 #include "sim/linear.h"
 
 enum {
@@ -75,7 +76,7 @@ struct order {                  /* of the operator */
     char text[ORDER_BYTES_MAX]; /* words parted by blanks */
     int target;                 /* machine, or -1: any */
     bool once;                  /* whatever the answer, and if there is none */
-    bool is_failover;
+    bool is_failover, is_force;
     struct object *object; /* whose keyspace comes or goes; NULL: none */
     uint32_t op;
     struct order *next;
@@ -91,6 +92,8 @@ struct clients {
     struct object *active[OBJECTS_ACTIVE];
     const char *keyspaces[KEYSPACES_MAX]; /* prefixes of keys */
     uint32_t n_keyspaces;
+    const char *policy; /* of the plan's keyspace; NULL: it has none */
+    bool may_lose;      /* an answer was lost with somebody's consent */
     bool asking, finishing;
     struct order *orders, **orders_end;
     char last_refusal[120];
@@ -718,6 +721,7 @@ static void order_put(struct clients *cs, int target, bool once, const char *tex
     o->target = target;
     o->once = once;
     o->is_failover = strncmp(text, "FAILOVER", 8) == 0;
+    o->is_force = o->is_failover && strstr(text, " FORCE") != NULL;
     *cs->orders_end = o;
     cs->orders_end = &o->next;
 }
@@ -791,6 +795,18 @@ static void order_done(struct clients *cs)
     mem_free(&cs->world->mem, o, sizeof *o);
 }
 
+/* What is answered with a bare OK has lost nothing that was acknowledged; what is refused has
+ * not happened. */
+static void force_told(struct clients *cs, const struct answer_part *p)
+{
+    const bool sure = p->type == '+' && bytes_equal(p->b, BYTES_OF("OK"));
+    const bool uncertain = p->type == '-' && starts(p->b, "UNCERTAIN ");
+
+    cs->may_lose = cs->may_lose || uncertain || (p->type == '+' && !sure);
+    cs->world->report.marks[MARK_forced] += sure;
+    cs->world->report.marks[MARK_forced_loss] += p->type == '+' && !sure;
+}
+
 static void end_order(struct client *c, const struct answer_part *p)
 {
     struct clients *cs = c->all;
@@ -804,7 +820,8 @@ static void end_order(struct client *c, const struct answer_part *p)
     if (o->object != NULL) keyspace_told(cs, o, p);
     if (ok && strncmp(o->text, "SERVER", 6) == 0)
         cs->world->report.marks[MARK_server_orders]++;
-    if (ok && o->is_failover) cs->world->report.marks[MARK_failovers]++;
+    if (o->is_force) force_told(cs, p);
+    if (ok && o->is_failover) cs->world->report.marks[MARK_failovers] += !o->is_force;
     /* Made by an earlier try whose answer was lost. */
     const bool made = strstr(cs->last_refusal, "exists") != NULL &&
                       strncmp(o->text, "KEYSPACE CREATE", 15) == 0;
@@ -867,6 +884,7 @@ static void give_up(struct client *c)
         if (p->kind != PENDING_ORDER || cs->orders == NULL || !cs->orders->once) continue;
         if (cs->orders->object != NULL)
             op_end(cs, cs->orders->object, cs->orders->op, OP_UNKNOWN);
+        cs->may_lose = cs->may_lose || cs->orders->is_force;
         order_done(cs);
     }
     c->n_pending = 0;
@@ -1017,6 +1035,17 @@ static void on_tick(void *ctx, uint64_t index, uint64_t unused)
 
 /* ---- the whole ---- */
 
+static const char *policy_of(const struct world *w)
+{
+    struct prng p = prng_for(w->seed, PRNG_LIMITS + 60);
+    uint32_t n = 0;
+
+    while (n < PLAN_POLICIES_MAX && w->plan->policies[n] != NULL)
+        n++;
+    const bool any = (w->plan->traits & PLAN_ANY_POLICY) != 0;
+    return w->plan->policies[any ? prng_below(&p, n) : 0];
+}
+
 struct clients *clients_new(struct world *w)
 {
     struct clients *cs = mem_zero(&w->mem, sizeof *cs);
@@ -1025,6 +1054,7 @@ struct clients *clients_new(struct world *w)
     cs->world = w;
     cs->n = (uint32_t)prng_range(&p, 2, WORLD_CLIENTS_MAX);
     cs->orders_end = &cs->orders;
+    cs->policy = policy_of(w);
     linear_values_init(&cs->values, &w->mem);
     cs->keyspaces[cs->n_keyspaces++] = "";
     for (uint32_t i = 0; i <= cs->n; i++) {
@@ -1081,9 +1111,8 @@ void clients_make_keyspaces(struct world *w)
     struct clients *cs = w->clients;
     char text[ORDER_BYTES_MAX];
 
-    if (w->plan->policies[0] != NULL) {
-        const int len = snprintf(text, sizeof text, "KEYSPACE CREATE own %s",
-                                 w->plan->policies[0]);
+    if (cs->policy != NULL) {
+        const int len = snprintf(text, sizeof text, "KEYSPACE CREATE own %s", cs->policy);
         if (w->plan->maxlag_ms > 0)
             snprintf(text + len, sizeof text - (size_t)len, " MAXLAG %" PRIu32,
                      w->plan->maxlag_ms);
@@ -1127,6 +1156,11 @@ void clients_failover(struct world *w, uint32_t machine)
 
     snprintf(after, sizeof after, "TO %s", w->machines[machine].name);
     order_for_each_keyspace(w, "FAILOVER", after);
+}
+
+void clients_force(struct world *w, uint32_t machine)
+{
+    order_put(w->clients, (int)machine, true, "FAILOVER own FORCE");
 }
 
 void clients_replicas(struct world *w, uint32_t replicas)
@@ -1178,6 +1212,13 @@ void clients_probe(struct world *w)
             }
         }
     }
+}
+
+bool clients_one_voter(const struct world *w)
+{
+    const char *policy = w->clients->policy;
+
+    return policy != NULL && strstr(policy, "FAILOVER manual") != NULL;
 }
 
 bool clients_orders_done(struct world *w)
@@ -1250,14 +1291,24 @@ static void judge(struct world *w, struct object *o)
 
 /* ---- verdict where answers may be lost: never without a trace ---- */
 
-static bool is_kept_aside(const struct world *w, struct bytes value)
+/* Where it is kept: the line's term.  False: nowhere. */
+static bool is_kept_aside(const struct world *w, struct bytes value, struct term *term)
 {
+    static const char word[] = "\"term\":";
     const struct bytes all = buf_bytes(&w->rolled_back);
 
-    for (size_t i = 0; value.len > 0 && i + value.len + 2 <= all.len; i++)
-        if (all.at[i] == '"' && all.at[i + 1 + value.len] == '"' &&
-            memcmp(all.at + i + 1, value.at, value.len) == 0)
-            return true;
+    for (size_t i = 0; value.len > 0 && i + value.len + 2 <= all.len; i++) {
+        if (all.at[i] != '"' || all.at[i + 1 + value.len] != '"' ||
+            memcmp(all.at + i + 1, value.at, value.len) != 0)
+            continue;
+        size_t at = i;
+        while (memcmp(all.at + at, word, sizeof word - 1) != 0)
+            at--; /* each line has one before its value */
+        term->v = 0;
+        for (at += sizeof word - 1; all.at[at] >= '0' && all.at[at] <= '9'; at++)
+            term->v = term->v * 10 + (uint64_t)(all.at[at] - '0');
+        return true;
+    }
     return false;
 }
 
@@ -1274,6 +1325,22 @@ static const struct linear_op *last_write(const struct object *o)
     return NULL;
 }
 
+static bool answers_async(const struct clients *cs)
+{
+    return cs->policy != NULL && strstr(cs->policy, "ACK async") != NULL;
+}
+
+/* Within an epoch only ACK async loses what was answered. */
+static bool was_given_up(struct world *w, struct bytes value)
+{
+    struct term term;
+
+    if (!is_kept_aside(w, value, &term)) return false;
+    w->report.marks[MARK_answers_lost]++;
+    return answers_async(w->clients) ||
+           term_epoch(term) < checks_epoch(w, world_first_group(w));
+}
+
 /* An answered write that is not kept aside has taken effect, and so the last value is its own, or
  * that of a write which it did not come after. */
 static void judge_lossy(struct world *w, const struct object *o)
@@ -1284,10 +1351,9 @@ static void judge_lossy(struct world *w, const struct object *o)
         const struct linear_op *op = &o->ops[i];
         if (op->kind != LINEAR_WRITE || o->states[i] != OP_TOLD) continue;
         const struct bytes value = linear_value_bytes(&w->clients->values, op->a);
-        const bool aside = is_kept_aside(w, value);
-        w->report.marks[MARK_answers_lost] += aside;
+        const bool given_up = was_given_up(w, value);
         if (last != NULL && (last->unknown || last->done >= op->call)) continue;
-        if (aside) continue;
+        if (given_up) continue;
         world_fail(
             w, "%s: SET %.*s at %.3f ms was answered, is lost, and is not in rollback/",
             o->key, (int)value.len, (const char *)value.at, (double)op->call / 1e6);
@@ -1297,9 +1363,11 @@ static void judge_lossy(struct world *w, const struct object *o)
 
 void clients_judge(struct world *w)
 {
-    for (uint32_t i = 0; i < w->clients->n_objects; i++)
-        if (is_lossy(w->clients))
-            judge_lossy(w, w->clients->objects[i]);
-        else
-            judge(w, w->clients->objects[i]);
+    const struct clients *cs = w->clients;
+    const bool may_lose = cs->may_lose || answers_async(cs);
+
+    for (uint32_t i = 0; i < cs->n_objects; i++) {
+        if (is_lossy(cs)) judge_lossy(w, cs->objects[i]);
+        if (!may_lose) judge(w, cs->objects[i]);
+    }
 }

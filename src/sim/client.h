@@ -27,11 +27,14 @@ void clients_judge(struct world *w);
 
 void clients_make_keyspaces(struct world *w);
 void clients_failover(struct world *w, uint32_t machine);
+void clients_force(struct world *w, uint32_t machine); /* asked of it */
 void clients_server(struct world *w, enum server_order order, uint32_t machine,
                     uint32_t other);
 void clients_replicas(struct world *w, uint32_t replicas);
 void clients_alter(struct world *w, uint32_t policy); /* of the plan */
 void clients_probe(
     struct world *w); /* a write of every keyspace and slot by every server */
+bool clients_one_voter(
+    const struct world *w); /* the plan's keyspace has FAILOVER manual */
 bool clients_orders_done(struct world *w);
 void clients_tell(struct world *w, struct buf *out); /* what is waited for */

@@ -178,6 +178,82 @@ static void change_clock(struct world *w, struct machine *m, const struct fault 
         change_rate(m, f->n);
 }
 
+/* ---- FORCE ---- */
+
+/* Another machine with a replica of the plan's keyspace. */
+static uint32_t other_replica(struct world *w, uint32_t leader)
+{
+    const struct group_id group = world_first_group(w);
+    const uint32_t n = w->plan->machines;
+    const uint32_t from = (uint32_t)prng_below(&w->faults, n);
+
+    for (uint32_t i = 0; i < n; i++) {
+        const uint32_t at = (from + i) % n;
+        if (at != leader && world_replica(&w->machines[at], group) != NULL) return at;
+    }
+    return (leader + 1) % n;
+}
+
+static uint32_t all_but(const struct world *w, uint32_t mask)
+{
+    return ((1u << w->plan->machines) - 1) & ~mask;
+}
+
+static uint32_t peers_of(struct world *w, uint32_t leader)
+{
+    uint32_t mask = 0;
+
+    for (uint32_t i = 0; i < w->plan->machines; i++)
+        if (i != leader && world_replica(&w->machines[i], world_first_group(w)) != NULL)
+            mask |= 1u << i;
+    return mask;
+}
+
+static bool is_cut_off(const struct fault *f)
+{
+    return f->n == TROUBLE_CUT || f->n == TROUBLE_CUT_TWO || f->n == TROUBLE_PEERS;
+}
+
+static void on_force(void *ctx, uint64_t number, uint64_t unused)
+{
+    struct world *w = ctx;
+    const struct fault *f = &w->story.faults[number];
+    const uint32_t n = w->plan->machines;
+    uint32_t asked = (uint32_t)prng_below(&w->faults, n);
+
+    (void)unused;
+    for (uint32_t i = 0; i < n && (f->a & (1u << asked)) != 0; i++)
+        asked = (asked + 1) % n;
+    clients_force(w, asked);
+}
+
+/* Who is hit is known only now: the fault's a; b: whom they do not hear.  The operator has to
+ * notice it first. */
+static void begin_trouble(struct world *w, uint64_t number, uint32_t leader)
+{
+    struct fault *f = &w->story.faults[number];
+    const bool two = f->n == TROUBLE_KILLED_TWO || f->n == TROUBLE_CUT_TWO;
+
+    f->a = f->n == TROUBLE_NONE ? 0 : 1u << leader;
+    if (two) f->a |= 1u << other_replica(w, leader);
+    f->b = f->n == TROUBLE_PEERS ? peers_of(w, leader) : all_but(w, f->a);
+    for (uint32_t i = 0; i < w->plan->machines && !is_cut_off(f); i++) {
+        if ((f->a & (1u << i)) == 0) continue;
+        w->report.marks[MARK_kills]++;
+        world_kill(w, i, false);
+    }
+    if (is_cut_off(f)) cut(w, f, true, false);
+    timeline_at(&w->time, w->time.now_ns + prng_below(&w->faults, 2500 * MS_NS), on_force,
+                w, number, 0);
+}
+
+static void end_trouble(struct world *w, const struct fault *f)
+{
+    if (is_cut_off(f)) cut(w, f, true, true);
+    for (uint32_t i = 0; i < w->plan->machines && !is_cut_off(f); i++)
+        if ((f->a & (1u << i)) != 0) begin_again(w, i);
+}
+
 /* ---- faults that wait for their moment ---- */
 
 static enum moment moment_of(const struct fault *f)
@@ -267,6 +343,7 @@ static bool begin_fault(struct world *w, uint64_t number, struct machine *m)
         return false;
     case FAULT_REPLICAS: clients_replicas(w, (uint32_t)f->n); return false;
     case FAULT_ALTER: clients_alter(w, (uint32_t)f->n); return false;
+    case FAULT_FORCE: begin_trouble(w, number, m->index); return true;
     case FAULT_START:
         if (!m->started && !m->removed && m->power) world_start(w, m->index);
         return false;
@@ -314,6 +391,7 @@ static void end_fault(struct world *w, const struct fault *f, struct machine *m)
     case FAULT_ALTER:
     case FAULT_START: break;
     case FAULT_DEAF_AT_FAILOVER: deafen(w, m->index, true); break;
+    case FAULT_FORCE: end_trouble(w, f); break;
     case FAULT_KIND_END: check(false); break;
     }
 }

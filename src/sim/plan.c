@@ -438,6 +438,24 @@ const struct plan plans[] = {
         .n_marks = 7,
     },
     {
+        .name = "force", .about = "leaders and majorities that die or are cut off, and an operator "
+                                  "who does without their consent",
+        .machines = 5, .shards = 1, .storm_ms = 40000,
+        .traits = PLAN_LOSSY | PLAN_ANY_POLICY | PLAN_LONG_LOGS,
+        .net_us_low = 100, .net_us_high = 6000, .sync_us_low = 100, .sync_us_high = 5000,
+        .faults = {
+            {FAULT_FORCE, 1, 4, 3000, 9000, TROUBLE_NONE, TROUBLE_CUT_TWO},
+            {FAULT_KILL, 0, 4, 50, 3000, 0, 0}, {FAULT_POWER, 0, 3, 50, 3000, 0, 0},
+            {FAULT_CUT, 0, 3, 200, 3000, 0, 0}, {FAULT_CUT_BOTH, 0, 3, 200, 3000, 0, 0},
+            {FAULT_PAUSE, 0, 2, 200, 5000, 0, 0}, {FAULT_FAILOVER, 0, 2, 0, 0, 0, 0},
+        },
+        .marks = {MARK_answered, MARK_elections, MARK_epochs, MARK_forced, MARK_forced_loss,
+                  MARK_discarded, MARK_answers_lost},
+        .n_marks = 7,
+        .policies = {"MODE primary ACK 1 READ lease", "MODE primary FAILOVER manual READ lease",
+                     "MODE raft READ lease", "MODE primary ACK async READ any"},
+    },
+    {
         .name = "everything", .about = "three or five servers, a little of all at once",
         .machines = 3, .shards = 2, .storm_ms = 30000,
         .traits = PLAN_TRANSACTIONS | PLAN_SNAPSHOTS | PLAN_DEADLINES | PLAN_ONE_VICTIM,
@@ -508,7 +526,8 @@ static struct fault draw_fault(const struct plan *plan, const struct plan_fault 
     case FAULT_CUT:
     case FAULT_CUT_BOTH:
     case FAULT_CUT_AT_JOINT: draw_sides(plan, p, &f); break;
-    case FAULT_KILL_NEW_LEADER: f.a = MACHINE_LEADER; break;
+    case FAULT_KILL_NEW_LEADER:
+    case FAULT_FORCE: f.a = MACHINE_LEADER; break;
     case FAULT_FLIP:
     case FAULT_FLIP_LIVE:
     case FAULT_SHORTEN:
@@ -620,6 +639,7 @@ static const char *fault_name(enum fault_kind kind)
     case FAULT_WRONG_SECRET: return "wrong secret";
     case FAULT_CUT_AT_JOINT: return "cut when a joint membership begins";
     case FAULT_SERVER: return "drained, active again, removed, or replaced:";
+    case FAULT_FORCE: return "trouble, and FORCE";
     case FAULT_KIND_END: break;
     }
     check(false);
@@ -643,7 +663,8 @@ void fault_tell(struct buf *out, uint32_t number, const struct fault *f)
         buf_putf(out, f->kind == FAULT_CUT ? " -> " : " <-> ");
         tell_mask(out, f->b);
     } else if (f->kind != FAULT_POWER_ALL && f->kind != FAULT_FRAMES &&
-               f->kind != FAULT_REPLICAS && f->kind != FAULT_ALTER) {
+               f->kind != FAULT_REPLICAS && f->kind != FAULT_ALTER &&
+               f->kind != FAULT_FORCE) {
         if (f->a == MACHINE_LEADER)
             buf_putf(out, " of the leader");
         else

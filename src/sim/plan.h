@@ -52,11 +52,22 @@ enum fault_kind {
     FAULT_CUT_AT_JOINT,     /* as FAULT_CUT_BOTH, when a joint membership begins */
     FAULT_SERVER,           /* enum server_order n of machine a, by b */
     FAULT_UPGRADE, /* machine a gets a newer version; n 1: and the old one again when it ends */
+    FAULT_FORCE, /* after enum force_trouble n, which outlasts it */
     FAULT_KIND_END,
 };
 
 /* What an operator asks: SERVER DRAIN ... */
 enum server_order { ORDER_DRAIN = 1, ORDER_ACTIVATE, ORDER_REMOVE, ORDER_REPLACE };
+
+/* What makes an operator FORCE the plan's keyspace; with replicas of it, its leader first. */
+enum force_trouble {
+    TROUBLE_NONE = 0, /* nothing did */
+    TROUBLE_KILLED,
+    TROUBLE_CUT,   /* from every other machine, not from clients */
+    TROUBLE_PEERS, /* the leader from the keyspace's other replicas, and from nobody else */
+    TROUBLE_KILLED_TWO,
+    TROUBLE_CUT_TWO, /* which still hear each other */
+};
 
 struct fault {
     enum fault_kind kind;
@@ -92,6 +103,9 @@ enum plan_trait {
     PLAN_KEYSPACES = 1 << 13,      /* keyspaces of one key each come and go */
     PLAN_ROAMERS = 1 << 14,        /* clients that ask again, and that move on: roam.h */
     PLAN_WATCHERS = 1 << 15,       /* clients that WATCH a key for long: roam.h */
+    PLAN_ANY_POLICY =
+        1 << 16,              /* the keyspace is made with one of its policies, by seed */
+    PLAN_LONG_LOGS = 1 << 17, /* what gives way to a new epoch is still in the log */
 };
 
 struct plan {
@@ -106,7 +120,7 @@ struct plan {
     enum mark marks[PLAN_MARKS_MAX]; /* to be reached over the plan's seeds */
     uint32_t n_marks;
     /* Of the keyspace "own", which is then the only one that is used; the first is what it is made
-     * with. */
+     * with, but for PLAN_ANY_POLICY. */
     const char *policies[PLAN_POLICIES_MAX];
     uint32_t
         maxlag_ms; /* its MAXLAG: how old a state reads of it may see; 0: the newest */

@@ -18,6 +18,9 @@ enum { REPORT_FD = 3, REPORT_TEXT_MAX = 6000 };
     MARK(refused, "operations refused, surely not applied")                              \
     MARK(unknown, "operations of unknown outcome")                                       \
     MARK(elections, "leaderships begun")                                                 \
+    MARK(epochs, "epochs begun without the consent of those before")                     \
+    MARK(forced, "orders to FORCE that lost nothing")                                    \
+    MARK(forced_loss, "orders to FORCE that may have lost something")                    \
     MARK(restarts, "processes started again")                                            \
     MARK(kills, "processes killed")                                                      \
     MARK(power_cuts, "machines that lost power")                                         \

@@ -850,6 +850,7 @@ static void draw_limits(struct world *w, struct machine *m)
     l->table_bytes_max = prng_chance(&p, 500) ? pick(&p, small, 2) : 1 << 20;
     l->uncommitted_bytes_max = prng_chance(&p, 300) ? 64 << 10 : 4 << 20;
     if (large) l->uncommitted_bytes_max = 16 << 20;
+    if ((w->plan->traits & PLAN_LONG_LOGS) != 0) l->wal_keep_bytes = 64 << 20;
     if (prng_chance(&p, 300)) l->client_output_pause_bytes = 4096;
     if ((w->plan->traits & PLAN_SINGLE_ENTRIES) != 0) l->append_entries_max = 1;
     if ((w->plan->traits & PLAN_ROAMERS) != 0) {

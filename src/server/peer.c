@@ -521,8 +521,11 @@ static bool on_hello(struct server *s, struct peer_conn *c, const struct frame *
     c->claimed = is_claimed(s, c, f, &h) && h.secret == (s->config.secret.len > 0);
     if (why != NULL && !c->claimed) {
         const bool foreign = c->dialed && f->cluster.v != s->identity.cluster.v;
-        if (foreign && s->config.secret.len > 0 && h.secret) send_proof(s, c, h.nonce);
-        send_refused(s, c, why);
+        const bool outlived = !c->dialed && f->cluster.v != 0 &&
+                              f->cluster.v == s->identity.was.v;
+        if ((foreign || outlived) && s->config.secret.len > 0 && h.secret)
+            send_proof(s, c, h.nonce);
+        refuse(s, c, outlived ? REFUSED_RECOVERED : REFUSED_OTHER, why);
         return false;
     }
     c->hello_got = true;
@@ -542,11 +545,14 @@ static bool on_proof(struct server *s, struct peer_conn *c, const struct frame *
     proof_of(s, !c->dialed, c->nonce, want);
     for (size_t i = 0; f->body.len == sizeof want && i < sizeof want; i++)
         differs |= (uint8_t)(want[i] ^ f->body.at[i]);
-    if (f->body.len != sizeof want || differs != 0 || !c->hello_got) {
+    /* Who refuses us says nothing before it but that it may. */
+    const bool to_refuse = c->dialed && !c->hello_got;
+    if (f->body.len != sizeof want || differs != 0 || (!c->hello_got && !to_refuse)) {
         send_refused(s, c, "wrong cluster secret");
         return false;
     }
-    return conn_is_up(s, c);
+    c->proved = true;
+    return to_refuse || conn_is_up(s, c);
 }
 
 /* ---- members that go ---- */
@@ -773,6 +779,16 @@ static bool is_members_word(const struct server *s, const struct peer_conn *c,
            f->cluster.v == s->identity.cluster.v && f->to.v == s->identity.server.v;
 }
 
+/* Said at the address of a member, in its name, by one that knows the secret if there is one. */
+static bool is_survivors_word(const struct server *s, const struct peer_conn *c,
+                              const struct frame *f)
+{
+    return c->dialed && c->id.v != 0 && f->from.v == c->id.v &&
+           f->cluster.v != s->identity.cluster.v &&
+           s->config.mutant.server != 9 && /* the simulator's */
+           (s->config.secret.len == 0 || c->proved);
+}
+
 void server_was_removed(struct server *s)
 {
     server_exit(s, 1,
@@ -795,6 +811,12 @@ static bool on_refused(struct server *s, struct peer_conn *c, const struct frame
             "a higher one (%s says so): start the newer version on this data "
             "directory",
             s->config.feature, c->address);
+    if (is_survivors_word(s, c, f) && what == REFUSED_RECOVERED)
+        server_exit(s, 1,
+                    "the cluster was recovered without this server: %s goes on as "
+                    "another (sennit recover).  What only this data directory holds is "
+                    "for you to judge; to join, start with an empty one and --join",
+                    c->address);
     if (is_members_word(s, c, f) && what == REFUSED_TWIN &&
         s->now.ns >= s->started.ns + TWIN_ENDS_MS * MS_NS)
         server_exit(s, 1,

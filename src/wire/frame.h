@@ -103,9 +103,10 @@ enum { WIRE_NAME_MAX = 64, WIRE_ADDRESS_MAX = 255 };
 
 enum refused_for {
     REFUSED_OTHER = 0,
-    REFUSED_REMOVED, /* who dialed was a member, and is none any more */
-    REFUSED_TWIN,    /* another process with the same identity is connected */
-    REFUSED_OLD,     /* it does not speak the cluster's feature level */
+    REFUSED_REMOVED,   /* who dialed was a member, and is none any more */
+    REFUSED_TWIN,      /* another process with the same identity is connected */
+    REFUSED_OLD,       /* it does not speak the cluster's feature level */
+    REFUSED_RECOVERED, /* this server was recovered, without who dialed */
 };
 
 struct hello {

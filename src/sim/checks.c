@@ -67,7 +67,7 @@ struct checks {
     struct group_check groups[GROUPS_MAX];
     uint32_t n_groups;
     struct replica_check replicas[PLAN_MACHINES_MAX][GROUPS_MAX];
-    bool joined[PLAN_MACHINES_MAX];
+    struct server_id ids[PLAN_MACHINES_MAX]; /* 0: not joined yet */
     uint64_t turns[PLAN_MACHINES_MAX];
     uint32_t level; /* the highest that a server has known */
 };
@@ -95,6 +95,12 @@ void checks_life_begins(struct world *w, uint32_t machine)
         struct replica_check *r = &w->checks->replicas[machine][i];
         *r = (struct replica_check){.doubtful = r->doubtful};
     }
+}
+
+void checks_wiped(struct world *w, uint32_t machine)
+{
+    w->checks->ids[machine].v = 0;
+    memset(w->checks->replicas[machine], 0, sizeof w->checks->replicas[machine]);
 }
 
 void checks_life_ends(struct world *w, uint32_t machine)
@@ -180,6 +186,9 @@ static void epoch_begins(struct world *w, struct group_check *g, const struct ra
         const struct term term = raft_term_at(raft, (struct log_index){i});
         if (i > info->base.v && c->term.v != term.v) break;
         *committed_at(w, h, i) = *c;
+        /* What was recovered was brought into a store, as if in a term of the new epoch. */
+        if (i == info->base.v)
+            *committed_at(w, h, i) = (struct committed){term, c->in, 0, c->by};
     }
     if (epoch > 0) w->report.marks[MARK_epochs] += g->group.v != 0;
 }
@@ -564,6 +573,25 @@ static void check_replica(struct world *w, uint32_t machine, const struct shard 
     r->seen = true;
 }
 
+/* ---- K11 ---- */
+
+static void check_identity(struct world *w, uint32_t machine)
+{
+    const struct server_id self = server_self(w->machines[machine].life->server);
+    struct server_id *ids = w->checks->ids;
+
+    if (self.v == ids[machine].v) return;
+    if (ids[machine].v != 0)
+        world_fail(w, "s%u was server %" PRIu32 " and is server %" PRIu32 " (K11)",
+                   machine + 1, ids[machine].v, self.v);
+    for (uint32_t i = 0; i < w->plan->machines; i++)
+        if (ids[i].v == self.v)
+            world_fail(w, "s%u and s%u both are server %" PRIu32 " (K11)", i + 1,
+                       machine + 1, self.v);
+    ids[machine] = self;
+    if (machine > 0) w->report.marks[MARK_joins]++;
+}
+
 void checks_after_turn(struct world *w, uint32_t machine)
 {
     const struct machine *m = &w->machines[machine];
@@ -577,10 +605,7 @@ void checks_after_turn(struct world *w, uint32_t machine)
     check_level(w, machine);
     if (c->turns[machine]++ % VERIFY_EVERY == 0 && m->life->ready)
         server_verify(m->life->server);
-    if (!c->joined[machine] && server_self(m->life->server).v != 0) {
-        c->joined[machine] = true;
-        if (machine > 0) w->report.marks[MARK_joins]++;
-    }
+    check_identity(w, machine);
 }
 
 /* ---- K6 ---- */
@@ -732,6 +757,22 @@ bool checks_converged(struct world *w, struct buf *why)
     for (uint32_t i = 0; i < c->n_groups; i++)
         if (!group_converged(w, c->groups[i].group, why)) return false;
     return level_converged(w, why);
+}
+
+bool checks_holds_nothing(struct world *w, uint32_t machine)
+{
+    const struct checks *c = w->checks;
+
+    for (uint32_t i = 0; i < c->n_groups; i++) {
+        const int leader = world_leader(w, c->groups[i].group);
+        struct raft_info info;
+        if (c->groups[i].group.v == 0) continue;
+        if (leader < 0) return false;
+        raft_info(shard_raft(world_replica(&w->machines[leader], c->groups[i].group)),
+                  &info);
+        if (raft_members_has(&info.config, c->ids[machine])) return false;
+    }
+    return true;
 }
 
 /* ---- K5 ---- */

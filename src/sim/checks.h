@@ -17,19 +17,23 @@
  * K9  a replica that would answer reads under MAXLAG has applied all that was committed so
  *     long ago
  * K10 no follower that answers is sent a snapshot for lack of less than the log is to keep
+ * K11 a server's number is its machine's for ever, and no other machine's
  */
 #pragma once
 
 #include "sim/world.h"
 
 struct checks *checks_new(struct world *w);
-void checks_after_turn(struct world *w, uint32_t machine); /* K1 to K4, K7 to K10 */
+void checks_after_turn(struct world *w, uint32_t machine); /* K1 to K4, K7 to K11 */
+void checks_wiped(struct world *w, uint32_t machine);      /* it is nobody any more */
 void checks_life_begins(struct world *w, uint32_t machine);
 void checks_life_ends(struct world *w, uint32_t machine);
 void checks_log_line(struct world *w, uint32_t machine, const char *text);
 
 /* K6; if not, says in `why` (may be NULL) what is missing. */
 bool checks_converged(struct world *w, struct buf *why);
+/* Machine, which is not up, is in no shard's membership but the meta shard's. */
+bool checks_holds_nothing(struct world *w, uint32_t machine);
 uint32_t checks_epoch(const struct world *w,
                       struct group_id group);       /* the newest led in */
 void checks_digests(struct world *w);               /* K5 */

@@ -8,6 +8,7 @@
 #include "base/text.h"
 #include "sim/answer.h"
 #include "sim/checks.h"
+#include "sim/disaster.h"
 #include "sim/linear.h"
 
 enum {
@@ -1351,7 +1352,7 @@ static void judge_lossy(struct world *w, const struct object *o)
         const struct linear_op *op = &o->ops[i];
         if (op->kind != LINEAR_WRITE || o->states[i] != OP_TOLD) continue;
         const struct bytes value = linear_value_bytes(&w->clients->values, op->a);
-        const bool given_up = was_given_up(w, value);
+        const bool given_up = was_given_up(w, value) || disaster_lost(w, value, op->done);
         if (last != NULL && (last->unknown || last->done >= op->call)) continue;
         if (given_up) continue;
         world_fail(
@@ -1361,6 +1362,12 @@ static void judge_lossy(struct world *w, const struct object *o)
     w->report.marks[MARK_histories]++;
 }
 
+/* Used before a recovery, and perhaps lost in part. */
+static bool spans_disaster(const struct world *w, const struct object *o)
+{
+    return w->recovered_ns > 0 && o->n_ops > 0 && o->ops[0].call < w->recovered_ns;
+}
+
 void clients_judge(struct world *w)
 {
     const struct clients *cs = w->clients;
@@ -1368,6 +1375,6 @@ void clients_judge(struct world *w)
 
     for (uint32_t i = 0; i < cs->n_objects; i++) {
         if (is_lossy(cs)) judge_lossy(w, cs->objects[i]);
-        if (!may_lose) judge(w, cs->objects[i]);
+        if (!may_lose && !spans_disaster(w, cs->objects[i])) judge(w, cs->objects[i]);
     }
 }

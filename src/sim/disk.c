@@ -209,6 +209,11 @@ int disk_sync(struct disk *d, uint32_t file)
     return 0;
 }
 
+void disk_sync_folder(struct disk *d)
+{
+    removals_durable(d);
+}
+
 int disk_remove(struct disk *d, uint32_t file)
 {
     struct disk_file *f = file_take(d, file);

@@ -72,6 +72,7 @@ int disk_read(struct disk *d, uint32_t file, uint64_t offset, uint8_t *into,
 int disk_write(struct disk *d, uint32_t file, uint64_t offset, struct bytes data);
 int disk_sync(struct disk *d, uint32_t file);
 int disk_remove(struct disk *d, uint32_t file);
+void disk_sync_folder(struct disk *d); /* what was removed does not come back */
 /* A sync that failed: some of what it should have written is on disk, some never will be. */
 void disk_sync_failed(struct disk *d, uint32_t file, struct prng *prng);
 

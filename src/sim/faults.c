@@ -1,6 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* What the faults of a story do, and how each of them ends. */
+#include "sim/checks.h"
 #include "sim/client.h"
+#include "sim/disaster.h"
 #include "sim/world.h"
 
 static void on_fault_ends(void *ctx, uint64_t number, uint64_t machine);
@@ -17,6 +19,7 @@ static void begin_again(struct world *w, uint32_t index)
 {
     struct machine *m = &w->machines[index];
 
+    if (m->away > 0 || m->recovering) return;
     m->power = true;
     if (m->life == NULL && m->started) world_start(w, index);
 }
@@ -304,6 +307,10 @@ static bool begin_fault(struct world *w, uint64_t number, struct machine *m)
 
     switch (f->kind) {
     case FAULT_KILL: kill_for_a_while(w, number, m, false); return false;
+    case FAULT_AWAY:
+        m->away++;
+        kill_for_a_while(w, number, m, true);
+        return false;
     case FAULT_POWER: kill_for_a_while(w, number, m, true); return false;
     case FAULT_POWER_ALL: power_all(w, number); return false;
     case FAULT_CUT: cut(w, f, false, false); return true;
@@ -343,6 +350,7 @@ static bool begin_fault(struct world *w, uint64_t number, struct machine *m)
         return false;
     case FAULT_REPLICAS: clients_replicas(w, (uint32_t)f->n); return false;
     case FAULT_ALTER: clients_alter(w, (uint32_t)f->n); return false;
+    case FAULT_DISASTER: disaster_begins(w, number); return true;
     case FAULT_FORCE: begin_trouble(w, number, m->index); return true;
     case FAULT_START:
         if (!m->started && !m->removed && m->power) world_start(w, m->index);
@@ -356,6 +364,11 @@ static bool begin_fault(struct world *w, uint64_t number, struct machine *m)
 static void end_fault(struct world *w, const struct fault *f, struct machine *m)
 {
     switch (f->kind) {
+    case FAULT_AWAY:
+        m->away--;
+        w->report.marks[MARK_replaced] += checks_holds_nothing(w, m->index);
+        begin_again(w, m->index);
+        break;
     case FAULT_KILL:
     case FAULT_POWER:
     case FAULT_POWER_ALL:
@@ -391,6 +404,7 @@ static void end_fault(struct world *w, const struct fault *f, struct machine *m)
     case FAULT_ALTER:
     case FAULT_START: break;
     case FAULT_DEAF_AT_FAILOVER: deafen(w, m->index, true); break;
+    case FAULT_DISASTER: disaster_recovers(w); break;
     case FAULT_FORCE: end_trouble(w, f); break;
     case FAULT_KIND_END: check(false); break;
     }
@@ -459,7 +473,7 @@ static void on_supervisor(void *ctx, uint64_t a, uint64_t b)
     (void)b;
     for (uint32_t i = 0; i < w->plan->machines; i++) {
         struct machine *m = &w->machines[i];
-        if (!m->wanted || m->life != NULL || !m->power) continue;
+        if (!m->wanted || m->life != NULL || !m->power || m->recovering) continue;
         world_start(w, i);
     }
     const uint64_t again = prng_range(&w->faults, 5 * SEC_NS, 8 * SEC_NS);
@@ -491,6 +505,7 @@ void world_heal(struct world *w)
     w->calm = true;
     for (uint32_t i = 0; i < w->plan->machines; i++) {
         struct machine *m = &w->machines[i];
+        if (m->away > 0) continue;
         m->power = true;
         m->sync_error_next = m->engine_error_next = false;
         if (m->life == NULL && !m->removed) world_start(w, i);

@@ -456,6 +456,34 @@ const struct plan plans[] = {
                      "MODE raft READ lease", "MODE primary ACK async READ any"},
     },
     {
+        .name = "replace", .about = "five servers, and one that is gone for so long that another "
+                                    "takes its place, under load and faults",
+        .machines = 5, .shards = 4, .storm_ms = 40000, .traits = PLAN_REPLACES,
+        .net_us_low = 100, .net_us_high = 4000, .sync_us_low = 100, .sync_us_high = 4000,
+        .faults = {
+            {FAULT_AWAY, 1, 3, 7000, 25000, 0, 0},
+            {FAULT_KILL, 0, 4, 50, 4000, 0, 0}, {FAULT_CUT, 0, 4, 200, 4000, 0, 0},
+            {FAULT_CUT_BOTH, 0, 2, 200, 6000, 0, 0}, {FAULT_POWER, 0, 3, 100, 3000, 0, 0},
+            {FAULT_FAILOVER, 0, 2, 0, 0, 0, 0}, {FAULT_PAUSE, 0, 2, 200, 5000, 0, 0},
+        },
+        .marks = {MARK_answered, MARK_config_changes, MARK_snapshots, MARK_replaced},
+        .n_marks = 4,
+    },
+    {
+        .name = "recover", .about = "two of three machines are lost, the third is recovered; new ones "
+                                    "join it, and old ones come back",
+        .machines = 5, .shards = 2, .storm_ms = 40000, .traits = PLAN_LOSSY | PLAN_RECOVERS,
+        .net_us_low = 100, .net_us_high = 6000, .sync_us_low = 100, .sync_us_high = 5000,
+        .faults = {
+            {FAULT_DISASTER, 1, 1, 5000, 8000, 0, 2}, {FAULT_KILL, 0, 3, 50, 800, 0, 0},
+            {FAULT_CUT_BOTH, 2, 8, 200, 3000, 0, 0}, {FAULT_PAUSE, 0, 3, 200, 3000, 0, 0},
+            {FAULT_POWER, 0, 2, 50, 1000, 0, 0}, {FAULT_FAILOVER, 0, 2, 0, 0, 0, 0},
+        },
+        .marks = {MARK_answered, MARK_recovered, MARK_interrupted, MARK_outcasts, MARK_epochs,
+                  MARK_joins, MARK_gone},
+        .n_marks = 7,
+    },
+    {
         .name = "everything", .about = "three or five servers, a little of all at once",
         .machines = 3, .shards = 2, .storm_ms = 30000,
         .traits = PLAN_TRANSACTIONS | PLAN_SNAPSHOTS | PLAN_DEADLINES | PLAN_ONE_VICTIM,
@@ -550,6 +578,8 @@ static struct fault draw_fault(const struct plan *plan, const struct plan_fault 
         f.b = (uint32_t)prng_below(p, plan->machines);
         break;
     case FAULT_KILL:
+    case FAULT_AWAY:
+    case FAULT_DISASTER:
     case FAULT_ALTER:
     case FAULT_POWER_ALL:
     case FAULT_CUT_CLIENTS:
@@ -583,6 +613,18 @@ static void story_put(struct story *story, const struct fault *f)
     story->n++;
 }
 
+/* It comes in the middle.  Links are cut and machines stand still before it only: behind it the old
+ * ones are to hear of it, and the others to be as busy as can be. */
+static void place_around_disaster(const struct plan *plan, struct fault *f)
+{
+    const uint64_t storm_ns = plan->storm_ms * MS_NS;
+
+    if (f->kind == FAULT_DISASTER) f->at_ns = storm_ns / 4 + f->at_ns / 8;
+    if (f->kind == FAULT_CUT_BOTH || f->kind == FAULT_PAUSE) f->at_ns = f->at_ns * 3 / 8;
+    if (f->kind == FAULT_CUT_BOTH && f->at_ns + f->lasts_ns > storm_ns * 3 / 8)
+        f->lasts_ns = storm_ns * 3 / 8 - f->at_ns;
+}
+
 void story_draw(struct story *story, const struct plan *plan, uint64_t seed)
 {
     struct prng p = prng_for(seed, PRNG_STORY);
@@ -598,6 +640,7 @@ void story_draw(struct story *story, const struct plan *plan, uint64_t seed)
             if (f.kind == FAULT_START) f.a = started++;
             if (f.kind == FAULT_START) f.at_ns /= 2;
             if (f.kind == FAULT_UPGRADE) f.a = upgraded++ % plan->machines;
+            if ((plan->traits & PLAN_RECOVERS) != 0) place_around_disaster(plan, &f);
             story_put(story, &f);
         }
     }
@@ -639,6 +682,8 @@ static const char *fault_name(enum fault_kind kind)
     case FAULT_WRONG_SECRET: return "wrong secret";
     case FAULT_CUT_AT_JOINT: return "cut when a joint membership begins";
     case FAULT_SERVER: return "drained, active again, removed, or replaced:";
+    case FAULT_AWAY: return "gone";
+    case FAULT_DISASTER: return "all but one lost";
     case FAULT_FORCE: return "trouble, and FORCE";
     case FAULT_KIND_END: break;
     }
@@ -664,7 +709,7 @@ void fault_tell(struct buf *out, uint32_t number, const struct fault *f)
         tell_mask(out, f->b);
     } else if (f->kind != FAULT_POWER_ALL && f->kind != FAULT_FRAMES &&
                f->kind != FAULT_REPLICAS && f->kind != FAULT_ALTER &&
-               f->kind != FAULT_FORCE) {
+               f->kind != FAULT_FORCE && f->kind != FAULT_DISASTER) {
         if (f->a == MACHINE_LEADER)
             buf_putf(out, " of the leader");
         else

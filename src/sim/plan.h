@@ -52,7 +52,9 @@ enum fault_kind {
     FAULT_CUT_AT_JOINT,     /* as FAULT_CUT_BOTH, when a joint membership begins */
     FAULT_SERVER,           /* enum server_order n of machine a, by b */
     FAULT_UPGRADE, /* machine a gets a newer version; n 1: and the old one again when it ends */
-    FAULT_FORCE, /* after enum force_trouble n, which outlasts it */
+    FAULT_AWAY,     /* machine a, for so long that it may be replaced */
+    FAULT_DISASTER, /* all but one machine are lost; n of them come back: disaster.h */
+    FAULT_FORCE,    /* after enum force_trouble n, which outlasts it */
     FAULT_KIND_END,
 };
 
@@ -106,6 +108,8 @@ enum plan_trait {
     PLAN_ANY_POLICY =
         1 << 16,              /* the keyspace is made with one of its policies, by seed */
     PLAN_LONG_LOGS = 1 << 17, /* what gives way to a new epoch is still in the log */
+    PLAN_REPLACES = 1 << 18,  /* who is gone for some seconds is replaced */
+    PLAN_RECOVERS = 1 << 19,  /* it begins with three machines: disaster.h */
 };
 
 struct plan {

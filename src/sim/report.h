@@ -60,6 +60,11 @@ enum { REPORT_FD = 3, REPORT_TEXT_MAX = 6000 };
     MARK(joins, "servers joined")                                                        \
     MARK(server_orders, "orders to drain, remove, replace, activate that were taken")    \
     MARK(removed, "servers that ended since they were removed")                          \
+    MARK(recovered, "survivors made a cluster of one")                                   \
+    MARK(gone, "answered writes that went with the majority")                            \
+    MARK(interrupted, "recoveries ended half way")                                       \
+    MARK(outcasts, "old members that heard of a recovery without them, and ended")       \
+    MARK(replaced, "servers that came back to find all their replicas elsewhere")        \
     MARK(config_changes, "memberships changed")                                          \
     MARK(silences, "replicas that fell silent")                                          \
     MARK(wakes, "silent replicas that woke")                                             \

@@ -10,6 +10,7 @@
 
 #include "sim/checks.h"
 #include "sim/client.h"
+#include "sim/disaster.h"
 #include "sim/roam.h"
 
 enum { JOBS_MAX = 64 };
@@ -52,7 +53,8 @@ static void wait_clients(struct world *w, bool (*until)(struct world *w),
 static void set_up(struct world *w)
 {
     const bool alone = (w->plan->traits & PLAN_START_ALONE) != 0;
-    const uint32_t n = alone ? 1 : w->plan->machines;
+    const bool recovers = (w->plan->traits & PLAN_RECOVERS) != 0;
+    const uint32_t n = alone ? 1 : recovers ? DISASTER_MEMBERS : w->plan->machines;
 
     for (uint32_t i = 0; i < n; i++) {
         (void)world_run(w, w->time.now_ns + prng_below(&w->faults, SEC_NS), NULL);

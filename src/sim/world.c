@@ -12,6 +12,7 @@
 #include "base/hash.h"
 #include "sim/checks.h"
 #include "sim/client.h"
+#include "sim/disaster.h"
 #include "sim/roam.h"
 
 enum { FILES_MAX = DISK_FILES_MAX, READ_BYTES_MAX = 64 * 1024 };
@@ -282,6 +283,7 @@ static void turn(struct machine *m)
     if (m->life == NULL || m->life->number != number) return;
 
     if (l->n_inputs > 0) world_wake(m);
+    if (m->recovering) return; /* it waits for its disk and nothing else */
     l->wake_number++;
     if (wake.ns != 0)
         timeline_at(&w->time, world_ns(m, wake.ns), on_wake, w, key_of(m),
@@ -547,6 +549,7 @@ static void perform_exit(struct machine *m, int code, const char *why)
 
     w->report.marks[MARK_exits]++;
     world_say(w, "%s exits with %d: %s", m->name, code, why);
+    if (disaster_exit(m, code, why)) return;
     if (code == 0 && !m->life->stopping)
         world_fail(w, "%s ended without being asked", m->name);
     if (code != 0 && m->removal_asked && strstr(why, "was removed") != NULL) {
@@ -589,7 +592,9 @@ static void perform(struct machine *m, const struct server_action *a, const char
                         .kind = INPUT_READ, .stream = s, .side = side_of(m, s, a->conn)});
         break;
     }
-    case SERVER_DIAL: dial(m, a->conn, text); break;
+    case SERVER_DIAL:
+        if (!m->recovering) dial(m, a->conn, text);
+        break;
     case SERVER_WAL: queue_op(m, &a->wal_op); break;
     case SERVER_JOB: queue_job(m, a->job); break;
     case SERVER_ROLLBACK:
@@ -644,7 +649,7 @@ static enum net_answer on_accept(void *ctx, struct net_stream *s)
     struct life *l = m->life;
 
     if (!m->power) return NET_NOBODY;
-    if (l == NULL) return NET_REFUSED;
+    if (l == NULL || m->recovering) return NET_REFUSED;
     if (!s->peer && !l->ready) return NET_REFUSED;
     s->ends[1].life = l->number;
     s->ends[1].conn = (struct conn_id){l->next_conn};
@@ -715,7 +720,10 @@ static void mac(struct bytes secret, struct bytes message, uint8_t out[32])
 
 static struct bytes secret_of(const struct machine *m)
 {
-    if ((m->world->plan->traits & PLAN_SECRET) == 0) return (struct bytes){0};
+    const struct world *w = m->world;
+    const bool sometimes = (w->plan->traits & PLAN_RECOVERS) != 0 && w->seed % 2 == 0;
+
+    if ((w->plan->traits & PLAN_SECRET) == 0 && !sometimes) return (struct bytes){0};
     return m->wrong_secret ? BYTES_OF("another") : BYTES_OF("the cluster's");
 }
 
@@ -739,6 +747,7 @@ void world_start(struct world *w, uint32_t index)
     struct machine *m = &w->machines[index];
     static_assert(FILES_MAX < 100000, "the list is made anew at each start");
 
+    const uint32_t founder = w->recovered_ns > 0 ? w->survivor : 0;
     check(m->life == NULL && m->power);
     struct wal_file *files = mem_alloc(&w->mem, FILES_MAX * sizeof *files);
     const uint32_t n_files = disk_list(&m->disk, files, FILES_MAX);
@@ -750,11 +759,12 @@ void world_start(struct world *w, uint32_t index)
     m->anchor_ns = w->time.now_ns;
     m->anchor_local_ns = prng_range(&w->servers, 1, 100 * SEC_NS);
     const struct server_config config = {
+        .recover = m->recovering ? RECOVER_DO : RECOVER_NOT,
         .name = bytes_of_str(m->name),
         .advertise_client = bytes_of_str(m->client_address),
         .advertise_peer = bytes_of_str(m->peer_address),
-        .join = index == 0 ? (struct bytes){0}
-                           : bytes_of_str(w->machines[0].peer_address),
+        .join = index == founder ? (struct bytes){0}
+                                 : bytes_of_str(w->machines[founder].peer_address),
         .secret = secret_of(m),
         .version = "0.1.0",
         .feature = m->feature,
@@ -814,6 +824,18 @@ void world_kill(struct world *w, uint32_t index, bool power)
     w->report.marks[MARK_writes_torn] += loss.torn;
 }
 
+void world_wipe(struct world *w, uint32_t index)
+{
+    struct machine *m = &w->machines[index];
+
+    check(m->life == NULL);
+    disk_free(&m->disk);
+    disk_init(&m->disk, &w->mem);
+    kv_memory_free(m->kv);
+    m->kv = kv_memory_new(&w->mem);
+    checks_wiped(w, index);
+}
+
 void world_stop(struct world *w, uint32_t index)
 {
     struct machine *m = &w->machines[index];
@@ -850,6 +872,10 @@ static void draw_limits(struct world *w, struct machine *m)
     l->table_bytes_max = prng_chance(&p, 500) ? pick(&p, small, 2) : 1 << 20;
     l->uncommitted_bytes_max = prng_chance(&p, 300) ? 64 << 10 : 4 << 20;
     if (large) l->uncommitted_bytes_max = 16 << 20;
+    if ((w->plan->traits & PLAN_REPLACES) != 0) {
+        struct prng once = prng_for(w->seed, PRNG_LIMITS + 50); /* the same for all */
+        l->replace_after_ns = (4000 + prng_below(&once, 4000)) * MS_NS;
+    }
     if ((w->plan->traits & PLAN_LONG_LOGS) != 0) l->wal_keep_bytes = 64 << 20;
     if (prng_chance(&p, 300)) l->client_output_pause_bytes = 4096;
     if ((w->plan->traits & PLAN_SINGLE_ENTRIES) != 0) l->append_entries_max = 1;
@@ -896,6 +922,7 @@ struct world *world_new(const struct plan *plan, uint64_t seed, uint8_t salt,
     w->mem = mem;
     w->server_mem = mem;
     w->rolled_back = buf_new(&w->mem);
+    w->survived = buf_new(&w->mem);
     timeline_init(&w->time, &w->mem);
     w->disks = prng_for(seed, PRNG_DISK);
     w->servers = prng_for(seed, PRNG_SERVERS);

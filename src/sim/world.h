@@ -96,6 +96,9 @@ struct machine {
     struct life *life;           /* NULL: no process */
     bool removal_asked;          /* an operator wants it gone */
     bool removed;                /* it was told so, and stays away */
+    uint32_t away;               /* gone: nothing starts it */
+    bool recovering;             /* its next life is sennit recover */
+    bool outcast;                /* of a cluster that was recovered without it */
     bool power, started, wanted; /* wanted: an operator's supervisor starts it again */
     struct server_limits limits;
     uint32_t one_input_at_once; /* perturb: turns are as small as can be */
@@ -131,6 +134,11 @@ struct world {
     uint64_t lives;
     uint64_t storm_ns; /* when it began */
     bool calm;
+    /* disaster.c */
+    uint32_t survivor, old_returning;
+    uint64_t cut_ns, lost_ns;     /* what was answered between them may be lost */
+    uint64_t recovered_ns;        /* 0: not */
+    struct buf survived;          /* what the survivor's stores and logs held */
     struct buf rolled_back;       /* all that servers have kept in rollback/ */
     uint64_t waiting[MOMENT_END]; /* number + 1 of the fault that waits for it; 0: none */
     struct clients *clients;
@@ -144,6 +152,7 @@ struct world *world_new(const struct plan *plan, uint64_t seed, uint8_t salt,
                         bool verbose);
 void world_start(struct world *w, uint32_t machine);
 void world_kill(struct world *w, uint32_t machine, bool power);
+void world_wipe(struct world *w, uint32_t machine); /* another disk, an empty one */
 void world_stop(struct world *w, uint32_t machine);
 /* Lets time pass until `until_ns` or, asked after every event, until() is true (may be NULL). */
 bool world_run(struct world *w, uint64_t until_ns, bool (*until)(struct world *w));

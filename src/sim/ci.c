@@ -257,7 +257,6 @@ static const struct mutant mutants[] = {
     {"server: a token is taken and forgotten", {.server = 5}, {"retries"}, 60},
     {"meta: who is away speaks what we do", {.server = 7}, {"upgrades"}, 60},
     {"raft: an epoch begins by an election", {.raft = 17}, {"force"}, 60},
-    {"server: FORCE hears of logs that go on in the old epoch", {.server = 8}, {"force"}, 60},
     {"server: who was left out of a recovery goes on", {.server = 9}, {"recover"}, 40},
     {"wal: damage is taken for a torn tail", {.wal = 2}, {"damage"}, 200},
 };

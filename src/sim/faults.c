@@ -190,6 +190,7 @@ static uint32_t other_replica(struct world *w, uint32_t leader)
     const uint32_t n = w->plan->machines;
     const uint32_t from = (uint32_t)prng_below(&w->faults, n);
 
+    check(n > 0);
     for (uint32_t i = 0; i < n; i++) {
         const uint32_t at = (from + i) % n;
         if (at != leader && world_replica(&w->machines[at], group) != NULL) return at;
@@ -225,6 +226,7 @@ static void on_force(void *ctx, uint64_t number, uint64_t unused)
     uint32_t asked = (uint32_t)prng_below(&w->faults, n);
 
     (void)unused;
+    check(n > 0);
     for (uint32_t i = 0; i < n && (f->a & (1u << asked)) != 0; i++)
         asked = (asked + 1) % n;
     clients_force(w, asked);

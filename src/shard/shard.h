@@ -261,9 +261,9 @@ void shard_change_config(struct shard *s, const struct raft_config *next,
                          struct instant now);
 void shard_transfer(struct shard *s, struct server_id to,
                     struct instant now); /* 0: fullest */
-/* An epoch that the meta shard has begun (raft.h, Epochs): older leaders are refused. */
 /* False: this is no record of an entry. */
 bool shard_entry(const struct wal_record *record, struct raft_entry *out);
+/* An epoch that the meta shard has begun (raft.h, Epochs): older leaders are refused. */
 void shard_fence(struct shard *s, uint32_t epoch, struct instant now);
 /* ... and this replica is named to lead it first, with `config`. */
 void shard_decree(struct shard *s, uint32_t epoch, const struct raft_config *config,

@@ -188,7 +188,8 @@ static void epoch_begins(struct world *w, struct group_check *g, const struct ra
         *committed_at(w, h, i) = *c;
         /* What was recovered was brought into a store, as if in a term of the new epoch. */
         if (i == info->base.v)
-            *committed_at(w, h, i) = (struct committed){term, c->in, 0, c->by};
+            *committed_at(w, h,
+                          i) = (struct committed){.term = term, .in = c->in, .by = c->by};
     }
     if (epoch > 0) w->report.marks[MARK_epochs] += g->group.v != 0;
 }

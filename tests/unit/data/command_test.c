@@ -170,8 +170,8 @@ static void command_docs_are_maps(void **state)
         n, "COMMAND DOCS shard",
         "%1 $5 shard %5 $7 summary $12 About shards $5 since $10 sennit 0.1 "
         "$5 group $7 cluster $10 complexity $13 by subcommand $11 subcommands %1 "
-        "$10 shard|list %5 $7 summary $56 The shards: slots, replicas, leader, term, "
-        "position, lag $5 since $10 sennit 0.1 $5 group $7 cluster "
+        "$10 shard|list %5 $7 summary $79 The shards: slots, replicas, leader, epoch, "
+        "term, position, lag, rules in force $5 since $10 sennit 0.1 $5 group $7 cluster "
         "$10 complexity $15 O(N), N: shards "
         "$9 arguments *1 %3 $4 name $8 keyspace $4 type $6 string $5 flags ~1 +optional",
         "");

@@ -5,7 +5,8 @@
  * to one leader in one term stay in order, since they travel on one stream and another term
  * refuses them.  So a later one may go out beside earlier ones only the same way; else it
  * waits behind them.  One that travels in pieces is passed by smaller messages, so what comes
- * after it waits for its answer.
+ * after it waits for its answer.  One that was sent and comes back, since its leader or its
+ * round is lost, waits before what has come after it.
  *
  * A write that was sent and whose answer is lost is UNCERTAIN, and is not sent again.
  */
@@ -103,12 +104,20 @@ static struct forward_position position_out(struct shard_position p)
 
 /* ---- lists and life ---- */
 
+static void list_put(struct request ***end, struct request **place, struct request *r)
+{
+    r->next = *place;
+    r->prev_next = place;
+    if (r->next != NULL)
+        r->next->prev_next = &r->next;
+    else
+        *end = &r->next;
+    *place = r;
+}
+
 static void list_add(struct request ***end, struct request *r)
 {
-    r->next = NULL;
-    r->prev_next = *end;
-    **end = r;
-    *end = &r->next;
+    list_put(end, *end, r);
 }
 
 static void list_take(struct request ***end, struct request *r)
@@ -122,10 +131,36 @@ static void list_take(struct request ***end, struct request *r)
     r->prev_next = NULL;
 }
 
+/* By serial.  Those that come back are many at once when a leader is lost, and mostly in order:
+ * each is looked for from the place of the one before. */
+static void waiting_add(const struct server *s, struct slot *slot, struct request *r)
+{
+    struct request **place = &slot->waiting;
+
+    if (r->serial > slot->newest || s->config.mutant.server == 20) {
+        slot->newest = r->serial;
+        list_add(&slot->waiting_end, r);
+        return;
+    }
+    if (slot->came_back != NULL && slot->came_back->serial < r->serial)
+        place = &slot->came_back->next;
+    while (*place != NULL && (*place)->serial < r->serial)
+        place = &(*place)->next;
+    list_put(&slot->waiting_end, place, r);
+    slot->came_back = r;
+}
+
+static void waiting_take(struct slot *slot, struct request *r)
+{
+    if (slot->came_back == r) slot->came_back = NULL;
+    list_take(&slot->waiting_end, r);
+}
+
 struct request *request_new(struct server *s, enum forward_kind kind,
                             struct group_id group, uint8_t resp)
 {
     struct request *r = mem_zero(s->mem, sizeof *r);
+    r->serial = ++s->next_serial;
     r->kind = kind;
     r->group = group;
     r->resp = resp;
@@ -171,7 +206,7 @@ static void leave(struct server *s, struct request *r)
     struct client_route *route = c == NULL ? NULL : route_find(c, r->group);
     switch (r->state) {
     case REQUEST_WAITING:
-        list_take(&slot->waiting_end, r);
+        waiting_take(slot, r);
         hold_end(slot, r);
         if (route != NULL) route->n_waiting--;
         break;
@@ -213,7 +248,7 @@ static void enter(struct server *s, struct request *r, enum request_state state)
     if (r->timer.place == 0) heap_set(&s->timers, &r->timer, r->deadline.ns);
     switch (state) {
     case REQUEST_WAITING:
-        list_add(&slot->waiting_end, r);
+        waiting_add(s, slot, r);
         hold_begin(slot, r);
         if (c != NULL) route_get(c, r->group)->n_waiting++;
         return;
@@ -991,33 +1026,26 @@ void request_reply(struct server *s, struct server_id from,
     finish(s, r, reply, OUTCOME_NONE);
 }
 
+static struct request *of_timer(struct heap_node *node)
+{
+    return (struct request *)(void *)((char *)node - offsetof(struct request, timer));
+}
+
 void requests_peer_lost(struct server *s, struct server_id peer)
 {
     /* Collected first: finishing one may change the table. */
-    struct request *lost = NULL;
+    struct heap lost = heap_new(s->mem);
     uint64_t at = 0, id;
     void *value;
     while (hmap_next(&s->sent, &at, &id, &value)) {
         struct request *r = value;
         if (r->target.v != peer.v) continue;
-        r->next = lost;
-        lost = r;
+        heap_remove(&s->timers, &r->timer);
+        heap_set(&lost, &r->timer, r->serial);
     }
-    /* In order of sending, so that what is tried again keeps its order. */
-    struct request *sorted = NULL;
-    while (lost != NULL) {
-        struct request *r = lost;
-        lost = r->next;
-        struct request **place = &sorted;
-        while (*place != NULL && (*place)->id < r->id)
-            place = &(*place)->next;
-        r->next = *place;
-        *place = r;
-    }
-    while (sorted != NULL) {
-        struct request *r = sorted;
-        sorted = r->next;
-        r->next = NULL;
+    for (struct heap_node *node; (node = heap_min(&lost)) != NULL;) {
+        struct request *r = of_timer(node);
+        heap_remove(&lost, node);
         struct slot *slot = server_slot(s, r->group);
         if (slot->hint.v == peer.v) slot->hint.v = 0;
         if (!r->reads_only) {
@@ -1028,6 +1056,7 @@ void requests_peer_lost(struct server *s, struct server_id peer)
         enter(s, r, REQUEST_WAITING);
         slot_touch(s, slot);
     }
+    heap_free(&lost);
 }
 
 /* ---- trying again ---- */
@@ -1047,7 +1076,7 @@ static void waiting_turn(struct server *s, struct slot *slot)
         struct request **place = r->prev_next;
         uint32_t *n_waiting = c == NULL ? NULL : &route_get(c, r->group)->n_waiting;
         const uint32_t others = n_waiting == NULL ? 0 : *n_waiting;
-        list_take(&slot->waiting_end, r);
+        waiting_take(slot, r);
         hold_end(slot, r);
         if (n_waiting != NULL) *n_waiting = 0;
         r->state = 0;
@@ -1061,13 +1090,7 @@ static void waiting_turn(struct server *s, struct slot *slot)
             continue;
         }
         r->state = REQUEST_WAITING;
-        r->next = *place;
-        r->prev_next = place;
-        if (r->next != NULL)
-            r->next->prev_next = &r->next;
-        else
-            slot->waiting_end = &r->next;
-        *place = r;
+        list_put(&slot->waiting_end, place, r);
         hold_begin(slot, r);
         peers_held |= r->holds;
         if (c != NULL) {
@@ -1182,8 +1205,7 @@ void requests_free(struct server *s)
 {
     struct heap_node *node;
     while ((node = heap_min(&s->timers)) != NULL)
-        request_free(s, (struct request *)(void *)((char *)node -
-                                                   offsetof(struct request, timer)));
+        request_free(s, of_timer(node));
 }
 
 /* While much moves between us and the leader, or in the log, an answer may be behind it. */

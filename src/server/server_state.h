@@ -112,7 +112,8 @@ enum request_origin { FROM_CLIENT = 1, FROM_PEER, FROM_FANOUT, FROM_SERVER };
 struct request {
     enum request_state state;
     enum request_origin origin;
-    uint64_t id; /* in server->sent while SENT */
+    uint64_t serial; /* in the order in which they were made */
+    uint64_t id;     /* in server->sent while SENT */
     struct group_id group;
     struct buf body;      /* forward_encode() form, its id and term set when sent */
     struct block *shared; /* owns what `body` shows, once a large one was sent */
@@ -157,7 +158,9 @@ struct slot {
     struct term hint_term;
     uint32_t tries; /* replicas asked in turn, without a hint */
     struct answer *gated, **gated_end;
-    struct request *waiting, **waiting_end;
+    struct request *waiting, **waiting_end; /* by serial */
+    struct request *came_back; /* of those: the last that was put in between */
+    uint64_t newest;           /* the largest serial that has waited */
     uint32_t n_holding; /* of those: behind which other servers' requests wait, too */
     struct request *rounds, **rounds_end;
     struct heap_node timer; /* the shard's wake */
@@ -442,7 +445,7 @@ struct server {
     uint64_t walks;                  /* of waiting lists, counted */
     struct heap timers, slot_timers; /* of requests; of shards */
     struct hmap sent;                /* request id -> struct request */
-    uint64_t next_request;
+    uint64_t next_request, next_serial;
 
     struct hmap clients; /* conn -> struct client */
     struct client *first_client, *last_client;

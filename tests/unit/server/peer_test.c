@@ -729,6 +729,95 @@ static void R40_a_forward_whose_target_is_lost_is_uncertain(void **state)
     lone_free(l);
 }
 
+/* The nth request that we were sent for keys: its id, and the last argument of its command. */
+static bool got_forward(const struct lone *l, uint64_t conn, uint32_t nth,
+                        struct forward *out, struct bytes *last)
+{
+    struct frame f;
+
+    for (uint32_t i = 0; got_frame(l, conn, FRAME_BATCH, i, &f); i++) {
+        struct cursor in = cursor_of(f.body);
+        struct message m;
+        while (message_decode(&in, &m) == MESSAGE_OK) {
+            struct bytes args[8];
+            if (m.kind != MESSAGE_FORWARD || !forward_decode(m.body, out)) continue;
+            if (nth-- > 0) continue;
+            struct forward copy = *out;
+            const uint32_t n = forward_peek_args(&copy);
+            assert_in_range(n, 1, 8);
+            forward_next_command(&copy, args);
+            *last = args[n - 1];
+            return true;
+        }
+    }
+    return false;
+}
+
+static void give_reply(struct lone *l, uint64_t conn, const struct forward_reply *reply)
+{
+    const struct frame head = head_of(l, FRAME_BATCH);
+    struct buf batch = buf_new(&l->outside);
+    const size_t at = message_begin(&batch, data_group(l), MESSAGE_FORWARD_REPLY);
+
+    forward_reply_encode(&batch, reply);
+    message_end(&batch, at);
+    give_frame(l, conn, &head, buf_bytes(&batch));
+    buf_free(&batch);
+}
+
+static void expect_forward(const struct lone *l, uint64_t conn, uint32_t nth,
+                           const char *last, struct forward *out)
+{
+    struct bytes got;
+
+    assert_true(got_forward(l, conn, nth, out, &got));
+    assert_true(bytes_equal(got, bytes_of_str(last)));
+}
+
+/* Three are refused by a leader whose term is over, while a fourth waits for the next one: they
+ * wait before it, in the order in which they were asked. */
+static void what_is_refused_goes_before_what_came_after_it(void **state)
+{
+    static const char *const text[] = {"a", "b", "c", "d"};
+    struct lone *l = lone_new("");
+    const struct frame head = head_of(l, FRAME_HELLO);
+    struct forward f[4];
+    struct bytes last;
+    (void)state;
+
+    server_client_open(l->server, (struct conn_id){21}, BYTES_OF("127.0.0.1:5"), false);
+    connect_as_peer(l, 1);
+    run(l, 20);
+    l->sent[1].len = 0;
+    /* Alone in its shard it would lead again, but for who says before each turn that he does. */
+    struct term term = {shard_term(data_shard(l)).v + 100};
+    give_append(l, 1, &head, 99, term);
+    client_says(l, 21, "APPEND n a\r\nAPPEND n b\r\nAPPEND n c\r\n");
+    turn(l);
+    for (uint32_t i = 0; i < 3; i++)
+        expect_forward(l, 1, i, text[i], &f[i]);
+    term.v += 100;
+    give_append(l, 1, &head, 99, term);
+    client_says(l, 21, "APPEND n d\r\n");
+    turn(l);
+    assert_false(got_forward(l, 1, 3, &f[3], &last)); /* it waits for the three */
+
+    l->sent[1].len = 0;
+    term.v += 100;
+    give_append(l, 1, &head, 99, term);
+    for (uint32_t i = 0; i < 3; i++)
+        give_reply(
+            l, 1,
+            &(struct forward_reply){
+                .id = f[i].id, .status = FORWARD_REFUSED, .term = term, .leader = {2}});
+    turn(l);
+    for (uint32_t i = 0; i < 4; i++) {
+        expect_forward(l, 1, i, text[i], &f[i]);
+        assert_int_equal(f[i].term.v, term.v);
+    }
+    lone_free(l);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -745,6 +834,7 @@ int main(void)
         cmocka_unit_test(an_older_version_ends_when_a_member_says_that_it_is_too_old),
         cmocka_unit_test(R40_a_request_for_another_term_is_refused),
         cmocka_unit_test(R40_a_forward_whose_target_is_lost_is_uncertain),
+        cmocka_unit_test(what_is_refused_goes_before_what_came_after_it),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

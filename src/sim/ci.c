@@ -255,6 +255,7 @@ static const struct mutant mutants[] = {
     {"shard: a follower leaves out what has expired by its clock", {.server = 12}, {"clocks"}, 60},
     {"raft: the log is cut past a follower that answers", {.server = 13}, {"network"}, 100},
     {"server: a token is taken and forgotten", {.server = 5}, {"retries"}, 60},
+    {"server: what comes back waits behind what came after it", {.server = 20}, {"pipelines"}, 60},
     {"meta: who is away speaks what we do", {.server = 7}, {"upgrades"}, 60},
     {"raft: an epoch begins by an election", {.raft = 17}, {"force"}, 60},
     {"server: who was left out of a recovery goes on", {.server = 9}, {"recover"}, 40},

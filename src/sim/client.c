@@ -264,7 +264,9 @@ static void draw_value(struct client *c, struct buf *out)
 
 static struct linear_op op_of(const struct client *c, enum linear_kind kind)
 {
-    return (struct linear_op){.kind = kind, .client = c->index};
+    return (struct linear_op){.kind = kind,
+                              .client = c->index,
+                              .conn = (uint64_t)(c->index + 1) << 32 | c->conns};
 }
 
 static void ask_read(struct client *c, struct object *o)
@@ -512,15 +514,28 @@ static void ask_bank(struct client *c, struct object *o)
         ask_watch(c, o);
 }
 
-static void ask(struct client *c)
+static void ask_of(struct client *c, struct object *o)
 {
-    struct object *o = object_for(c->all, &c->prng);
-
     switch (o->kind) {
     case OBJECT_REGISTER: ask_register(c, o); break;
     case OBJECT_COUNTER: ask_counter(c, o); break;
     case OBJECT_BANK: ask_bank(c, o); break;
     }
+}
+
+static void ask(struct client *c)
+{
+    ask_of(c, object_for(c->all, &c->prng));
+}
+
+/* Much of one object at once, so that the order in which it takes effect shows. */
+static void ask_in_a_row(struct client *c)
+{
+    struct object *o = object_for(c->all, &c->prng);
+
+    for (uint64_t n = prng_range(&c->prng, 2, 6); n > 0 && c->n_pending < PENDING_MAX - 2;
+         n--)
+        ask_of(c, o);
 }
 
 /* ---- answers ---- */
@@ -984,6 +999,8 @@ static void tick_client(struct client *c)
     if (!c->up || c->alone) return;
     if (cs->finishing) {
         read_finally(c);
+    } else if (cs->asking && (cs->world->plan->traits & PLAN_PIPELINES) != 0) {
+        ask_in_a_row(c);
     } else if (cs->asking) {
         const uint64_t burst = prng_chance(&c->prng, 250) ? prng_range(&c->prng, 2, 4)
                                                           : 1;

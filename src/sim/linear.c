@@ -239,6 +239,8 @@ struct search {
     uint32_t *unknown;
     uint32_t n_unknown;
     bool *placed; /* by op */
+    uint32_t
+        *asked_before; /* op -> the known one that its connection asked before; none */
 
     struct step {
         uint32_t moment;  /* none: an unknown one */
@@ -303,6 +305,18 @@ static void search_list(struct search *s)
     }
 }
 
+/* By op in order of call; those of one call are in the order in which they were asked. */
+static void search_order(struct search *s)
+{
+    for (uint32_t i = 0; i < s->n; i++) {
+        s->asked_before[i] = none;
+        if (s->ops[i].unknown || s->ops[i].conn == 0) continue;
+        for (uint32_t k = i; k-- > 0 && s->asked_before[i] == none;)
+            if (!s->ops[k].unknown && s->ops[k].conn == s->ops[i].conn)
+                s->asked_before[i] = k;
+    }
+}
+
 static void search_open(struct search *s, struct linear_values *values,
                         const struct linear_op *ops, uint32_t n, uint32_t initial)
 {
@@ -321,11 +335,13 @@ static void search_open(struct search *s, struct linear_values *values,
     s->answer = mem_alloc(mem, (n + 1) * sizeof *s->answer);
     s->unknown = mem_alloc(mem, (n + 1) * sizeof *s->unknown);
     s->placed = mem_zero(mem, (n + 1) * sizeof *s->placed);
+    s->asked_before = mem_alloc(mem, (n + 1) * sizeof *s->asked_before);
     s->steps = mem_alloc(mem, (n + 1) * sizeof *s->steps);
     s->names = mem_alloc(mem, (n + 1) * sizeof *s->names);
     for (uint32_t i = 0; i < n; i++)
         s->names[i] = (struct hash128){prng_next(&prng), prng_next(&prng)};
     search_list(s);
+    search_order(s);
 }
 
 static void search_close(struct search *s)
@@ -338,6 +354,7 @@ static void search_close(struct search *s)
     mem_free(s->mem, s->answer, (n + 1) * sizeof *s->answer);
     mem_free(s->mem, s->unknown, (n + 1) * sizeof *s->unknown);
     mem_free(s->mem, s->placed, (n + 1) * sizeof *s->placed);
+    mem_free(s->mem, s->asked_before, (n + 1) * sizeof *s->asked_before);
     mem_free(s->mem, s->steps, (n + 1) * sizeof *s->steps);
     mem_free(s->mem, s->names, (n + 1) * sizeof *s->names);
     mem_free(s->mem, s->seen.cells, s->seen.cap * sizeof *s->seen.cells);
@@ -366,8 +383,10 @@ struct candidate {
 static bool place(struct search *s, const struct candidate *c)
 {
     const uint32_t op = c->known ? s->moments[c->at].op : s->unknown[c->at];
+    const uint32_t before = s->asked_before[op];
     struct state after = s->state;
 
+    if (before != none && !s->placed[before]) return false;
     if (c->variant == 1) {
         if (!after.lapses) return false;
         after = (struct state){0};

@@ -7,7 +7,9 @@
  *                    executed, each somewhere between its call and its answer
  *
  * An operation whose outcome is not known may have happened at any time after its call, or
- * never.  One that surely did not happen is not handed in.
+ * never.  One that surely did not happen is not handed in.  What one connection asked, and was
+ * told the outcome of, happened in the order in which it asked, also where it did not wait for
+ * the answers.
  *
  * Method   Wing and Gong's search [WING93] with the memory of visited configurations that
  *          [LOWE17] adds: (set of operations done, state) is tried once.  The set is kept as
@@ -65,6 +67,7 @@ struct linear_op {
     bool yes;     /* out of the conditional kinds */
     int64_t number;
     uint32_t client; /* for telling only */
+    uint64_t conn;   /* whose order it is in; 0: nobody's */
 };
 
 enum linear_result { LINEAR_YES = 1, LINEAR_NO, LINEAR_UNDECIDED };

@@ -60,6 +60,21 @@ const struct plan plans[] = {
         .n_marks = 3,
     },
     {
+        .name = "pipelines", .about = "much of one key asked at once on each connection, while "
+                                      "leaders hand over, stand still, are cut off and killed",
+        .machines = 3, .shards = 1, .storm_ms = 25000,
+        .traits = PLAN_PIPELINES | PLAN_DEADLINES,
+        .net_us_low = 100, .net_us_high = 30000, .sync_us_low = 100, .sync_us_high = 5000,
+        .faults = {
+            {FAULT_FAILOVER, 4, 12, 0, 0, 0, 0}, {FAULT_PAUSE, 1, 5, 500, 4000, 1, 1},
+            {FAULT_CUT_BOTH, 0, 4, 300, 3000, 0, 0}, {FAULT_KILL, 0, 4, 50, 3000, 0, 0},
+            {FAULT_BREAK, 0, 4, 0, 0, 0, 0}, {FAULT_SLOW_LINKS, 0, 4, 500, 4000, 2, 10},
+            {FAULT_WALL_JUMP, 0, 3, 0, 0, -2000, 2000},
+        },
+        .marks = {MARK_answered, MARK_unknown, MARK_elections, MARK_failovers, MARK_pauses},
+        .n_marks = 5,
+    },
+    {
         .name = "elections", .about = "slow disks, links cut for long, power cuts of an instant: "
                                       "votes half written and asked for again",
         .machines = 3, .shards = 1, .storm_ms = 40000,

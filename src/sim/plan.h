@@ -110,6 +110,7 @@ enum plan_trait {
     PLAN_LONG_LOGS = 1 << 17, /* what gives way to a new epoch is still in the log */
     PLAN_REPLACES = 1 << 18,  /* who is gone for some seconds is replaced */
     PLAN_RECOVERS = 1 << 19,  /* it begins with three machines: disaster.h */
+    PLAN_PIPELINES = 1 << 20, /* clients ask much of one key at once */
 };
 
 struct plan {

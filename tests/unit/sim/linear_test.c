@@ -346,6 +346,32 @@ static void it_agrees_with_trying_every_order(void **state)
     assert_true(bad > 500);
 }
 
+static struct linear_op by(uint64_t conn, struct linear_op op)
+{
+    op.conn = conn;
+    return op;
+}
+
+/* Asked at once, answered at once: of one connection the first to be asked is the first. */
+static void what_a_connection_pipelines_happens_in_the_order_asked(void **state)
+{
+    (void)state;
+    const struct linear_op a = writes(1, 9, "a"), b = writes(1, 9, "b");
+    const struct linear_op then_a = reads(10, 11, "a"), then_b = reads(10, 11, "b");
+
+    assert_int_equal(VERDICT(a, b, then_a), LINEAR_YES);
+    assert_int_equal(VERDICT(by(1, a), by(2, b), then_a), LINEAR_YES);
+    assert_int_equal(VERDICT(by(1, a), by(1, b), then_b), LINEAR_YES);
+    assert_int_equal(VERDICT(by(1, a), by(1, b), then_a), LINEAR_NO);
+    assert_int_equal(VERDICT(by(1, reads(1, 9, "a")), by(1, a)), LINEAR_NO);
+    assert_int_equal(VERDICT(by(1, a), by(1, reads(1, 9, NULL))), LINEAR_NO);
+    /* Beside others, and not only next to each other. */
+    assert_int_equal(VERDICT(by(1, a), by(2, writes(1, 9, "c")), by(1, b), then_a),
+                     LINEAR_NO);
+    /* Nobody was told of it: it may still come later. */
+    assert_int_equal(VERDICT(by(1, maybe_writes(1, "a")), by(1, b), then_a), LINEAR_YES);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -360,6 +386,7 @@ int main(void)
         TEST(conditional_writes_are_told_the_truth),
         TEST(swaps_removes_and_appends_are_checked_by_their_answers),
         TEST(a_value_with_a_deadline_may_vanish_and_not_come_back),
+        TEST(what_a_connection_pipelines_happens_in_the_order_asked),
         TEST(transfers_are_all_or_nothing),
         TEST(it_tells_how_far_it_came),
         TEST(past_its_budget_it_says_so),

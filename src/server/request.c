@@ -225,6 +225,8 @@ static void leave(struct server *s, struct request *r)
         break;
     case REQUEST_GATED: break;
     }
+    if (route != NULL && route->n_sent == 0 && route->n_waiting > 0)
+        slot_touch(s, slot); /* which may have waited for this one */
     if (route != NULL) route_done(c, route);
     r->state = 0;
 }

@@ -2,8 +2,10 @@
 /* peer - connections between servers.
  *
  * Each server dials each other one and sends on what it dialed; what it accepted it reads.
- * So a pair has two connections, and either can break without the other.  Only a server whose
- * address is not known yet (it just joined) is answered on the connection it dialed.
+ * So a pair has two connections, and either can break without the other.  Only a server that
+ * is not reached at its address (it just joined, or was just started again) is answered on the
+ * connection it dialed.  When there is a better way, what has begun goes on by the old one; and
+ * requests that must not pass those sent there wait for them (request.c).
  *
  *   dialer                          acceptor
  *   HELLO (name, nonce)      ──►
@@ -55,7 +57,6 @@ static struct peer *peer_get(struct server *s, struct server_id id)
     p = mem_zero(s->mem, sizeof *p);
     p->id = id;
     p->batch = buf_new(s->mem);
-    p->bulk_end = &p->bulk;
     hmap_put(&s->peers, id.v, p);
     return p;
 }
@@ -67,33 +68,26 @@ static void bulk_free(struct server *s, struct bulk *b)
     mem_free(s->mem, b, sizeof *b);
 }
 
-static void drop_bulk(struct server *s, struct peer *p)
-{
-    while (p->bulk != NULL) {
-        struct bulk *b = p->bulk;
-        p->bulk = b->next;
-        bulk_free(s, b);
-    }
-    p->bulk_end = &p->bulk;
-}
-
 bool peer_is_moving(const struct server *s, struct server_id id)
 {
-    const struct peer *p = peer_find(s, id);
     uint64_t at = 0, key;
     void *value;
-    if (p != NULL && p->bulk != NULL) return true;
     while (hmap_next(&s->conns, &at, &key, &value)) {
         const struct peer_conn *c = value;
-        if (c->id.v == id.v && c->piece_total > 0) return true;
+        if (c->id.v == id.v && (c->bulk != NULL || c->piece_total > 0)) return true;
     }
     return false;
 }
 
-bool peer_reachable(const struct server *s, struct server_id id)
+struct conn_id peer_way(const struct server *s, struct server_id id)
 {
     const struct peer *p = peer_find(s, id);
-    return p != NULL && p->way != NULL;
+    return p == NULL || p->way == NULL ? (struct conn_id){0} : p->way->conn;
+}
+
+bool peer_reachable(const struct server *s, struct server_id id)
+{
+    return peer_way(s, id).v != 0;
 }
 
 uint32_t peer_feature(const struct server *s, struct server_id id)
@@ -112,6 +106,7 @@ static struct peer_conn *conn_new(struct server *s, struct conn_id id, bool dial
     c->dialed = dialed;
     c->in = buf_new(s->mem);
     c->out = buf_new(s->mem);
+    c->bulk_end = &c->bulk;
     c->piece = buf_new(s->mem);
     vouches_init(&c->out_vouches, s->mem);
     vouches_init(&c->in_vouches, s->mem);
@@ -123,6 +118,11 @@ static struct peer_conn *conn_new(struct server *s, struct conn_id id, bool dial
 static void conn_free(struct server *s, struct peer_conn *c)
 {
     hmap_remove(&s->conns, c->conn.v);
+    while (c->bulk != NULL) {
+        struct bulk *b = c->bulk;
+        c->bulk = b->next;
+        bulk_free(s, b);
+    }
     buf_free(&c->in);
     buf_free(&c->out);
     buf_free(&c->piece);
@@ -204,17 +204,17 @@ void peers_tell(struct server *s, struct shard *shard)
 static void conn_lost(struct server *s, struct peer_conn *c)
 {
     const struct server_id id = c->id;
+    const struct conn_id conn = c->conn;
     const bool was_up = c->state == PEER_UP;
     struct peer *p = id.v == 0 ? NULL : peer_find(s, id);
     if (s->join_conn == c) {
         s->join_conn = NULL;
         s->join_at.ns = s->now.ns + 500 * MS_NS;
     }
-    const bool was_way = p != NULL && p->way == c;
-    const bool lost_bulk = was_way && p->bulk != NULL;
-    if (was_way) {
+    /* Half a stream is of no use to another connection. */
+    const bool lost_bulk = c->bulk != NULL;
+    if (p != NULL && p->way == c) {
         p->way = NULL;
-        drop_bulk(s, p); /* half a stream is of no use to a new connection */
         p->batch.len = 0;
     }
     if (p != NULL && c->dialed) {
@@ -226,7 +226,7 @@ static void conn_lost(struct server *s, struct peer_conn *c)
     }
     vouch_conn_lost(s, c);
     conn_free(s, c);
-    if (was_way) requests_peer_lost(s, id);
+    if (was_up) requests_conn_lost(s, conn);
     if (lost_bulk) unsent(s, id);
     if (was_up && p != NULL) peer_lost(s, id);
 }
@@ -259,7 +259,6 @@ void peer_forget(struct server *s, struct server_id id)
     if (p == NULL) return;
     if (p->way != NULL) conn_close(s, p->way, "it is no member any more");
     hmap_remove(&s->peers, id.v);
-    drop_bulk(s, p);
     buf_free(&p->batch);
     mem_free(s->mem, p, sizeof *p);
 }
@@ -356,6 +355,16 @@ static void send_ping(struct server *s, struct peer_conn *c)
     frame_end(&c->out, frame_begin(&c->out, &head));
 }
 
+static void flush_batch(struct server *s, struct peer *p)
+{
+    if (p->batch.len == 0) return;
+    const struct frame head = head_of(s, p->way, FRAME_BATCH);
+    const size_t at = frame_begin(&p->way->out, &head);
+    buf_put(&p->way->out, p->batch.at, p->batch.len);
+    frame_end(&p->way->out, at);
+    p->batch.len = 0;
+}
+
 /* ---- greeting ---- */
 
 static struct peer_conn *conn_of_other_life(struct server *s, const struct peer_conn *c)
@@ -384,6 +393,28 @@ static void life_begins(struct server *s, struct peer *p, const struct peer_conn
     for (struct peer_conn *old; (old = conn_of_other_life(s, c)) != NULL;)
         conn_close(s, old, "its server has begun another life");
     tell_shards_lost(s, c->id);
+}
+
+static struct peer_conn *conn_given_up(struct server *s, const struct peer_conn *c)
+{
+    uint64_t at = 0, key;
+    void *value;
+
+    while (hmap_next(&s->conns, &at, &key, &value)) {
+        struct peer_conn *other = value;
+        if (!other->dialed && other->state == PEER_UP && other->id.v == c->id.v &&
+            other->conn.v < c->conn.v)
+            return other;
+    }
+    return NULL;
+}
+
+/* Who dials again has given up what it dialed before: what it sent there, and takes for lost,
+ * is not to come behind what it sends now. */
+static void close_given_up(struct server *s, const struct peer_conn *c)
+{
+    for (struct peer_conn *old; (old = conn_given_up(s, c)) != NULL;)
+        conn_close(s, old, "its server has dialed again");
 }
 
 /* A copied data directory, or the next life of one whose connections have not ended yet. */
@@ -462,9 +493,11 @@ static bool conn_is_up(struct server *s, struct peer_conn *c)
     struct peer *p = peer_get(s, c->id);
     p->heard = s->now;
     life_begins(s, p, c);
+    if (!c->dialed) close_given_up(s, c);
     /* While none that we dialed stands (its address is not known, or is no longer right) the
-     * newest connection from there is the way back: an older one may already be closing. */
+     * newest connection from there is the way back. */
     if (c->dialed || p->way == NULL || !p->way->dialed) {
+        if (p->way != NULL) flush_batch(s, p); /* what is said on it goes out on it */
         p->way = c;
         p->dial_tries = 0;
     }
@@ -944,16 +977,6 @@ struct buf *peer_say(struct server *s, struct server_id to, struct group_id grou
     return &p->batch;
 }
 
-static void flush_batch(struct server *s, struct peer *p)
-{
-    if (p->batch.len == 0) return;
-    const struct frame head = head_of(s, p->way, FRAME_BATCH);
-    const size_t at = frame_begin(&p->way->out, &head);
-    buf_put(&p->way->out, p->batch.at, p->batch.len);
-    frame_end(&p->way->out, at);
-    p->batch.len = 0;
-}
-
 /* The last message of the batch goes in pieces, so that it holds nothing up.  A large one is
  * not copied: what little lies before it is. */
 static struct bulk *make_bulk(struct server *s, struct peer *p, size_t start)
@@ -965,8 +988,8 @@ static struct bulk *make_bulk(struct server *s, struct peer *p, size_t start)
     b->skip = start;
     b->stream = ++s->next_stream;
     p->batch = before;
-    *p->bulk_end = b;
-    p->bulk_end = &b->next;
+    *p->way->bulk_end = b;
+    p->way->bulk_end = &b->next;
     return b;
 }
 
@@ -1003,23 +1026,23 @@ static struct bytes bulk_next(const struct bulk *b)
     return (struct bytes){b->bytes.at + at, b->bytes.len - at};
 }
 
-static void flush_bulk(struct server *s, struct peer *p)
+static void flush_bulk(struct server *s, struct peer_conn *c)
 {
-    while (p->bulk != NULL && p->way->out.len < PEER_OUT_PAUSE_BYTES) {
-        struct bulk *b = p->bulk;
+    while (c->bulk != NULL && c->out.len < PEER_OUT_PAUSE_BYTES) {
+        struct bulk *b = c->bulk;
         const uint64_t total = b->bytes.len - b->skip + b->far.len;
         struct bytes run = bulk_next(b);
         if (run.len == 0) return; /* it is still being read */
         if (run.len > PIECE_BYTES) run.len = PIECE_BYTES;
-        const struct frame head = head_of(s, p->way, FRAME_PIECE);
+        const struct frame head = head_of(s, c, FRAME_PIECE);
         const struct piece piece = {b->stream, b->sent, total, run};
-        const size_t at = frame_begin(&p->way->out, &head);
-        piece_encode(&p->way->out, &piece);
-        frame_end(&p->way->out, at);
+        const size_t at = frame_begin(&c->out, &head);
+        piece_encode(&c->out, &piece);
+        frame_end(&c->out, at);
         b->sent += run.len;
         if (b->sent < total) continue;
-        p->bulk = b->next;
-        if (p->bulk == NULL) p->bulk_end = &p->bulk;
+        c->bulk = b->next;
+        if (c->bulk == NULL) c->bulk_end = &c->bulk;
         bulk_free(s, b);
     }
 }
@@ -1097,9 +1120,7 @@ void peers_turn_end(struct server *s)
     void *value;
     while (hmap_next(&s->peers, &at, &key, &value)) {
         struct peer *p = value;
-        if (p->way == NULL || p->way->state != PEER_UP) continue;
-        flush_batch(s, p);
-        flush_bulk(s, p);
+        if (p->way != NULL) flush_batch(s, p);
     }
     at = 0;
     while (hmap_next(&s->conns, &at, &key, &value)) {
@@ -1111,6 +1132,7 @@ void peers_turn_end(struct server *s)
         }
         if (c->pong_due && c->state == PEER_UP) send_ping(s, c);
         c->pong_due = false;
+        flush_bulk(s, c);
         conn_flush(s, c);
     }
 }
@@ -1143,7 +1165,6 @@ void peers_free(struct server *s)
     void *value;
     while (hmap_next(&s->peers, &at, &key, &value)) {
         struct peer *p = value;
-        drop_bulk(s, p);
         buf_free(&p->batch);
         mem_free(s->mem, p, sizeof *p);
         at = 0;

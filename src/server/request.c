@@ -2,8 +2,8 @@
 /* request - where a request goes: evaluated here, forwarded to the leader, or waiting.
  *
  * Order.  The requests of one client for one group must take effect in order.  Those sent
- * to one leader in one term stay in order, since they travel on one stream and another term
- * refuses them.  So a later one may go out beside earlier ones only the same way; else it
+ * to one leader in one term stay in order, since they travel on one connection and another
+ * term refuses them.  So a later one may go out beside earlier ones only the same way; else it
  * waits behind them.  One that travels in pieces is passed by smaller messages, so what comes
  * after it waits for its answer.  One that was sent and comes back, since its leader or its
  * round is lost, waits before what has come after it.
@@ -82,7 +82,9 @@ static bool may_go(const struct client *c, struct group_id group, struct server_
     const struct client_route *route = route_find(c, group);
     if (route == NULL) return true;
     if (route->n_waiting > 0 || route->n_bulky > 0) return false;
-    return route->n_sent == 0 || (route->target.v == target.v && route->term.v == term.v);
+    return route->n_sent == 0 ||
+           (route->target.v == target.v && route->term.v == term.v &&
+            route->way.v == peer_way(c->server, target).v);
 }
 
 static bool is_bulky(const struct request *r)
@@ -212,6 +214,7 @@ static void leave(struct server *s, struct request *r)
         break;
     case REQUEST_SENT:
         hmap_remove(&s->sent, r->id);
+        r->way.v = 0;
         if (route == NULL) break;
         route->n_sent--;
         route->n_bulky -= is_bulky(r);
@@ -267,6 +270,7 @@ static void enter(struct server *s, struct request *r, enum request_state state)
     route->n_bulky += state == REQUEST_SENT && is_bulky(r);
     route->target = r->target;
     route->term = r->term;
+    route->way = r->way;
 }
 
 /* ---- ends ---- */
@@ -563,6 +567,7 @@ static bool forward(struct server *s, struct slot *slot, struct request *r)
     r->id = ++s->next_request;
     r->target = target;
     r->term = term;
+    r->way = peer_way(s, target);
     size_t start;
     struct buf *body = peer_say(s, target, r->group, MESSAGE_FORWARD, &start);
     if (body == NULL) return false;
@@ -1033,7 +1038,7 @@ static struct request *of_timer(struct heap_node *node)
     return (struct request *)(void *)((char *)node - offsetof(struct request, timer));
 }
 
-void requests_peer_lost(struct server *s, struct server_id peer)
+void requests_conn_lost(struct server *s, struct conn_id way)
 {
     /* Collected first: finishing one may change the table. */
     struct heap lost = heap_new(s->mem);
@@ -1041,7 +1046,7 @@ void requests_peer_lost(struct server *s, struct server_id peer)
     void *value;
     while (hmap_next(&s->sent, &at, &id, &value)) {
         struct request *r = value;
-        if (r->target.v != peer.v) continue;
+        if (r->way.v != way.v) continue;
         heap_remove(&s->timers, &r->timer);
         heap_set(&lost, &r->timer, r->serial);
     }
@@ -1049,7 +1054,7 @@ void requests_peer_lost(struct server *s, struct server_id peer)
         struct request *r = of_timer(node);
         heap_remove(&lost, node);
         struct slot *slot = server_slot(s, r->group);
-        if (slot->hint.v == peer.v) slot->hint.v = 0;
+        if (slot->hint.v == r->target.v) slot->hint.v = 0;
         if (!r->reads_only) {
             finish(s, r, NULL, OUTCOME_UNCERTAIN);
             continue;

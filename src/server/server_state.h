@@ -140,6 +140,7 @@ struct request {
     struct conn_id client;   /* whose it is, for `done`; 0: none */
     struct server_id target; /* SENT; LEAD: who is to lead */
     struct term term;        /* SENT: the one it was meant for; LEAD: that it ends */
+    struct conn_id way;      /* SENT: the connection on which */
     uint64_t round;          /* ROUND */
     struct log_index index;  /* APPLY, COPIES */
     uint32_t copies;         /* COPIES: how many are wanted */
@@ -196,6 +197,7 @@ struct client_route { /* outstanding requests of this client for one group */
     uint32_t n_bulky;        /* of those sent: in pieces */
     struct server_id target; /* of those sent */
     struct term term;
+    struct conn_id way; /* the connection with the target */
     uint64_t held_walk; /* the walk of the waiting list in which one was left there */
 };
 
@@ -291,8 +293,8 @@ struct vouches {
 };
 
 struct
-    peer_conn { /* one connection: dialed ones only send, accepted ones only receive, but
-                    * for the handshake and joining */
+    peer_conn { /* one connection.  What is sent goes out on one that we dialed, or for want of
+                 * one on what was accepted; from both kinds is read */
     struct conn_id conn;
     bool dialed;
     enum peer_conn_state state;
@@ -307,7 +309,8 @@ struct
     struct buf out; /* frames */
     uint64_t out_sent;
     bool send_busy;
-    struct buf piece; /* a stream being assembled */
+    struct bulk *bulk, **bulk_end; /* bounded by who speaks: windows, memory */
+    struct buf piece;              /* a stream being assembled */
     uint64_t piece_stream, piece_total;
     struct instant opened, heard, ping_at;
     struct vouches out_vouches, in_vouches; /* said and heard on it: vouch.c */
@@ -333,7 +336,6 @@ struct peer { /* another server of the cluster */
     struct instant dial_at; /* next try */
     uint32_t dial_tries;
     struct buf batch;               /* messages of this turn, small ones */
-    struct bulk *bulk, **bulk_end;  /* bounded by who speaks: windows, memory */
     struct instant heard;           /* last frame from it */
     struct instant missed;          /* when a gather gave up waiting for it; 0: never */
     struct incarnation incarnation; /* of its present life */
@@ -702,7 +704,7 @@ void requests_slot_turn(struct server *s,
 void requests_replica_gone(struct server *s, struct slot *slot); /* retired: no rounds */
 void requests_term_changed(struct server *s, struct slot *slot);
 void requests_free(struct server *s);
-void requests_peer_lost(struct server *s, struct server_id peer);
+void requests_conn_lost(struct server *s, struct conn_id way); /* sent on it */
 void request_timeout(struct server *s, struct request *r);
 void request_gate_result(struct server *s, struct request *r, struct answer *a,
                          enum outcome o); /* OUTCOME_NONE: a->bytes are the reply */
@@ -725,6 +727,7 @@ void peer_said_around(struct server *s, struct server_id to, size_t start,
                       const struct far *far);
 /* A large message is on its way, from there or to there. */
 bool peer_is_moving(const struct server *s, struct server_id id);
+struct conn_id peer_way(const struct server *s, struct server_id id); /* 0: none */
 bool peer_reachable(const struct server *s,
                     struct server_id id);               /* heard or connected lately */
 void peers_tell(struct server *s, struct shard *shard); /* a new one: who is connected */

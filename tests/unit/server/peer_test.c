@@ -818,6 +818,129 @@ static void what_is_refused_goes_before_what_came_after_it(void **state)
     lone_free(l);
 }
 
+/* s2 has been started again: it has dialed us, and our own dial comes through later. */
+static struct lone *lone_with_dialer(struct term *term)
+{
+    struct lone *l = lone_new("");
+    char text[300];
+
+    assert_true(joins(l, 1, META_FEATURE, text));
+    assert_true(l->dialed.v != 0);
+    server_client_open(l->server, (struct conn_id){21}, BYTES_OF("127.0.0.1:5"), false);
+    connect_as_peer(l, 3);
+    term->v = shard_term(data_shard(l)).v + 100;
+    return l;
+}
+
+static void dial_comes_through(struct lone *l)
+{
+    const struct frame head = head_of(l, FRAME_HELLO);
+
+    server_peer_open(l->server, l->dialed, BYTES_OF("127.0.0.1:8002"), true);
+    answer_hello(l, l->dialed.v, &head, false, META_FEATURE);
+}
+
+/* What lies on one connection may be read after what comes on another. */
+static void requests_of_a_client_do_not_overtake_on_a_new_connection(void **state)
+{
+    struct term term;
+    struct lone *l = lone_with_dialer(&term);
+    const struct frame head = head_of(l, FRAME_HELLO);
+    struct forward f;
+    struct bytes last;
+    (void)state;
+
+    give_append(l, 3, &head, 99, term);
+    client_says(l, 21, "APPEND n a\r\n");
+    turn(l);
+    expect_forward(l, 3, 0, "a", &f);
+    dial_comes_through(l);
+    assert_int_equal(shard_term(data_shard(l)).v, term.v);
+    assert_int_equal(shard_leader(data_shard(l)).v, 2);
+    client_says(l, 21, "APPEND n b\r\n");
+    turn(l);
+    assert_false(l->closed[3]);
+    assert_false(got_forward(l, 3, 1, &f, &last));
+    assert_false(got_forward(l, l->dialed.v, 0, &f, &last));
+    expect_forward(l, 3, 0, "a", &f);
+    term.v += 100;
+    give_append(l, 3, &head, 99, term);
+    give_reply(l, 3,
+               &(struct forward_reply){
+                   .id = f.id, .status = FORWARD_DONE, .bytes = BYTES_OF(":1\r\n")});
+    turn(l);
+    assert_true(heard(l, 21, ":1\r\n"));
+    expect_forward(l, l->dialed.v, 0, "b", &f);
+    lone_free(l);
+}
+
+static uint64_t bytes_in_pieces(const struct lone *l, uint64_t conn)
+{
+    struct frame f;
+    struct piece p;
+    uint64_t bytes = 0;
+
+    for (uint32_t i = 0; got_frame(l, conn, FRAME_PIECE, i, &f); i++) {
+        assert_true(piece_decode(f.body, &p));
+        assert_int_equal(p.offset, bytes);
+        bytes += p.bytes.len;
+    }
+    return bytes;
+}
+
+/* The receiver puts a stream together by connection. */
+static void a_large_request_goes_on_as_it_began(void **state)
+{
+    enum { LARGE = 9 << 20 };
+    struct term term;
+    struct lone *l = lone_with_dialer(&term);
+    const struct frame head = head_of(l, FRAME_HELLO);
+    char begin[64];
+    (void)state;
+
+    give_append(l, 3, &head, 99, term);
+    snprintf(begin, sizeof begin, "*3\r\n$3\r\nSET\r\n$1\r\nn\r\n$%d\r\n", (int)LARGE);
+    client_says(l, 21, begin);
+    for (size_t left = LARGE; left > 0;) {
+        size_t room = 0;
+        uint8_t *at = server_client_space(l->server, (struct conn_id){21}, &room);
+        if (room > left) room = left;
+        memset(at, 'x', room);
+        server_client_data(l->server, (struct conn_id){21}, room);
+        left -= room;
+    }
+    client_says(l, 21, "\r\n");
+    turn(l);
+    assert_in_range(bytes_in_pieces(l, 3), 1, LARGE - 1);
+    dial_comes_through(l);
+    for (uint32_t i = 0; i < 4; i++) {
+        give_append(l, 3, &head, 99, term);
+        turn(l);
+    }
+    assert_int_equal(bytes_in_pieces(l, l->dialed.v), 0);
+    assert_true(bytes_in_pieces(l, 3) > LARGE);
+    lone_free(l);
+}
+
+/* It takes what it sent there for lost; none of it is to come late. */
+static void who_dials_again_has_given_up_the_connection_before(void **state)
+{
+    struct term term;
+    struct lone *l = lone_with_dialer(&term);
+    const struct frame head = head_of(l, FRAME_HELLO);
+    struct forward f;
+    (void)state;
+
+    give_append(l, 3, &head, 99, term);
+    client_says(l, 21, "APPEND n a\r\n");
+    turn(l);
+    expect_forward(l, 3, 0, "a", &f);
+    connect_as_peer(l, 5);
+    assert_true(l->closed[3]);
+    assert_true(heard(l, 21, "-UNCERTAIN "));
+    lone_free(l);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -835,6 +958,9 @@ int main(void)
         cmocka_unit_test(R40_a_request_for_another_term_is_refused),
         cmocka_unit_test(R40_a_forward_whose_target_is_lost_is_uncertain),
         cmocka_unit_test(what_is_refused_goes_before_what_came_after_it),
+        cmocka_unit_test(requests_of_a_client_do_not_overtake_on_a_new_connection),
+        cmocka_unit_test(a_large_request_goes_on_as_it_began),
+        cmocka_unit_test(who_dials_again_has_given_up_the_connection_before),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -742,15 +742,7 @@ static bool on_message(struct server *s, struct peer_conn *c, const struct messa
     case MESSAGE_FORWARD_REPLY: {
         struct forward_reply reply;
         if (!forward_reply_decode(m->body, &reply)) return false;
-        if (block != NULL && reply.bytes.len >= BLOCK_BYTES_MIN) {
-            reply.far = (struct far){
-                .block = block,
-                .from = (uint64_t)(reply.bytes.at - block->bytes.at),
-                .len = reply.bytes.len,
-            };
-            reply.bytes.len = 0;
-        }
-        request_reply(s, c->id, &reply);
+        request_reply(s, c->id, &reply, block);
         return true;
     }
     case MESSAGE_STATUS: return retire_message(s, c->id, m->group, m->body);

@@ -996,8 +996,26 @@ static void on_closed(struct server *s, struct slot *slot, struct request *r)
     slot_touch(s, slot);
 }
 
+/* A large reply to a client is not copied out of the block that it came in.  Everybody else
+ * reads it, and finds it in `bytes`. */
+static void finish_with(struct server *s, struct request *r,
+                        const struct forward_reply *reply, struct block *block)
+{
+    struct forward_reply out = *reply;
+
+    if (block != NULL && r->origin == FROM_CLIENT && out.bytes.len >= BLOCK_BYTES_MIN) {
+        out.far = (struct far){
+            .block = block,
+            .from = (uint64_t)(out.bytes.at - block->bytes.at),
+            .len = out.bytes.len,
+        };
+        out.bytes.len = 0;
+    }
+    finish(s, r, &out, OUTCOME_NONE);
+}
+
 void request_reply(struct server *s, struct server_id from,
-                   const struct forward_reply *reply)
+                   const struct forward_reply *reply, struct block *block)
 {
     struct request *r = hmap_find(&s->sent, reply->id);
     if (r == NULL || r->target.v != from.v) return; /* timed out meanwhile */
@@ -1030,7 +1048,7 @@ void request_reply(struct server *s, struct server_id from,
         enter(s, r, REQUEST_APPLY);
         return;
     }
-    finish(s, r, reply, OUTCOME_NONE);
+    finish_with(s, r, reply, block);
 }
 
 static struct request *of_timer(struct heap_node *node)

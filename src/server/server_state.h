@@ -698,7 +698,7 @@ void request_submit(struct server *s, struct request *r);
 void request_forwarded(struct server *s, struct server_id from, struct group_id group,
                        struct forward *f, struct block *block);
 void request_reply(struct server *s, struct server_id from,
-                   const struct forward_reply *reply);
+                   const struct forward_reply *reply, struct block *block);
 void requests_slot_turn(struct server *s,
                         struct slot *slot); /* waiting, rounds: try again */
 void requests_replica_gone(struct server *s, struct slot *slot); /* retired: no rounds */

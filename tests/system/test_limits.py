@@ -163,6 +163,24 @@ def test_flushall_and_dbsize_of_many_keys(three):
     three.wait_equal_digests()
 
 
+def test_large_parts_of_an_answer_come_through_every_server(three):
+    """Where the leader alone may read, the others ask it for what they put together."""
+    keys = [f"led:{i:06}" + "x" * 80 for i in range(6000)]
+    assert three[0].ask("KEYSPACE", "CREATE", "led", "MODE", "raft", "READ", "leader") == "OK"
+    with three[0].conn(timeout=60) as c:
+        wait_until(lambda: c("SET", "led:first", "v") == "OK", what="it is served")
+        assert c.pipeline([("SET", k, "v") for k in keys]) == ["OK"] * len(keys)
+    watched = [f"led:{i}{{a}}" for i in range(33000)]  # 8 bytes of answer each
+    for s in three.servers:
+        with s.conn(timeout=60) as c:
+            assert len(c("KEYS", "led:*")) == len(keys) + 1
+            found = c("SCAN", "0", "MATCH", "led:*", "COUNT", "5000")
+            assert not isinstance(found, Error), found
+            assert c("WATCH", *watched) == "OK"
+            assert c.transaction(("DEL", watched[0])) == [0]
+    assert three[0].ask("KEYSPACE", "DROP", "led") == "OK"
+
+
 def test_many_shards(make_cluster):
     """Hundreds of groups on three servers: they all get leaders, and idle ones cost little."""
     cluster = make_cluster(3)

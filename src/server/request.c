@@ -1246,7 +1246,9 @@ static bool is_behind_much(const struct server *s, const struct slot *slot,
 void request_timeout(struct server *s, struct request *r)
 {
     struct slot *slot = server_slot(s, r->group);
-    if (is_behind_much(s, slot, r)) {
+    /* For as long as the largest value takes, since what moves may never end. */
+    if (r->given_up.ns == 0) r->given_up = server_deadline(s, VALUE_MAX);
+    if (s->now.ns < r->given_up.ns && is_behind_much(s, slot, r)) {
         heap_set(&s->timers, &r->timer, s->now.ns + SEC_NS);
         return;
     }

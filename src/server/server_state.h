@@ -145,6 +145,7 @@ struct request {
     struct log_index index;  /* APPLY, COPIES */
     uint32_t copies;         /* COPIES: how many are wanted */
     struct instant deadline;
+    struct instant given_up; /* past its deadline, while much moves; 0: not yet past it */
     struct heap_node timer;
     struct request *next, **prev_next; /* in the slot's list it is in */
 };

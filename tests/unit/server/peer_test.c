@@ -941,6 +941,79 @@ static void who_dials_again_has_given_up_the_connection_before(void **state)
     lone_free(l);
 }
 
+/* From now on it is one of three, and leads no more when it hears of nobody. */
+static void give_members(struct lone *l, uint64_t conn, struct term term)
+{
+    const struct frame head = head_of(l, FRAME_BATCH);
+    struct buf batch = buf_new(&l->outside), config = buf_new(&l->outside);
+    struct raft_info info;
+
+    raft_info(shard_raft(data_shard(l)), &info);
+    const struct raft_config three = {.version = info.config.version + 1,
+                                      .n_voters = 3,
+                                      .voters = {server_self(l->server), {2}, {3}},
+                                      .rules = info.config.rules};
+    raft_config_encode(&config, &three);
+    const struct raft_entry entry = {.index = {info.last.v + 1},
+                                     .term = term,
+                                     .kind = RAFT_CONFIG,
+                                     .payload = buf_bytes(&config)};
+    const struct raft_msg m = {.kind = RAFT_APPEND,
+                               .from = {2},
+                               .to = server_self(l->server),
+                               .term = term,
+                               .index = info.last,
+                               .log_term = info.last_term,
+                               .n_entries = 1,
+                               .entries = &entry};
+    const size_t at = message_begin(&batch, data_group(l), MESSAGE_RAFT);
+    raft_msg_encode(&batch, &m);
+    message_end(&batch, at);
+    give_frame(l, conn, &head, buf_bytes(&batch));
+    buf_free(&config);
+    buf_free(&batch);
+}
+
+/* A leader whose answer is lost while large values go on and on: their moving is a reason to be
+ * patient, but not for ever. */
+static void what_moves_puts_an_end_off_and_not_away(void **state)
+{
+    enum { GIVEN_UP_MS = 100000 };
+    struct term term;
+    struct lone *l = lone_with_dialer(&term);
+    const struct frame hello = head_of(l, FRAME_HELLO), pong = head_of(l, FRAME_BATCH),
+                       head = head_of(l, FRAME_PIECE);
+    const struct piece piece = {
+        .stream = 1, .offset = 0, .total = VALUE_MAX, .bytes = BYTES_OF("begun")};
+    struct buf body = buf_new(&l->outside);
+    uint32_t ms = 0;
+    struct forward f;
+    (void)state;
+
+    dial_comes_through(l);
+    give_members(l, 3, term);
+    client_says(l, 21, "APPEND n a\r\n");
+    turn(l);
+    expect_forward(l, l->dialed.v, 0, "a", &f);
+    piece_encode(&body, &piece);
+    give_frame(l, 3, &head, buf_bytes(&body));
+    for (; ms < GIVEN_UP_MS && l->sent[21].len == 0; ms++) {
+        l->now.ns += MS_NS;
+        server_time(l->server, l->now, (struct wall){2000000 + ms});
+        if (ms % 100 == 0) {
+            give_append(l, 3, &hello, 99, term);
+            give_frame(l, l->dialed.v, &pong, (struct bytes){0});
+            l->sent[3].len = l->sent[l->dialed.v].len = 0;
+        }
+        turn(l);
+    }
+    assert_int_equal(shard_term(data_shard(l)).v, term.v);
+    assert_true(heard(l, 21, "-UNCERTAIN "));
+    assert_in_range(ms, 6000, 60000);
+    buf_free(&body);
+    lone_free(l);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -961,6 +1034,7 @@ int main(void)
         cmocka_unit_test(requests_of_a_client_do_not_overtake_on_a_new_connection),
         cmocka_unit_test(a_large_request_goes_on_as_it_began),
         cmocka_unit_test(who_dials_again_has_given_up_the_connection_before),
+        cmocka_unit_test(what_moves_puts_an_end_off_and_not_away),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

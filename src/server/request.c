@@ -1,25 +1,10 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* request - where a request goes: evaluated here, forwarded to the leader, or waiting.
- *
- * Order.  The requests of one client for one group must take effect in order.  Those sent
- * to one leader in one term stay in order, since they travel on one connection and another
- * term refuses them.  So a later one may go out beside earlier ones only the same way; else it
- * waits behind them.  One that travels in pieces is passed by smaller messages, so what comes
- * after it waits for its answer.  One that was sent and comes back, since its leader or its
- * round is lost, waits before what has come after it.
- *
- * A write that was sent and whose answer is lost is UNCERTAIN, and is not sent again.
- */
+ * request_wait.h says in which order. */
 #include "base/text.h"
 #include "server/failover.h"
 #include "server/request_run.h"
-
-/* ---- order ---- */
-
-static struct client *client_of(const struct request *r)
-{
-    return r->origin == FROM_CLIENT ? r->answer->client : NULL;
-}
+#include "server/request_wait.h"
 
 /* Whose answer it is a part of, if that is one of ours who is still there. */
 static const struct client *asker_of(const struct request *r)
@@ -38,333 +23,6 @@ static struct shard_position position_of(const struct request *r)
     if (r->origin == FROM_PEER || r->position.index.v != 0) return r->position;
     const struct client *c = asker_of(r);
     return c == NULL ? (struct shard_position){0} : client_must_see(c, r->group);
-}
-
-static struct client_route *route_find(const struct client *c, struct group_id group)
-{
-    for (uint32_t i = 0; i < c->n_routes; i++)
-        if (c->routes[i].group.v == group.v) return &c->routes[i];
-    return NULL;
-}
-
-static struct client_route *route_get(struct client *c, struct group_id group)
-{
-    struct client_route *route = route_find(c, group);
-    if (route != NULL) return route;
-    if (c->n_routes == c->routes_cap) {
-        const uint32_t cap = c->routes_cap == 0 ? 4 : c->routes_cap * 2;
-        c->routes = mem_resize(c->server->mem, c->routes,
-                               c->routes_cap * sizeof *c->routes,
-                               cap * sizeof *c->routes);
-        c->routes_cap = cap;
-    }
-    route = &c->routes[c->n_routes++];
-    *route = (struct client_route){.group = group};
-    return route;
-}
-
-static void route_done(struct client *c, struct client_route *route)
-{
-    if (route->n_waiting == 0 && route->n_sent == 0) *route = c->routes[--c->n_routes];
-}
-
-void request_client_gone(struct server *s, struct client *c)
-{
-    mem_free(s->mem, c->routes, c->routes_cap * sizeof *c->routes);
-    c->routes = NULL;
-    c->n_routes = c->routes_cap = 0;
-}
-
-/* Whether a request of this client may go this way now, with none of its own waiting. */
-static bool may_go(const struct client *c, struct group_id group, struct server_id target,
-                   struct term term)
-{
-    const struct client_route *route = route_find(c, group);
-    if (route == NULL) return true;
-    if (route->n_waiting > 0 || route->n_bulky > 0) return false;
-    return route->n_sent == 0 ||
-           (route->target.v == target.v && route->term.v == term.v &&
-            route->way.v == peer_way(c->server, target).v);
-}
-
-static bool is_bulky(const struct request *r)
-{
-    return r->body.len > PIECE_BYTES / 2;
-}
-
-/* ---- positions as they travel ---- */
-
-static struct shard_position position_in(const struct forward_position *p)
-{
-    return (struct shard_position){p->index, p->term, p->settled};
-}
-
-static struct forward_position position_out(struct shard_position p)
-{
-    return (struct forward_position){p.index, p.term, p.settled};
-}
-
-/* ---- lists and life ---- */
-
-static void list_put(struct request ***end, struct request **place, struct request *r)
-{
-    r->next = *place;
-    r->prev_next = place;
-    if (r->next != NULL)
-        r->next->prev_next = &r->next;
-    else
-        *end = &r->next;
-    *place = r;
-}
-
-static void list_add(struct request ***end, struct request *r)
-{
-    list_put(end, *end, r);
-}
-
-static void list_take(struct request ***end, struct request *r)
-{
-    *r->prev_next = r->next;
-    if (r->next != NULL)
-        r->next->prev_next = r->prev_next;
-    else
-        *end = r->prev_next;
-    r->next = NULL;
-    r->prev_next = NULL;
-}
-
-/* By serial.  Those that come back are many at once when a leader is lost, and mostly in order:
- * each is looked for from the place of the one before. */
-static void waiting_add(const struct server *s, struct slot *slot, struct request *r)
-{
-    struct request **place = &slot->waiting;
-
-    if (r->serial > slot->newest || s->config.mutant.server == 20) {
-        slot->newest = r->serial;
-        list_add(&slot->waiting_end, r);
-        return;
-    }
-    if (slot->came_back != NULL && slot->came_back->serial < r->serial)
-        place = &slot->came_back->next;
-    while (*place != NULL && (*place)->serial < r->serial)
-        place = &(*place)->next;
-    list_put(&slot->waiting_end, place, r);
-    slot->came_back = r;
-}
-
-static void waiting_take(struct slot *slot, struct request *r)
-{
-    if (slot->came_back == r) slot->came_back = NULL;
-    list_take(&slot->waiting_end, r);
-}
-
-struct request *request_new(struct server *s, enum forward_kind kind,
-                            struct group_id group, uint8_t resp)
-{
-    struct request *r = mem_zero(s->mem, sizeof *r);
-    r->serial = ++s->next_serial;
-    r->kind = kind;
-    r->group = group;
-    r->resp = resp;
-    r->body = buf_new(s->mem);
-    r->routed = s->meta.version;
-    r->deadline.ns = s->now.ns + s->config.limits.request_timeout_ns;
-    return r;
-}
-
-struct request *request_to_meta(struct server *s, uint8_t resp, const struct bytes *args,
-                                uint32_t n_args)
-{
-    struct request *r = request_new(s, FORWARD_META, (struct group_id){META_GROUP}, resp);
-    const struct forward head = {.kind = FORWARD_META, .resp = resp, .n_commands = 1};
-
-    forward_encode(&r->body, &head);
-    forward_put_command(&r->body, args, n_args);
-    r->origin = FROM_SERVER;
-    r->writes = true;
-    return r;
-}
-
-/* Requests of another server keep their order behind one that waits here, for some are of one
- * client: a leader that hands over takes no writes, but a read would pass one by.  One that
- * waits for what its session has seen holds nobody up. */
-static void hold_begin(struct slot *slot, struct request *r)
-{
-    r->holds = r->origin == FROM_PEER && !r->stale;
-    slot->n_holding += r->holds;
-}
-
-static void hold_end(struct slot *slot, struct request *r)
-{
-    slot->n_holding -= r->holds;
-    r->holds = false;
-}
-
-/* Takes r out of wherever it is; its state is then for the caller to set. */
-static void leave(struct server *s, struct request *r)
-{
-    struct slot *slot = server_slot(s, r->group);
-    struct client *c = client_of(r);
-    struct client_route *route = c == NULL ? NULL : route_find(c, r->group);
-    switch (r->state) {
-    case REQUEST_WAITING:
-        waiting_take(slot, r);
-        hold_end(slot, r);
-        if (route != NULL) route->n_waiting--;
-        break;
-    case REQUEST_SENT:
-        hmap_remove(&s->sent, r->id);
-        r->way.v = 0;
-        if (route == NULL) break;
-        route->n_sent--;
-        route->n_bulky -= is_bulky(r);
-        break;
-    case REQUEST_ROUND:
-    case REQUEST_COPIES:
-    case REQUEST_LEAD:
-    case REQUEST_APPLY:
-        list_take(&slot->rounds_end, r);
-        if (route != NULL) route->n_sent--;
-        break;
-    case REQUEST_GATED: break;
-    }
-    if (route != NULL && route->n_sent == 0 && route->n_waiting > 0)
-        slot_touch(s, slot); /* which may have waited for this one */
-    if (route != NULL) route_done(c, route);
-    r->state = 0;
-}
-
-static void request_free(struct server *s, struct request *r)
-{
-    heap_remove(&s->timers, &r->timer);
-    if (r->shared != NULL)
-        block_unref(r->shared);
-    else
-        buf_free(&r->body);
-    mem_free(s->mem, r, sizeof *r);
-}
-
-static void enter(struct server *s, struct request *r, enum request_state state)
-{
-    struct slot *slot = server_slot(s, r->group);
-    struct client *c = client_of(r);
-    r->state = state;
-    slot_watch(s, slot);
-    if (r->timer.place == 0) heap_set(&s->timers, &r->timer, r->deadline.ns);
-    switch (state) {
-    case REQUEST_WAITING:
-        waiting_add(s, slot, r);
-        hold_begin(slot, r);
-        if (c != NULL) route_get(c, r->group)->n_waiting++;
-        return;
-    case REQUEST_ROUND:
-    case REQUEST_COPIES:
-    case REQUEST_LEAD:
-    case REQUEST_APPLY: list_add(&slot->rounds_end, r); break;
-    case REQUEST_SENT: hmap_put(&s->sent, r->id, r); break;
-    case REQUEST_GATED: heap_remove(&s->timers, &r->timer); return;
-    }
-    if (c == NULL) return;
-    struct client_route *route = route_get(c, r->group);
-    route->n_sent++;
-    route->n_bulky += state == REQUEST_SENT && is_bulky(r);
-    route->target = r->target;
-    route->term = r->term;
-    route->way = r->way;
-}
-
-/* ---- ends ---- */
-
-static void reply_to_peer(struct server *s, struct request *r,
-                          const struct forward_reply *reply)
-{
-    struct forward_reply out = *reply;
-    out.id = r->peer_id;
-    size_t start;
-    struct buf *body = peer_say(s, r->peer, r->group, MESSAGE_FORWARD_REPLY, &start);
-    if (body == NULL) return; /* it will time out there, as UNCERTAIN */
-    struct far far = out.far;
-    far.at += body->len + FORWARD_REPLY_HEAD;
-    forward_reply_encode(body, &out);
-    if (far.block == NULL)
-        peer_said(s, r->peer, start);
-    else
-        peer_said_around(s, r->peer, start, &far);
-}
-
-static void error_bytes(struct buf *out, uint8_t resp, enum outcome o)
-{
-    struct reply reply = {out, resp};
-    reply_error(&reply, outcome_row(o)->text);
-}
-
-/* The one end of every request that is not refused: a reply, or an outcome that says no. */
-static void finish(struct server *s, struct request *r, const struct forward_reply *reply,
-                   enum outcome o)
-{
-    if (r->state != 0) leave(s, r);
-    if (o == OUTCOME_UNCERTAIN || o == OUTCOME_UNCERTAIN_LATE) s->stats.uncertain++;
-    switch (r->origin) {
-    case FROM_CLIENT:
-        if (o != OUTCOME_NONE) {
-            answer_error(s, r->answer, o);
-            break;
-        }
-        if (r->answer->client != NULL)
-            client_note(r->answer->client, r->group, position_in(&reply->position),
-                        r->writes);
-        buf_put(&r->answer->bytes, reply->bytes.at, reply->bytes.len);
-        r->answer->far = reply->far;
-        block_ref(reply->far.block);
-        r->answer->replies = 1;
-        answer_ready(s, r->answer);
-        break;
-    case FROM_PEER: {
-        struct forward_reply out = {.status = FORWARD_DONE};
-        struct buf text = buf_new(s->mem);
-        if (o != OUTCOME_NONE) {
-            error_bytes(&text, r->resp, o);
-            out.bytes = buf_bytes(&text);
-        } else {
-            out.bytes = reply->bytes;
-            out.far = reply->far;
-            out.position = reply->position;
-        }
-        reply_to_peer(s, r, &out);
-        buf_free(&text);
-        break;
-    }
-    case FROM_FANOUT: fanout_part(s, r->fanout, reply, o); break;
-    case FROM_SERVER: r->done(s, r, reply, o); break;
-    }
-    request_free(s, r);
-}
-
-static void refuse_to_peer(struct server *s, struct slot *slot, struct request *r,
-                           enum forward_status status)
-{
-    struct forward_reply out = {
-        .status = status, .term = slot->hint_term, .leader = slot->hint};
-    if (slot->shard != NULL) {
-        out.term = shard_term(slot->shard);
-        out.leader = shard_leader(slot->shard);
-    }
-    if (r->state != 0) leave(s, r);
-    reply_to_peer(s, r, &out);
-    request_free(s, r);
-}
-
-void request_gate_result(struct server *s, struct request *r, struct answer *a,
-                         enum outcome o)
-{
-    const struct slot *slot = server_slot(s, r->group);
-    struct forward_reply reply = {
-        .status = FORWARD_DONE, .bytes = buf_bytes(&a->bytes), .far = a->far};
-
-    r->state = 0;
-    if (a->gate.saw.v != 0 && slot->shard != NULL)
-        reply.position = position_out(shard_position_at(slot->shard, a->gate.saw));
-    finish(s, r, &reply, o);
 }
 
 /* ---- evaluation of a prepared request at the leader ---- */
@@ -397,7 +55,7 @@ static enum shard_refusal run_wait(struct server *s, struct slot *slot, struct r
     heap_remove(&s->timers, &r->timer);
     r->target = s->identity.server;
     r->term = shard_term(slot->shard);
-    enter(s, r, REQUEST_COPIES);
+    request_enter(s, r, REQUEST_COPIES);
     slot_touch(s, slot);
     return SHARD_TAKEN;
 }
@@ -412,7 +70,7 @@ static bool lead_turn(struct server *s, const struct slot *slot, struct request 
     const struct forward_reply done = {.status = FORWARD_DONE,
                                        .bytes = buf_bytes(&bytes)};
 
-    if (ended) finish(s, r, &done, OUTCOME_NONE);
+    if (ended) request_finish(s, r, &done, OUTCOME_NONE);
     buf_free(&bytes);
     return ended;
 }
@@ -427,7 +85,7 @@ static enum shard_refusal run_lead(struct server *s, struct slot *slot, struct r
     slot_touch(s, slot);
     r->target = to;
     r->term = shard_term(slot->shard);
-    enter(s, r, REQUEST_LEAD);
+    request_enter(s, r, REQUEST_LEAD);
     (void)lead_turn(s, slot, r);
     return SHARD_TAKEN;
 }
@@ -485,16 +143,16 @@ static bool evaluate(struct server *s, struct slot *slot, struct request *r,
         const enum outcome o = outcome_of(*refusal);
         r->stale = *refusal == SHARD_BEHIND;
         if (o == OUTCOME_NONE) return false;
-        finish(s, r, NULL, o);
+        request_finish(s, r, NULL, o);
         return true;
     }
     slot_touch(s, slot);
     if (r->origin == FROM_CLIENT) {
-        if (r->state != 0) leave(s, r);
+        if (r->state != 0) request_leave(s, r);
         request_free(s, r);
     } else {
-        if (r->state != 0) leave(s, r);
-        enter(s, r, REQUEST_GATED);
+        if (r->state != 0) request_leave(s, r);
+        request_enter(s, r, REQUEST_GATED);
     }
     answer_gate(s, a, slot, &gate);
     return true;
@@ -561,8 +219,8 @@ static bool forward(struct server *s, struct slot *slot, struct request *r)
     const struct server_id target = leader_of(s, slot, &term);
     if (target.v == 0 || target.v == s->identity.server.v) return false;
     if (!peer_reachable(s, target)) return false;
-    struct client *c = client_of(r);
-    if (c != NULL && !may_go(c, r->group, target, term)) return false;
+    struct client *c = request_client(r);
+    if (c != NULL && !request_may_go(c, r->group, target, term)) return false;
 
     r->id = ++s->next_request;
     r->target = target;
@@ -573,7 +231,7 @@ static bool forward(struct server *s, struct slot *slot, struct request *r)
     if (body == NULL) return false;
     put_body(s, r, body, start);
     s->stats.forwarded++;
-    enter(s, r, REQUEST_SENT);
+    request_enter(s, r, REQUEST_SENT);
     return true;
 }
 
@@ -616,7 +274,7 @@ static enum shard_position_state see_here(struct server *s, const struct slot *s
     if (state != POSITION_LOST) return state;
     if (c != NULL && !client_in_session(c, r->group))
         return POSITION_HERE; /* then there is nothing to see */
-    finish(s, r, NULL, OUTCOME_LOST);
+    request_finish(s, r, NULL, OUTCOME_LOST);
     return state;
 }
 
@@ -646,7 +304,7 @@ static bool read_now(struct server *s, struct slot *slot, struct request *r)
                                        .bytes = buf_bytes(&bytes),
                                        .position = position_out(saw),
                                        .far = far};
-    if (open) finish(s, r, &done, OUTCOME_NONE);
+    if (open) request_finish(s, r, &done, OUTCOME_NONE);
     far_drop(&far);
     buf_free(&bytes);
     return open;
@@ -678,10 +336,9 @@ static bool read_at_replica(struct server *s, struct slot *slot, struct request 
         return false;
     if (r->at_leader || !is_replica(s, slot)) return false;
     if (shard_applied(slot->shard).v == 0) return false;
-    struct client *c = client_of(r);
+    struct client *c = request_client(r);
     if (r->read == READ_ANY) {
-        const struct client_route *route = c == NULL ? NULL : route_find(c, r->group);
-        if (route != NULL && (route->n_sent > 0 || route->n_waiting > 0)) return false;
+        if (c != NULL && request_has_others(c, r->group)) return false;
         if (c != NULL && is_owed(c, slot)) return false;
         switch (see_here(s, slot, r)) {
         case POSITION_HERE: break;
@@ -699,11 +356,11 @@ static bool read_at_replica(struct server *s, struct slot *slot, struct request 
     /* A leader that is not ready yet numbers its rounds otherwise: wait until it is. */
     if (shard_leader(slot->shard).v == s->identity.server.v) return false;
     const struct term term = shard_term(slot->shard);
-    if (c != NULL && !may_go(c, r->group, s->identity.server, term)) return false;
+    if (c != NULL && !request_may_go(c, r->group, s->identity.server, term)) return false;
     r->round = shard_read_round(slot->shard, s->now);
     r->target = s->identity.server;
     r->term = term;
-    enter(s, r, REQUEST_ROUND);
+    request_enter(s, r, REQUEST_ROUND);
     slot_touch(s, slot);
     return true;
 }
@@ -729,7 +386,7 @@ static void null_reply(struct server *s, struct request *r)
     reply_null_array(&reply);
     const struct forward_reply done = {.status = FORWARD_DONE,
                                        .bytes = buf_bytes(&bytes)};
-    finish(s, r, &done, OUTCOME_NONE);
+    request_finish(s, r, &done, OUTCOME_NONE);
     buf_free(&bytes);
 }
 
@@ -759,7 +416,7 @@ static bool reroute(struct server *s, struct request *r)
         return true;
     }
     if (!together) {
-        finish(s, r, NULL, OUTCOME_CROSSSLOT);
+        request_finish(s, r, NULL, OUTCOME_CROSSSLOT);
         return true;
     }
     r->group = group;
@@ -771,14 +428,14 @@ static bool reroute(struct server *s, struct request *r)
     return true;
 }
 
-/* Not in any list when called.  True: it is on its way, done, or gone. */
-static bool go(struct server *s, struct slot *slot, struct request *r)
+bool request_go(struct server *s, struct slot *slot, struct request *r)
 {
     if (reroute(s, r)) return true;
     if (leads_here(slot)) {
-        const struct client *c = client_of(r);
+        const struct client *c = request_client(r);
         const struct term term = shard_term(slot->shard);
-        if (c != NULL && !may_go(c, r->group, s->identity.server, term)) return false;
+        if (c != NULL && !request_may_go(c, r->group, s->identity.server, term))
+            return false;
         struct forward f;
         const bool ok = forward_decode(buf_bytes(&r->body), &f);
         check(ok);
@@ -786,7 +443,7 @@ static bool go(struct server *s, struct slot *slot, struct request *r)
         if (evaluate(s, slot, r, f, &refusal)) return true;
         r->closed = refusal == SHARD_CLOSED;
         if (!r->closed || r->origin != FROM_PEER) return false;
-        refuse_to_peer(s, slot, r, FORWARD_CLOSED);
+        request_refuse(s, slot, r, FORWARD_CLOSED);
         return true;
     }
     if (r->origin == FROM_PEER) {
@@ -795,7 +452,7 @@ static bool go(struct server *s, struct slot *slot, struct request *r)
             raft_info(shard_raft(slot->shard), &info);
             if (info.role == RAFT_LEADER) return false; /* about to be ready: wait */
         }
-        refuse_to_peer(s, slot, r, FORWARD_REFUSED);
+        request_refuse(s, slot, r, FORWARD_REFUSED);
         return true;
     }
     if (slot->shard != NULL) {
@@ -807,14 +464,14 @@ static bool go(struct server *s, struct slot *slot, struct request *r)
             info.config.voters[0].v == s->identity.server.v &&
             !retire_was_here(s, slot->group) && seems_alone(s)) {
             if (!r->reads_only || r->kind != FORWARD_COMMANDS) {
-                finish(s, r, NULL, OUTCOME_READONLY);
+                request_finish(s, r, NULL, OUTCOME_READONLY);
                 return true;
             }
             switch (see_here(s, slot, r)) {
             case POSITION_AHEAD: return false; /* what was lost may yet be repaired */
             case POSITION_LOST: break;
             case POSITION_HERE:
-                if (!read_now(s, slot, r)) finish(s, r, NULL, OUTCOME_CLOSED);
+                if (!read_now(s, slot, r)) request_finish(s, r, NULL, OUTCOME_CLOSED);
                 break;
             }
             return true;
@@ -827,8 +484,8 @@ void request_submit(struct server *s, struct request *r)
 {
     struct slot *slot = server_slot(s, r->group);
     if (r->body.len >= BLOCK_BYTES_MIN) r->deadline = server_deadline(s, r->body.len);
-    if (go(s, slot, r)) return;
-    enter(s, r, REQUEST_WAITING);
+    if (request_go(s, slot, r)) return;
+    request_enter(s, r, REQUEST_WAITING);
     slot_touch(s, slot);
 }
 
@@ -896,7 +553,7 @@ void request_command(struct server *s, struct client *c, const struct command *c
     }
     struct answer *a = NULL;
     if (leads_here(slot) &&
-        may_go(c, slot->group, s->identity.server, shard_term(slot->shard))) {
+        request_may_go(c, slot->group, s->identity.server, shard_term(slot->shard))) {
         a = answer_for_gate(c, slot);
         struct reply reply = {&a->bytes, c->resp};
         const struct shard_request q = {
@@ -953,12 +610,12 @@ void request_forwarded(struct server *s, struct server_id from, struct group_id 
         struct raft_info info = {0};
         if (slot->shard != NULL) raft_info(shard_raft(slot->shard), &info);
         if (info.role != RAFT_LEADER || (f->term.v != 0 && f->term.v != info.term.v)) {
-            refuse_to_peer(s, slot, r, FORWARD_REFUSED);
+            request_refuse(s, slot, r, FORWARD_REFUSED);
             return;
         }
     } else {
         if (f->term.v != 0 && f->term.v != shard_term(slot->shard).v) {
-            refuse_to_peer(s, slot, r, FORWARD_REFUSED);
+            request_refuse(s, slot, r, FORWARD_REFUSED);
             return;
         }
         enum shard_refusal refusal = SHARD_BUSY;
@@ -968,14 +625,14 @@ void request_forwarded(struct server *s, struct server_id from, struct group_id 
         s->lent = NULL;
         if (taken) return;
         if (refusal == SHARD_NOT_LEADER || refusal == SHARD_CLOSED) {
-            refuse_to_peer(s, slot, r,
+            request_refuse(s, slot, r,
                            refusal == SHARD_CLOSED ? FORWARD_CLOSED : FORWARD_REFUSED);
             return;
         }
     }
     forward_encode(&r->body, f);
     forward_put_rest(&r->body, f);
-    enter(s, r, REQUEST_WAITING);
+    request_enter(s, r, REQUEST_WAITING);
     slot_touch(s, slot);
 }
 
@@ -984,15 +641,15 @@ void request_forwarded(struct server *s, struct server_id from, struct group_id 
  * taken effect, there or where the key is now, and behind it this would be out of order. */
 static void on_closed(struct server *s, struct slot *slot, struct request *r)
 {
-    const struct client *c = client_of(r);
-    leave(s, r);
+    const struct client *c = request_client(r);
+    request_leave(s, r);
     if (c != NULL && c->last_answer != r->answer) {
-        finish(s, r, NULL, OUTCOME_CLOSED);
+        request_finish(s, r, NULL, OUTCOME_CLOSED);
         return;
     }
     if (reroute(s, r)) return;
     r->closed = true;
-    enter(s, r, REQUEST_WAITING);
+    request_enter(s, r, REQUEST_WAITING);
     slot_touch(s, slot);
 }
 
@@ -1011,7 +668,7 @@ static void finish_with(struct server *s, struct request *r,
         };
         out.bytes.len = 0;
     }
-    finish(s, r, &out, OUTCOME_NONE);
+    request_finish(s, r, &out, OUTCOME_NONE);
 }
 
 void request_reply(struct server *s, struct server_id from,
@@ -1025,7 +682,7 @@ void request_reply(struct server *s, struct server_id from,
         return;
     }
     if (reply->status == FORWARD_REFUSED) {
-        leave(s, r);
+        request_leave(s, r);
         if (reroute(s, r)) return;
         slot->tries++;
         if (reply->leader.v != 0 && reply->term.v >= slot->hint_term.v) {
@@ -1034,119 +691,36 @@ void request_reply(struct server *s, struct server_id from,
         } else if (slot->hint.v == from.v) {
             slot->hint.v = 0;
         }
-        enter(s, r, REQUEST_WAITING);
+        request_enter(s, r, REQUEST_WAITING);
         slot_touch(s, slot);
         return;
     }
     if (r->kind == FORWARD_META && slot->shard != NULL &&
         shard_applied(slot->shard).v < reply->position.index.v) {
         /* Answered once this server, too, knows what was changed. */
-        leave(s, r);
+        request_leave(s, r);
         r->body.len = 0;
         buf_put(&r->body, reply->bytes.at, reply->bytes.len);
         r->index = reply->position.index;
-        enter(s, r, REQUEST_APPLY);
+        request_enter(s, r, REQUEST_APPLY);
         return;
     }
     finish_with(s, r, reply, block);
 }
 
-static struct request *of_timer(struct heap_node *node)
-{
-    return (struct request *)(void *)((char *)node - offsetof(struct request, timer));
-}
-
-void requests_conn_lost(struct server *s, struct conn_id way)
-{
-    /* Collected first: finishing one may change the table. */
-    struct heap lost = heap_new(s->mem);
-    uint64_t at = 0, id;
-    void *value;
-    while (hmap_next(&s->sent, &at, &id, &value)) {
-        struct request *r = value;
-        if (r->way.v != way.v) continue;
-        heap_remove(&s->timers, &r->timer);
-        heap_set(&lost, &r->timer, r->serial);
-    }
-    for (struct heap_node *node; (node = heap_min(&lost)) != NULL;) {
-        struct request *r = of_timer(node);
-        heap_remove(&lost, node);
-        struct slot *slot = server_slot(s, r->group);
-        if (slot->hint.v == r->target.v) slot->hint.v = 0;
-        if (!r->reads_only) {
-            finish(s, r, NULL, OUTCOME_UNCERTAIN);
-            continue;
-        }
-        leave(s, r);
-        enter(s, r, REQUEST_WAITING);
-        slot_touch(s, slot);
-    }
-    heap_free(&lost);
-}
-
 /* ---- trying again ---- */
-
-static void waiting_turn(struct server *s, struct slot *slot)
-{
-    const uint64_t walk = ++s->walks;
-    bool peers_held = false;
-    struct request *next;
-    for (struct request *r = slot->waiting; r != NULL; r = next) {
-        next = r->next;
-        struct client *c = client_of(r);
-        if (c != NULL && route_get(c, r->group)->held_walk == walk) continue;
-        if (r->origin == FROM_PEER && peers_held) continue;
-        /* Out of the list, so that its own waiting does not hold it; back at its place if
-         * it can't go. */
-        struct request **place = r->prev_next;
-        uint32_t *n_waiting = c == NULL ? NULL : &route_get(c, r->group)->n_waiting;
-        const uint32_t others = n_waiting == NULL ? 0 : *n_waiting;
-        waiting_take(slot, r);
-        hold_end(slot, r);
-        if (n_waiting != NULL) *n_waiting = 0;
-        r->state = 0;
-        const bool gone = go(s, slot, r);
-        struct client_route *route = c == NULL ? NULL : route_find(c, slot->group);
-        if (gone) {
-            if (others > 1)
-                route_get(c, slot->group)->n_waiting = others - 1;
-            else if (route != NULL)
-                route_done(c, route);
-            continue;
-        }
-        r->state = REQUEST_WAITING;
-        list_put(&slot->waiting_end, place, r);
-        hold_begin(slot, r);
-        peers_held |= r->holds;
-        if (c != NULL) {
-            route_get(c, slot->group)->n_waiting = others;
-            route_get(c, slot->group)->held_walk = walk;
-        }
-    }
-}
-
-static void count_reply(struct server *s, struct request *r, uint32_t n)
-{
-    struct buf bytes = buf_new(s->mem);
-    struct reply reply = {&bytes, r->resp};
-    reply_int(&reply, n);
-    const struct forward_reply done = {.status = FORWARD_DONE,
-                                       .bytes = buf_bytes(&bytes)};
-    finish(s, r, &done, OUTCOME_NONE);
-    buf_free(&bytes);
-}
 
 static void round_turn(struct server *s, struct slot *slot, struct request *r)
 {
     if (!is_replica(s, slot)) { /* its leader answers it no more */
-        leave(s, r);
-        enter(s, r, REQUEST_WAITING);
+        request_leave(s, r);
+        request_enter(s, r, REQUEST_WAITING);
         return;
     }
     switch (shard_round_done(slot->shard, r->round)) {
     case GATE_WAITS: return;
     case GATE_OPEN:
-        leave(s, r);
+        request_leave(s, r);
         switch (see_here(s, slot, r)) {
         case POSITION_LOST: return;
         case POSITION_AHEAD: break; /* it was not committed yet: the leader has it */
@@ -1155,11 +729,11 @@ static void round_turn(struct server *s, struct slot *slot, struct request *r)
             break;
         }
         r->at_leader = true;
-        enter(s, r, REQUEST_WAITING);
+        request_enter(s, r, REQUEST_WAITING);
         return;
     case GATE_LOST:
-        leave(s, r);
-        enter(s, r, REQUEST_WAITING);
+        request_leave(s, r);
+        request_enter(s, r, REQUEST_WAITING);
         return;
     }
 }
@@ -1174,109 +748,21 @@ static void rounds_turn(struct server *s, struct slot *slot)
         } else if (r->state == REQUEST_COPIES) {
             const uint32_t n = shard_copies(slot->shard, r->index);
             if (!shard_leads(slot->shard))
-                finish(s, r, NULL, OUTCOME_UNCERTAIN);
+                request_finish(s, r, NULL, OUTCOME_UNCERTAIN);
             else if (n >= r->copies)
-                count_reply(s, r, n);
+                request_count_reply(s, r, n);
         } else if (r->state == REQUEST_LEAD) {
             (void)lead_turn(s, slot, r);
         } else if (shard_applied(slot->shard).v >= r->index.v) {
             struct forward_reply done = {.status = FORWARD_DONE,
                                          .bytes = buf_bytes(&r->body)};
-            finish(s, r, &done, OUTCOME_NONE);
+            request_finish(s, r, &done, OUTCOME_NONE);
         }
-    }
-}
-
-void requests_replica_gone(struct server *s, struct slot *slot)
-{
-    struct request *next;
-    for (struct request *r = slot->rounds; r != NULL; r = next) {
-        next = r->next;
-        if (r->state == REQUEST_ROUND) {
-            leave(s, r);
-            enter(s, r, REQUEST_WAITING);
-        } else if (r->state == REQUEST_COPIES) {
-            finish(s, r, NULL, OUTCOME_UNCERTAIN);
-        } else if (r->state == REQUEST_LEAD) {
-            finish(s, r, NULL, OUTCOME_NOLEADER);
-        }
-    }
-}
-
-/* A newer term has begun here: what was sent to the leader of an older one is hardly answered
- * any more, though an answer may still be under way. */
-void requests_term_changed(struct server *s, struct slot *slot)
-{
-    enum { GRACE_MS = 500 };
-    const struct term term = shard_term(slot->shard);
-    const uint64_t soon = s->now.ns + GRACE_MS * MS_NS;
-    uint64_t at = 0, id;
-    void *value;
-    while (hmap_next(&s->sent, &at, &id, &value)) {
-        struct request *r = value;
-        if (r->group.v != slot->group.v || r->term.v >= term.v || r->term.v == 0)
-            continue;
-        if (r->timer.key > soon) heap_set(&s->timers, &r->timer, soon);
     }
 }
 
 void requests_slot_turn(struct server *s, struct slot *slot)
 {
     if (slot->shard != NULL) rounds_turn(s, slot);
-    waiting_turn(s, slot);
-}
-
-void requests_free(struct server *s)
-{
-    struct heap_node *node;
-    while ((node = heap_min(&s->timers)) != NULL)
-        request_free(s, of_timer(node));
-}
-
-/* While much moves between us and the leader, or in the log, an answer may be behind it. */
-static bool is_behind_much(const struct server *s, const struct slot *slot,
-                           const struct request *r)
-{
-    if (r->state != REQUEST_SENT) return false;
-    if (slot->shard != NULL && r->term.v != 0 && r->term.v < shard_term(slot->shard).v)
-        return false;
-    return peer_is_moving(s, r->target) || wal_backlog(s->wal) >= WAL_SYNC_BYTES;
-}
-
-void request_timeout(struct server *s, struct request *r)
-{
-    struct slot *slot = server_slot(s, r->group);
-    /* For as long as the largest value takes, since what moves may never end. */
-    if (r->given_up.ns == 0) r->given_up = server_deadline(s, VALUE_MAX);
-    if (s->now.ns < r->given_up.ns && is_behind_much(s, slot, r)) {
-        heap_set(&s->timers, &r->timer, s->now.ns + SEC_NS);
-        return;
-    }
-    switch (r->state) {
-    case REQUEST_WAITING:
-        if (r->origin == FROM_PEER)
-            refuse_to_peer(s, slot, r, FORWARD_REFUSED);
-        else
-            finish(s, r, NULL,
-                   r->closed  ? OUTCOME_CLOSED
-                   : r->stale ? OUTCOME_STALE
-                              : OUTCOME_NOLEADER);
-        return;
-    case REQUEST_SENT:
-        finish(s, r, NULL,
-               !r->reads_only ? OUTCOME_UNCERTAIN_LATE
-               : r->stale     ? OUTCOME_STALE
-                              : OUTCOME_NOQUORUM);
-        return;
-    case REQUEST_ROUND: finish(s, r, NULL, OUTCOME_NOQUORUM); return;
-    case REQUEST_COPIES: count_reply(s, r, shard_copies(slot->shard, r->index)); return;
-    case REQUEST_LEAD: finish(s, r, NULL, OUTCOME_NOLEADER); return;
-    case REQUEST_APPLY: {
-        struct forward_reply done = {.status = FORWARD_DONE,
-                                     .bytes = buf_bytes(&r->body)};
-        finish(s, r, &done, OUTCOME_NONE);
-        return;
-    }
-    case REQUEST_GATED: return; /* its answer has a deadline of its own */
-    }
+    requests_try(s, slot);
 }

@@ -16,7 +16,7 @@
  *   backup.c    BACKUP: a shard's keys given out, piece after piece
  *   gather.c    what every server says of its own replicas (report.c), asked for together
  *   request.c   where a request goes: evaluated here, forwarded, or waiting for a leader;
- *               request_run.c evaluates it
+ *               request_run.c evaluates it, request_wait.c keeps it meanwhile, in order
  *   answer.c    what is owed to someone, and the gate it waits for
  *   peer.c      connections between servers: dial, handshake, frames
  *   start.c     identity, founding, joining, recovery
@@ -255,7 +255,7 @@ struct client {
     bool once_fresh; /* no command has come after it yet */
 
     /* Outstanding requests off the fast path, and what it has seen. */
-    struct client_route *routes; /* request.c; given back by request_client_gone() */
+    struct client_route *routes; /* request_wait.c; given back by request_client_gone() */
     uint32_t n_routes, routes_cap;
     struct client_position *positions;
     uint32_t n_positions, positions_cap;
@@ -686,14 +686,8 @@ MUST_USE bool request_route(struct server *s, const struct command *command,
 /* One shard command of a client, outside MULTI: evaluated at once if it is led here. */
 void request_command(struct server *s, struct client *c, const struct command *command,
                      const struct bytes *args, uint32_t n_args);
-/* A request that was prepared (body encoded, origin set): evaluated, forwarded or queued.
- * The request is owned by request.c from here on. */
-struct request *request_new(struct server *s, enum forward_kind kind,
-                            struct group_id group, uint8_t resp);
-/* The same for one command of the meta shard's leader: `done`, and the answer that it fills if
- * there is one, are to be set still. */
-struct request *request_to_meta(struct server *s, uint8_t resp, const struct bytes *args,
-                                uint32_t n_args);
+/* One that was prepared (body encoded, origin set): evaluated, forwarded or queued.  It is
+ * request.c's from here on. */
 void request_submit(struct server *s, struct request *r);
 /* From a peer; with a block, in which the request lies. */
 void request_forwarded(struct server *s, struct server_id from, struct group_id group,
@@ -702,14 +696,22 @@ void request_reply(struct server *s, struct server_id from,
                    const struct forward_reply *reply, struct block *block);
 void requests_slot_turn(struct server *s,
                         struct slot *slot); /* waiting, rounds: try again */
+
+/* ---- request_wait.c ---- */
+struct request *request_new(struct server *s, enum forward_kind kind,
+                            struct group_id group, uint8_t resp);
+/* The same for one command of the meta shard's leader: `done`, and the answer that it fills if
+ * there is one, are to be set still. */
+struct request *request_to_meta(struct server *s, uint8_t resp, const struct bytes *args,
+                                uint32_t n_args);
 void requests_replica_gone(struct server *s, struct slot *slot); /* retired: no rounds */
 void requests_term_changed(struct server *s, struct slot *slot);
-void requests_free(struct server *s);
 void requests_conn_lost(struct server *s, struct conn_id way); /* sent on it */
 void request_timeout(struct server *s, struct request *r);
 void request_gate_result(struct server *s, struct request *r, struct answer *a,
                          enum outcome o); /* OUTCOME_NONE: a->bytes are the reply */
 void request_client_gone(struct server *s, struct client *c); /* before it is freed */
+void requests_free(struct server *s);
 
 /* ---- peer.c ---- */
 struct peer *peer_find(const struct server *s, struct server_id id);

@@ -83,6 +83,13 @@ void command_reply(struct reply *r, const struct command *which, const struct by
 
 /* ---- evaluation ---- */
 
+/* What the reply to one request, an EXEC too, may come to with the values in it: one of the
+ * largest fits.  Between servers it is one message, which may be of 2 * VALUE_MAX; what holds no
+ * values, as the errors of a long EXEC, stays far below the rest of that.  In one that is longer
+ * than the lesser bound memory is asked for each value: short reads go on without any. */
+#define REPLY_BYTES_MAX (VALUE_MAX + (UINT64_C(32) << 20))
+#define REPLY_BYTES_FREE (UINT64_C(1) << 20)
+
 struct command_call {
     const struct command *command;
     const struct bytes *args; /* args[0] is the name */
@@ -91,11 +98,19 @@ struct command_call {
     struct prng *prng; /* RANDOMKEY */
     const struct view *view;
     struct reply *reply;
-    struct far *far;    /* where one large value of the reply may be put; or NULL */
-    bool may_write;     /* false at a replica that does not lead: nothing is emitted,
+    struct far *far;     /* where one large value of the reply may be put; or NULL */
+    uint64_t reply_from; /* command_reply_bytes() before the first reply of the request */
+    bool may_write;      /* false at a replica that does not lead: nothing is emitted,
                                * a key past its deadline reads as absent */
-    uint32_t steps_max; /* KEYS, SCAN, RANDOMKEY: most keys looked at in one call */
+    uint32_t steps_max;  /* KEYS, SCAN, RANDOMKEY: most keys looked at in one call */
 };
+
+/* So far, with the value that is not copied. */
+static inline uint64_t command_reply_bytes(const struct reply *reply,
+                                           const struct far *far)
+{
+    return reply->out->len + (far != NULL ? far->len : 0);
+}
 
 /* Evaluates a CF_SHARD or CF_FANOUT command, whose arity must have been found to fit:
  * exactly one reply is written (for CF_FANOUT the part below), effects are emitted in

@@ -12,7 +12,10 @@
 #include "data/command.h"
 #include "data/synopsis.h"
 
-enum { NAMES_MAX = 8 };
+enum {
+    NAMES_MAX = 8,
+    ASKED_MAX = 1024, /* names: each may be answered a thousand times its length */
+};
 
 struct names {
     const char *at[NAMES_MAX];
@@ -97,6 +100,14 @@ static void reply_names(struct reply *r, const struct names *names)
     reply_set(r, names->n);
     for (uint32_t i = 0; i < names->n; i++)
         reply_simple(r, names->at[i]);
+}
+
+static bool asks_too_many(struct reply *r, uint32_t n_args)
+{
+    if (n_args - 2 <= ASKED_MAX) return false;
+    reply_errorf(r, "ERR more than %d commands are asked for; ask for fewer at once",
+                 ASKED_MAX);
+    return true;
 }
 
 /* ---- COMMAND INFO ---- */
@@ -239,6 +250,7 @@ static void info(struct reply *r, const struct bytes *args, uint32_t n_args)
         reply_info_all(r);
         return;
     }
+    if (asks_too_many(r, n_args)) return;
     reply_array(r, n_args - 2);
     for (uint32_t i = 2; i < n_args; i++) {
         const struct command *c = row_by_name(args[i]);
@@ -297,6 +309,7 @@ static void docs(struct reply *r, const struct bytes *args, uint32_t n_args)
         }
         return;
     }
+    if (asks_too_many(r, n_args)) return;
     uint32_t known = 0;
     for (uint32_t i = 2; i < n_args; i++)
         known += row_by_name(args[i]) != NULL;

@@ -57,15 +57,40 @@ void eval_value_put(const struct command_call *call, struct bytes key,
         call->view->read(call->view->ctx, key, from, len, out);
 }
 
+static uint64_t reply_len(const struct command_call *call)
+{
+    return command_reply_bytes(call->reply, call->far) - call->reply_from;
+}
+
+static bool reply_too_long(const struct command_call *call, uint64_t bytes)
+{
+    const uint64_t len = reply_len(call);
+
+    return len > REPLY_BYTES_MAX || bytes > REPLY_BYTES_MAX - len;
+}
+
+enum outcome eval_reply_room(const struct command_call *call, uint64_t bytes)
+{
+    if (reply_too_long(call, bytes)) return OUTCOME_REPLY_LONG;
+    if (reply_len(call) + bytes > REPLY_BYTES_FREE &&
+        !mem_room(call->reply->out->mem, bytes))
+        return OUTCOME_REPLY_MEMORY;
+    return OUTCOME_NONE;
+}
+
+static bool may_be_far(const struct command_call *call, const struct item *item)
+{
+    return call->far != NULL && call->far->block == NULL &&
+           item->value.len >= BLOCK_BYTES_MIN;
+}
+
 /* A large value that lies in a block, or can be brought into one bit by bit. */
 static bool reply_far(const struct command_call *call, struct bytes key,
                       const struct item *item)
 {
-    struct far *far = call->far;
     struct far f = {.len = item->value.len};
 
-    if (far == NULL || far->block != NULL || item->value.len < BLOCK_BYTES_MIN)
-        return false;
+    if (!may_be_far(call, item)) return false;
     if (item->block != NULL) {
         f.block = block_ref(item->block);
         f.from = (uint64_t)(item->value.at - item->block->bytes.at);
@@ -75,19 +100,38 @@ static bool reply_far(const struct command_call *call, struct bytes key,
     if (f.block == NULL) return false;
     reply_bulk_begin(call->reply, f.len);
     f.at = call->reply->out->len;
-    *far = f;
+    *call->far = f;
     reply_bulk_end(call->reply);
     return true;
 }
 
-void eval_reply_value(const struct command_call *call, struct bytes key,
-                      const struct item *item)
+enum outcome eval_reply_put(const struct command_call *call, struct bytes key,
+                            const struct item *item)
 {
-    if (reply_far(call, key, item)) return;
+    const uint64_t len = item->value.len;
+    /* What lies in memory and is not copied takes none. */
+    const bool is_there = item->block != NULL && may_be_far(call, item);
+    const enum outcome o = is_there && !reply_too_long(call, len)
+                               ? OUTCOME_NONE
+                               : eval_reply_room(call, len);
+
+    if (UNLIKELY(o != OUTCOME_NONE)) return o;
+    if (reply_far(call, key, item)) return OUTCOME_NONE;
     buf_reserve(call->reply->out, item->value.len + 32);
     reply_bulk_begin(call->reply, item->value.len);
     eval_value_put(call, key, item, 0, item->value.len, call->reply->out);
     reply_bulk_end(call->reply);
+    return OUTCOME_NONE;
+}
+
+bool eval_reply_value(const struct command_call *call, struct bytes key,
+                      const struct item *item)
+{
+    const enum outcome o = eval_reply_put(call, key, item);
+
+    if (LIKELY(o == OUTCOME_NONE)) return true;
+    eval_refuse(call, o);
+    return false;
 }
 
 struct bytes eval_text(const struct item *item)

@@ -19,8 +19,15 @@ bool eval_is_string(const struct command_call *call, const struct item *item);
 void eval_value_put(const struct command_call *call, struct bytes key,
                     const struct item *item, uint64_t from, uint64_t len,
                     struct buf *out);
-void eval_reply_value(const struct command_call *call, struct bytes key,
+/* The value as the reply, or as a part of it; else nothing is written, and the outcome says why
+ * not. */
+enum outcome eval_reply_put(const struct command_call *call, struct bytes key,
+                            const struct item *item);
+/* The value as the reply, or the error: then nothing may be emitted. */
+bool eval_reply_value(const struct command_call *call, struct bytes key,
                       const struct item *item);
+/* Whether the reply may get so much longer. */
+enum outcome eval_reply_room(const struct command_call *call, uint64_t bytes);
 /* The value if it is short enough to be a number; else nothing, which is none. */
 struct bytes eval_text(const struct item *item);
 

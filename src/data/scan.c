@@ -10,7 +10,8 @@
 enum {
     SCAN_COUNT = 10,      /* keys looked at in a call, unless COUNT says otherwise */
     CURSOR_HASH_CUT = 10, /* low bits of a place that a client's cursor cannot hold */
-    RANDOM_STEPS = 16,    /* RANDOMKEY goes on by up to this many keys */
+    FOUND_BYTES_MAX = 1 << 20, /* no key is looked at behind so much that was found */
+    RANDOM_STEPS = 16,         /* RANDOMKEY goes on by up to this many keys */
     PLACE_BITS = 62,
 };
 
@@ -76,7 +77,8 @@ static void scan_reply(const struct command_call *call, const struct scan *s)
 
     while (walk_next(&w, &key, &item)) {
         const uint64_t stop = w.place.v >> CURSOR_HASH_CUT;
-        if (looked >= s->count && stop != last) {
+        const bool enough = looked >= s->count || found_buf.len >= FOUND_BYTES_MAX;
+        if (enough && stop != last) {
             end = false;
             break;
         }

@@ -116,12 +116,12 @@ static bool expiry_read(const struct command_call *call, const struct options *o
 
 /* ---- whole values ---- */
 
-static void reply_item(const struct command_call *call, const struct item *item)
+/* False: it is an error. */
+static bool reply_item(const struct command_call *call, const struct item *item)
 {
-    if (item->type == ITEM_NONE)
-        reply_null(call->reply);
-    else
-        eval_reply_value(call, call->args[1], item);
+    if (item->type != ITEM_NONE) return eval_reply_value(call, call->args[1], item);
+    reply_null(call->reply);
+    return true;
 }
 
 void eval_get(const struct command_call *call)
@@ -168,7 +168,7 @@ static void set_with(const struct command_call *call, const struct options *o,
 
     eval_key_find(call, key, &old);
     if ((o->get || o->condition == IF_EQUAL) && !eval_is_string(call, &old)) return;
-    if (o->get) reply_item(call, &old);
+    if (o->get && !reply_item(call, &old)) return;
     if (!condition_holds(call, o, &old)) {
         if (!o->get) reply_null(call->reply);
         return;
@@ -221,8 +221,7 @@ void eval_getdel(const struct command_call *call)
     const bool found = eval_key_find(call, call->args[1], &old);
 
     if (!eval_is_string(call, &old)) return;
-    reply_item(call, &old);
-    if (found) eval_key_clear(call, call->args[1]);
+    if (reply_item(call, &old) && found) eval_key_clear(call, call->args[1]);
 }
 
 void eval_getex(const struct command_call *call)
@@ -243,7 +242,7 @@ void eval_getex(const struct command_call *call)
     if (!eval_is_string(call, &old)) return;
     if (expiry_is_time(o.expiry) && !expiry_read(call, &o, &deadline_ms)) return;
 
-    eval_reply_value(call, key, &old);
+    if (!eval_reply_value(call, key, &old)) return;
     if (expiry_is_time(o.expiry) && deadline_ms <= call->now.ms)
         eval_key_clear(call, key);
     else if (expiry_is_time(o.expiry))
@@ -252,16 +251,33 @@ void eval_getex(const struct command_call *call)
         eval_key_deadline(call, key, 0);
 }
 
+/* What was written of a reply that can't be finished. */
+static void reply_undo(const struct command_call *call, size_t from, bool drop_far)
+{
+    if (drop_far) far_drop(call->far);
+    call->reply->out->len = from;
+    if (from == 0) buf_free(call->reply->out);
+}
+
 void eval_mget(const struct command_call *call)
 {
+    const size_t from = call->reply->out->len;
+    const bool may_far = call->far != NULL && call->far->block == NULL;
+
     reply_array(call->reply, call->n_args - 1);
     for (uint32_t i = 1; i < call->n_args; i++) {
         struct item item;
+        enum outcome o = OUTCOME_NONE;
         eval_key_find(call, call->args[i], &item);
         if (item.type == ITEM_STRING)
-            eval_reply_value(call, call->args[i], &item);
+            o = eval_reply_put(call, call->args[i], &item);
         else
             reply_null(call->reply);
+        if (UNLIKELY(o != OUTCOME_NONE)) {
+            reply_undo(call, from, may_far);
+            eval_refuse(call, o);
+            return;
+        }
     }
 }
 
@@ -360,6 +376,11 @@ void eval_getrange(const struct command_call *call)
         end = position(end, len);
         if (end >= len) end = len - 1;
         if (start <= end) n = (uint64_t)(end - start + 1);
+    }
+    const enum outcome o = eval_reply_room(call, n);
+    if (UNLIKELY(o != OUTCOME_NONE)) {
+        eval_refuse(call, o);
+        return;
     }
     reply_bulk_begin(call->reply, n);
     if (n > 0)

@@ -337,6 +337,8 @@ static void keys_step(struct server *s, struct fanout *f, const struct walk_part
     if (f->keys.len > KEYS_BYTES_MAX) {
         reply_error(&r, "ERR KEYS has found more than 64 MB of keys; use SCAN");
         end_bytes(s, f, (struct bytes){NULL, 0});
+    } else if (f->keys.len > REPLY_BYTES_FREE && !mem_room(s->mem, f->keys.len)) {
+        end_outcome(s, f, OUTCOME_REPLY_MEMORY); /* it is copied once more at the end */
     } else if (!part->end) {
         f->place = part->place;
         part_begin(s, f);

@@ -244,6 +244,7 @@ static void run_commands(struct shard *s, const struct shard_request *q,
                          struct reply *reply, bool may_write_now)
 {
     const struct view view = view_of(s);
+    const uint64_t from = command_reply_bytes(reply, q->far);
     if (q->exec) reply_array(reply, q->n_commands);
     for (uint32_t i = 0; i < q->n_commands; i++) {
         const struct command_call call = {
@@ -255,6 +256,7 @@ static void run_commands(struct shard *s, const struct shard_request *q,
             .view = &view,
             .reply = reply,
             .far = q->far,
+            .reply_from = from,
             .may_write = may_write_now,
             .steps_max = 4096,
         };

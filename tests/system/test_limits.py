@@ -84,6 +84,43 @@ def test_a_reader_that_is_owed_too_much_is_disconnected_with_the_reason_in_the_l
         s.ask("DEL", "big")
 
 
+def test_an_answer_longer_than_memory_is_refused_before_it_is_built(make_cluster):
+    """A request of a few KB asks for GB: an error, and others are not held up for long."""
+    s = make_cluster(1, args=["--memory", "200mb"])[0]
+    value = b"x" * (4 * MB)
+    assert s.ask("SET", "k", value) == "OK"
+    asked = [("MGET", *["k"] * 250), ("GETRANGE", "k", 0, -1)]
+    with s.conn(timeout=60) as c, s.conn(timeout=60) as d:
+        c.send(*asked[0])
+        began = time.monotonic()
+        assert d("PING") == "PONG"
+        print(f"another client waited {time.monotonic() - began:.2f} s")
+        assert c.read().code == "FULL"
+        assert s.rss_bytes() < 300 * MB
+        assert c.transaction(*asked[1:] * 250)[-1].code == "FULL"
+        assert s.rss_bytes() < 500 * MB
+        c("DEL", "none")
+        wait_until(lambda: c("MGET", "k", "k") == [value, value], 20)
+    with s.conn(timeout=60) as c:
+        names = ["get"] * 1000000
+        assert c("COMMAND", "INFO", *names).code == "ERR"
+        assert c("COMMAND", "DOCS", *names).code == "ERR"
+    assert s.ask("PING") == "PONG"
+
+
+def test_an_answer_between_servers_is_bounded_too(three):
+    """One that were too long for a message would end the connection, or the leader."""
+    leader = three.leader()
+    value = b"x" * (60 * MB)
+    with three.others(leader)[0].conn(timeout=60) as c:
+        assert c("SET", "{k}1", value) == "OK"
+        reply = c("MGET", *["{k}1"] * 10)
+        assert reply.code in ("ERR", "FULL"), reply
+        assert c("GET", "{k}1") == value
+        assert c("DEL", "{k}1") == 1
+    assert leader.is_running
+
+
 def connections(s, n):
     conns = []
     try:

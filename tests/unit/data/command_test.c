@@ -203,6 +203,25 @@ static void command_lists_and_counts(void **state)
     assert_memory_equal(n->reply, count, strlen(count));
 }
 
+static void command_tells_so_many_at_once(void **state)
+{
+    struct naive *n = *state;
+    struct bytes args[1027];
+
+    for (uint32_t i = 0; i < 1027; i++)
+        args[i] = BYTES_OF("get");
+    args[0] = BYTES_OF("COMMAND");
+    for (int docs = 0; docs < 2; docs++) {
+        args[1] = docs ? BYTES_OF("DOCS") : BYTES_OF("INFO");
+        naive_run_args(n, args, 1026);
+        assert_memory_equal(n->reply, "*1024 ", docs ? 1 : 6);
+        naive_run_args(n, args, 1027);
+        assert_string_equal(
+            n->reply,
+            "-ERR more than 1024 commands are asked for; ask for fewer at once");
+    }
+}
+
 static void command_getkeys_finds_the_keys(void **state)
 {
     struct naive *n = *state;
@@ -226,6 +245,7 @@ int main(void)
         TEST(command_info_has_ten_elements),
         TEST(command_docs_are_maps),
         TEST(command_lists_and_counts),
+        TEST(command_tells_so_many_at_once),
         TEST(command_getkeys_finds_the_keys),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -287,6 +287,7 @@ void naive_run_args(struct naive *n, const struct bytes *args, uint32_t n_args)
             .prng = &n->prng,
             .view = &n->view,
             .reply = &reply,
+            .reply_from = n->reply_from,
             .may_write = !n->replica,
             .steps_max = n->steps_max,
         };

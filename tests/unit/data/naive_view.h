@@ -33,6 +33,7 @@ struct naive {
     uint8_t version;
     bool replica;
     uint32_t steps_max;
+    uint64_t reply_from; /* as if so much less, of 2^64, was written before */
 
     char reply[NAIVE_TEXT_MAX];   /* of the last call, CR LF as one space */
     char effects[NAIVE_TEXT_MAX]; /* of the last call: "put k v new; clear k" */

@@ -288,6 +288,45 @@ static void what_does_not_fit_in_memory_is_refused(void **state)
     expect(n, "RENAME k l", "+OK", "clear k; put l v new");
 }
 
+static void an_answer_too_long_is_refused_before_anything(void **state)
+{
+    struct naive *n = *state;
+    const char refused[] =
+        "-ERR the answer would be longer than 544 MB; ask for fewer values at once";
+
+    naive_run(n, "MSET k 0123456789 l 0123456789");
+    n->reply_from = 64 - REPLY_BYTES_MAX; /* 64 bytes are left */
+    expect(n, "MGET k l none", "*3 $10 0123456789 $10 0123456789 $-1", "");
+    expect(n, "MGET k l k l k l k l", refused, "");
+    n->reply_from = 9 - REPLY_BYTES_MAX;
+    expect(n, "GET k", refused, "");
+    expect(n, "GETRANGE k 0 -1", refused, "");
+    expect(n, "GETDEL k", refused, "");
+    expect(n, "GETSET k v", refused, "");
+    expect(n, "SET k v GET", refused, "");
+    expect(n, "GETEX k EX 10", refused, "");
+    expect(n, "GETRANGE k 1 -1", "$9 123456789", "");
+}
+
+/* Short ones are given out with no memory left: else nothing could be looked at any more. */
+static void a_long_answer_needs_memory(void **state)
+{
+    struct naive *n = *state;
+    const char refused[] =
+        "-FULL this server's memory bound leaves no room for so long an "
+        "answer; ask for fewer values at once, or again later";
+
+    naive_run(n, "SET k 0123456789");
+    n->mem.limit = 1;
+    expect(n, "MGET k", "*1 $10 0123456789", "");
+    n->reply_from = 9 - REPLY_BYTES_FREE;
+    expect(n, "MGET k", refused, "");
+    expect(n, "GETDEL k", refused, "");
+    expect(n, "GETRANGE k 0 -1", refused, "");
+    n->mem.limit = 1 << 20;
+    expect(n, "MGET k", "*1 $10 0123456789", "");
+}
+
 static void a_key_too_long_is_refused_before_anything(void **state)
 {
     struct naive *n = *state;
@@ -330,6 +369,8 @@ int main(void)
         TEST(decimal_numbers_print_as_redis_prints_them),
         TEST(a_key_past_its_deadline_is_absent),
         TEST(what_does_not_fit_in_memory_is_refused),
+        TEST(an_answer_too_long_is_refused_before_anything),
+        TEST(a_long_answer_needs_memory),
         TEST(a_key_too_long_is_refused_before_anything),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -24,31 +24,39 @@ struct option {
     const char *name;
     enum option_kind kind;
     size_t at;
+    uint64_t least, most; /* of a number, and how an operator writes them */
+    const char *range;
 };
 
 #define AT(field) offsetof(struct config, field)
 static const struct option options[] = {
-    {"name", OPTION_NAME, AT(name)},
-    {"data", OPTION_PATH, AT(data)},
-    {"client", OPTION_ENDPOINT, AT(client)},
-    {"peer", OPTION_ENDPOINT, AT(peer)},
-    {"http", OPTION_ENDPOINT_OFF, AT(http)},
-    {"join", OPTION_ENDPOINT, AT(join)},
-    {"zone", OPTION_NAME, AT(zone)},
-    {"config", OPTION_PATH, AT(config_file)},
-    {"advertise-client", OPTION_ENDPOINT, AT(advertise_client)},
-    {"advertise-peer", OPTION_ENDPOINT, AT(advertise_peer)},
-    {"password-file", OPTION_PATH, AT(password_file)},
-    {"cluster-secret-file", OPTION_PATH, AT(secret_file)},
-    {"memory", OPTION_SIZE, AT(memory_bytes)},
-    {"maxclients", OPTION_COUNT, AT(clients_max)},
-    {"request-timeout", OPTION_DURATION, AT(request_timeout_ns)},
-    {"log-level", OPTION_LEVEL, AT(log_level)},
-    {"wal-keep", OPTION_SIZE, AT(wal_keep_bytes)},
-    {"max-clock-skew", OPTION_DURATION, AT(max_clock_skew_ns)},
-    {"replace-after", OPTION_DURATION, AT(replace_after_ns)},
-    {"transfer-rate", OPTION_SIZE, AT(transfer_bytes_per_s)},
-    {"insecure", OPTION_SWITCH, AT(insecure)},
+    {"name", OPTION_NAME, AT(name), 0, 0, NULL},
+    {"data", OPTION_PATH, AT(data), 0, 0, NULL},
+    {"client", OPTION_ENDPOINT, AT(client), 0, 0, NULL},
+    {"peer", OPTION_ENDPOINT, AT(peer), 0, 0, NULL},
+    {"http", OPTION_ENDPOINT_OFF, AT(http), 0, 0, NULL},
+    {"join", OPTION_ENDPOINT, AT(join), 0, 0, NULL},
+    {"zone", OPTION_NAME, AT(zone), 0, 0, NULL},
+    {"config", OPTION_PATH, AT(config_file), 0, 0, NULL},
+    {"advertise-client", OPTION_ENDPOINT, AT(advertise_client), 0, 0, NULL},
+    {"advertise-peer", OPTION_ENDPOINT, AT(advertise_peer), 0, 0, NULL},
+    {"password-file", OPTION_PATH, AT(password_file), 0, 0, NULL},
+    {"cluster-secret-file", OPTION_PATH, AT(secret_file), 0, 0, NULL},
+    {"memory", OPTION_SIZE, AT(memory_bytes), UINT64_C(64) << 20, SERVER_BYTES_MAX,
+     "from 64mb to 16384gb"},
+    {"maxclients", OPTION_COUNT, AT(clients_max), 1, SERVER_CLIENTS_MAX,
+     "from 1 to 1000000"},
+    {"request-timeout", OPTION_DURATION, AT(request_timeout_ns), SERVER_TIMEOUT_MIN_NS,
+     SERVER_TIMEOUT_MAX_NS, "from 10ms to 1h"},
+    {"log-level", OPTION_LEVEL, AT(log_level), 0, 0, NULL},
+    {"wal-keep", OPTION_SIZE, AT(wal_keep_bytes), 0, SERVER_BYTES_MAX, "at most 16384gb"},
+    {"max-clock-skew", OPTION_DURATION, AT(max_clock_skew_ns), MS_NS, SERVER_SKEW_MAX_NS,
+     "from 1ms to 24h"},
+    {"replace-after", OPTION_DURATION, AT(replace_after_ns), SERVER_REPLACE_MIN_NS,
+     SERVER_REPLACE_MAX_NS, "from 1s to 8784h"},
+    {"transfer-rate", OPTION_SIZE, AT(transfer_bytes_per_s), 0, SERVER_BYTES_MAX,
+     "at most 16384gb"},
+    {"insecure", OPTION_SWITCH, AT(insecure), 0, 0, NULL},
 };
 #undef AT
 enum { OPTIONS = sizeof options / sizeof options[0] };
@@ -188,6 +196,12 @@ static bool set_endpoint(const struct place *p, struct bytes v, struct endpoint 
                   (const char *)v.at);
 }
 
+static bool in_range(const struct place *p, uint64_t v, struct config_error *why)
+{
+    if (v >= p->option->least && v <= p->option->most) return true;
+    return refuse(why, "%s: %s must be %s", p->where, p->option->name, p->option->range);
+}
+
 static bool set_number(const struct place *p, struct bytes v, uint64_t *out,
                        struct config_error *why)
 {
@@ -196,17 +210,17 @@ static bool set_number(const struct place *p, struct bytes v, uint64_t *out,
 
     switch (p->option->kind) {
     case OPTION_SIZE:
-        if (parse_size(v, out)) return true;
+        if (parse_size(v, out)) return in_range(p, *out, why);
         form = "a size, such as 512mb or 2gb";
         break;
     case OPTION_DURATION:
-        if (parse_duration(v, out)) return true;
+        if (parse_duration(v, out)) return in_range(p, *out, why);
         form = "a time, such as 500ms, 5s or 10m";
         break;
     case OPTION_COUNT:
         if (parse_i64(v, &count) && count > 0) {
             *out = (uint64_t)count;
-            return true;
+            return in_range(p, *out, why);
         }
         form = "a number above 0";
         break;
@@ -472,14 +486,6 @@ static bool check_values(const struct config *c, struct config_error *why)
         return refuse(why,
                       "clients and peers cannot share port %u: change --client or --peer",
                       (unsigned)c->client.port);
-    if (c->clients_max > 1000000)
-        return refuse(why, "maxclients must be at most 1000000");
-    if (c->memory_bytes != 0 && c->memory_bytes < 64 << 20)
-        return refuse(why, "memory must be at least 64mb");
-    if (c->request_timeout_ns < 10 * MS_NS || c->request_timeout_ns > 3600 * SEC_NS)
-        return refuse(why, "request-timeout must be from 10ms to 1h");
-    if (c->max_clock_skew_ns < MS_NS)
-        return refuse(why, "max-clock-skew must be at least 1ms");
     if (c->join.host[0] != 0 && c->join.port == c->peer.port &&
         strcmp(c->join.host, c->peer.host) == 0)
         return refuse(why, "--join names this server itself: give the peer address of "

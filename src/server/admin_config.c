@@ -39,35 +39,41 @@ struct setting {
     const char *text;
     enum setting_id id;
     bool may_set;
-    uint64_t least;
+    uint64_t least, most; /* of a number; of SETTING_NS in ms */
 };
 
 static const struct setting settings[] = {
-    {"appendfsync", SETTING_FIXED, "always", NONE, false, 0},
-    {"appendonly", SETTING_FIXED, "yes", NONE, false, 0},
-    {"bind", SETTING_WORLD, NULL, NONE, false, 0},
-    {"client-output-bytes-max", SETTING_BYTES, NULL, OUTPUT_MAX, true, 1 << 20},
-    {"client-output-pause-bytes", SETTING_BYTES, NULL, OUTPUT_PAUSE, true, 16 << 10},
-    {"client-query-buffer-limit", SETTING_BYTES, NULL, INPUT_MAX, true, 1 << 20},
-    {"cluster-enabled", SETTING_FIXED, "no", NONE, false, 0},
-    {"databases", SETTING_FIXED, "1", NONE, false, 0},
-    {"dir", SETTING_WORLD, NULL, NONE, false, 0},
-    {"log-bytes-checkpoint", SETTING_BYTES, NULL, LOG_CHECKPOINT, true, 1 << 20},
-    {"loglevel", SETTING_WORLD, NULL, NONE, true, 0},
-    {"log-level", SETTING_WORLD, NULL, NONE, true, 0},
-    {"max-clock-skew", SETTING_COUNT, NULL, SKEW, true, 1},
-    {"maxclients", SETTING_COUNT, NULL, CLIENTS, true, 1},
-    {"maxmemory", SETTING_BYTES, NULL, MEMORY, true, 0},
-    {"maxmemory-policy", SETTING_FIXED, "noeviction", NONE, false, 0},
-    {"notify-keyspace-events", SETTING_FIXED, "", NONE, false, 0},
-    {"port", SETTING_COUNT, NULL, PORT, false, 0},
-    {"proto-max-bulk-len", SETTING_BYTES, NULL, VALUE_MAX_ID, true, 1 << 20},
-    {"replace-after", SETTING_NS, NULL, REPLACE, true, 1000},
-    {"request-timeout", SETTING_NS, NULL, TIMEOUT, true, 10},
-    {"save", SETTING_FIXED, "", NONE, false, 0},
-    {"table-bytes-max", SETTING_BYTES, NULL, TABLE, true, 1 << 20},
-    {"timeout", SETTING_FIXED, "0", NONE, false, 0},
-    {"transfer-rate", SETTING_BYTES, NULL, TRANSFER, true, 0},
+    {"appendfsync", SETTING_FIXED, "always", NONE, false, 0, 0},
+    {"appendonly", SETTING_FIXED, "yes", NONE, false, 0, 0},
+    {"bind", SETTING_WORLD, NULL, NONE, false, 0, 0},
+    {"client-output-bytes-max", SETTING_BYTES, NULL, OUTPUT_MAX, true, 1 << 20,
+     SERVER_BYTES_MAX},
+    {"client-output-pause-bytes", SETTING_BYTES, NULL, OUTPUT_PAUSE, true, 16 << 10,
+     1 << 30},
+    {"client-query-buffer-limit", SETTING_BYTES, NULL, INPUT_MAX, true, 1 << 20,
+     2 * VALUE_MAX},
+    {"cluster-enabled", SETTING_FIXED, "no", NONE, false, 0, 0},
+    {"databases", SETTING_FIXED, "1", NONE, false, 0, 0},
+    {"dir", SETTING_WORLD, NULL, NONE, false, 0, 0},
+    {"log-bytes-checkpoint", SETTING_BYTES, NULL, LOG_CHECKPOINT, true, 1 << 20,
+     SERVER_BYTES_MAX},
+    {"loglevel", SETTING_WORLD, NULL, NONE, true, 0, 0},
+    {"log-level", SETTING_WORLD, NULL, NONE, true, 0, 0},
+    {"max-clock-skew", SETTING_COUNT, NULL, SKEW, true, 1, SERVER_SKEW_MAX_NS / MS_NS},
+    {"maxclients", SETTING_COUNT, NULL, CLIENTS, true, 1, SERVER_CLIENTS_MAX},
+    {"maxmemory", SETTING_BYTES, NULL, MEMORY, true, 0, SERVER_BYTES_MAX},
+    {"maxmemory-policy", SETTING_FIXED, "noeviction", NONE, false, 0, 0},
+    {"notify-keyspace-events", SETTING_FIXED, "", NONE, false, 0, 0},
+    {"port", SETTING_COUNT, NULL, PORT, false, 0, 0},
+    {"proto-max-bulk-len", SETTING_BYTES, NULL, VALUE_MAX_ID, true, 1 << 20, VALUE_MAX},
+    {"replace-after", SETTING_NS, NULL, REPLACE, true, SERVER_REPLACE_MIN_NS / MS_NS,
+     SERVER_REPLACE_MAX_NS / MS_NS},
+    {"request-timeout", SETTING_NS, NULL, TIMEOUT, true, SERVER_TIMEOUT_MIN_NS / MS_NS,
+     SERVER_TIMEOUT_MAX_NS / MS_NS},
+    {"save", SETTING_FIXED, "", NONE, false, 0, 0},
+    {"table-bytes-max", SETTING_BYTES, NULL, TABLE, true, 1 << 20, SERVER_BYTES_MAX},
+    {"timeout", SETTING_FIXED, "0", NONE, false, 0, 0},
+    {"transfer-rate", SETTING_BYTES, NULL, TRANSFER, true, 0, SERVER_BYTES_MAX},
 };
 enum { SETTINGS = sizeof settings / sizeof settings[0], VALUE_TEXT_MAX = 4096 };
 
@@ -201,12 +207,8 @@ static bool number_read(const struct setting *at, struct bytes value, uint64_t *
     } else {
         return false;
     }
-    if (*out < at->least) return false;
-    if (at->id == CLIENTS && *out > UINT32_MAX) return false;
-    if (at->kind == SETTING_NS) {
-        if (*out > INT64_MAX / MS_NS) return false;
-        *out *= MS_NS;
-    }
+    if (*out < at->least || *out > at->most) return false;
+    if (at->kind == SETTING_NS) *out *= MS_NS;
     return true;
 }
 

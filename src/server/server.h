@@ -24,6 +24,15 @@
 #include "store/kv.h"
 #include "wal/wal.h"
 
+/* The most that flags and CONFIG SET take: far from where sums of them would overflow. */
+#define SERVER_BYTES_MAX (UINT64_C(1) << 44)
+enum { SERVER_CLIENTS_MAX = 1000000 };
+#define SERVER_TIMEOUT_MIN_NS (10 * MS_NS)
+#define SERVER_TIMEOUT_MAX_NS (3600 * SEC_NS)
+#define SERVER_SKEW_MAX_NS (24 * 3600 * SEC_NS)
+#define SERVER_REPLACE_MIN_NS SEC_NS
+#define SERVER_REPLACE_MAX_NS (366 * 24 * 3600 * SEC_NS)
+
 struct server_limits {
     uint32_t clients_max;               /* 10,000 */
     uint64_t client_output_bytes_max;   /* 1 GB hard: the client is disconnected */

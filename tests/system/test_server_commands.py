@@ -397,3 +397,36 @@ def test_a_password_is_required(make_cluster, tmp_path):
     with Conn(s.port) as c:  # large things are not taken from strangers
         c.send_raw(b"*1\r\n$100000000\r\n")
         assert c.is_closed() or isinstance(c.read(), Error)
+
+
+NUMBERS = ["client-output-bytes-max", "client-output-pause-bytes", "client-query-buffer-limit",
+           "log-bytes-checkpoint", "max-clock-skew", "maxclients", "maxmemory",
+           "proto-max-bulk-len", "replace-after", "request-timeout", "table-bytes-max",
+           "transfer-rate"]
+
+
+@pytest.mark.parametrize("name", NUMBERS)
+def test_no_number_that_config_set_takes_breaks_anything(one, name):
+    s = one[0]
+    before = s.ask("CONFIG", "GET", name)[1]
+    try:
+        for v in (2**63 - 1, 2**63, 2**62, -1, 0, "8589934592gb"):
+            reply = s.ask("CONFIG", "SET", name, v)
+            took = reply == "OK"
+            assert took or reply.code == "ERR"
+            assert not took or v == 0, "no bound"
+            with s.conn() as c:
+                assert c("PING") == "PONG"
+                reply = c("SET", "number", "x" * 100)
+                assert reply == "OK" or reply.code == "FULL"
+            assert s.ask("CONFIG", "SET", name, before) == "OK"
+    finally:
+        s.ask("CONFIG", "SET", name, before)
+
+
+def test_a_value_longer_than_512_mb_is_refused_whatever_is_set(one):
+    s = one[0]
+    assert s.ask("CONFIG", "SET", "proto-max-bulk-len", "1gb").code == "ERR"
+    with s.conn() as c:
+        c.send_raw(b"*3\r\n$3\r\nSET\r\n$1\r\nk\r\n$537919488\r\n")
+        assert c.read() == "ERR Protocol error: invalid bulk length"

@@ -116,6 +116,34 @@ static void wrong_flags_are_told(void **state)
     assert_false(from_args(&c, &why, ARGS("--join", "127.0.0.1:16379")));
 }
 
+static void numbers_have_bounds(void **state)
+{
+    static const char *const names[] = {
+        "--memory",         "--maxclients",    "--request-timeout", "--wal-keep",
+        "--max-clock-skew", "--replace-after", "--transfer-rate"};
+    static const char *const wrong[] = {"-1", "9223372036854775807",
+                                        "18446744073709551615"};
+    struct config c;
+    struct config_error why;
+
+    (void)state;
+    for (size_t i = 0; i < sizeof names / sizeof names[0]; i++)
+        for (size_t k = 0; k < sizeof wrong / sizeof wrong[0]; k++) {
+            assert_false(from_args(&c, &why, ARGS(names[i], wrong[k])));
+            assert_non_null(strstr(why.text, names[i]));
+        }
+    assert_false(from_args(&c, &why, ARGS("--request-timeout", "0")));
+    assert_non_null(strstr(why.text, "from 10ms to 1h"));
+    assert_false(from_args(&c, &why, ARGS("--request-timeout", "61m")));
+    assert_true(from_args(&c, &why, ARGS("--request-timeout", "1h")));
+    assert_false(from_args(&c, &why, ARGS("--replace-after", "0")));
+    assert_true(from_args(&c, &why, ARGS("--replace-after", "8784h")));
+    assert_true(from_args(&c, &why, ARGS("--transfer-rate", "0")));
+    assert_true(from_args(&c, &why, ARGS("--memory", "16384gb")));
+    assert_false(from_text(&c, &why, "replace-after = 8785h\n"));
+    assert_non_null(strstr(why.text, "sennit.conf:1"));
+}
+
 static void what_is_reachable_from_outside_wants_a_secret(void **state)
 {
     struct config c;
@@ -248,6 +276,7 @@ int main(void)
         cmocka_unit_test(a_flag_beats_the_file),
         cmocka_unit_test(an_unknown_name_is_told_with_its_line),
         cmocka_unit_test(wrong_flags_are_told),
+        cmocka_unit_test(numbers_have_bounds),
         cmocka_unit_test(what_is_reachable_from_outside_wants_a_secret),
         cmocka_unit_test(who_listens_everywhere_is_told_of_by_name),
         cmocka_unit_test(nobody_is_told_to_dial_all_addresses),

@@ -39,6 +39,12 @@ enum {
     MESSAGE_HEAD = 9, /* u32 length, u32 group, u8 kind */
 };
 
+/* A request may be of two largest values, client-query-buffer-limit; what it is read by, and
+ * what it goes in, is more than that. */
+#define BULK_BYTES_MAX (2 * VALUE_MAX + (UINT64_C(32) << 20))
+static_assert(BULK_BYTES_MAX > REPLY_BYTES_MAX + (UINT64_C(128) << 20),
+              "errors of an EXEC of FORWARD_COMMANDS_MAX fit, too");
+
 static size_t address_len(const char *address)
 {
     const size_t len = strlen(address);
@@ -774,7 +780,7 @@ static bool on_batch(struct server *s, struct peer_conn *c, struct bytes body,
 static bool on_piece(struct server *s, struct peer_conn *c, struct bytes body)
 {
     struct piece p;
-    if (!piece_decode(body, &p) || p.total > VALUE_MAX * 2) {
+    if (!piece_decode(body, &p) || p.total > BULK_BYTES_MAX) {
         send_refused(s, c, "malformed piece");
         return false;
     }

@@ -274,17 +274,23 @@ static bool joins_group(const struct client *c, struct group_id group)
     return (c->n_queued == 0 && c->n_watches == 0) || c->queue_group.v == group.v;
 }
 
-static bool fits_queue(const struct server *s, const struct client *c,
-                       const struct command *command, const struct bytes *args,
-                       uint32_t n_args)
+/* EXEC takes watches and commands in one request.  NULL, or why so many arguments more may not
+ * be kept for it; each is counted with what stands before it. */
+static const char *exec_refusal(const struct server *s, const struct client *c,
+                                const struct bytes *args, uint32_t n_args, uint32_t flags)
 {
-    size_t bytes = c->queue.len;
+    enum { BEFORE_ARG = 16, FREE_BYTES = 1 << 20 };
+    const uint64_t before = c->queue.len + c->watches.len;
+    uint64_t bytes = 0;
 
     for (uint32_t i = 0; i < n_args; i++)
-        bytes += args[i].len;
-    if (bytes > s->config.limits.client_input_bytes_max) return false;
-    if (c->n_queued == FORWARD_COMMANDS_MAX) return false;
-    return !(command->flags & CF_DENYOOM) || mem_room(s->mem, bytes - c->queue.len);
+        bytes += args[i].len + BEFORE_ARG;
+    if (before + bytes > s->config.limits.client_input_bytes_max)
+        return "ERR what is watched and queued is longer than client-query-buffer-limit";
+    const bool needs_room = (flags & CF_DENYOOM) != 0 || before + bytes > FREE_BYTES;
+    if (needs_room && !mem_room(s->mem, bytes))
+        return outcome_row(OUTCOME_FULL_MEMORY)->text;
+    return NULL;
 }
 
 static void queue(struct server *s, struct client *c, const struct command *command,
@@ -310,8 +316,10 @@ static void queue(struct server *s, struct client *c, const struct command *comm
         session_outcome(s, c, OUTCOME_CROSSSLOT);
         return;
     }
-    if (!fits_queue(s, c, command, args, n_args)) {
-        session_outcome(s, c, OUTCOME_FULL_MEMORY);
+    const char *why = exec_refusal(s, c, args, n_args, command->flags);
+    if (c->n_queued == FORWARD_COMMANDS_MAX) why = "ERR too many commands are queued";
+    if (why != NULL) {
+        session_error(s, c, why);
         return;
     }
     if (c->n_queued == 0 && c->n_watches == 0) c->queue_routed = s->meta.version;
@@ -472,6 +480,11 @@ static void watch(struct server *s, struct client *c, const struct command *comm
     }
     if (n_args - 1 > FORWARD_COMMANDS_MAX - c->n_watches) {
         session_error(s, c, "ERR too many keys are watched");
+        return;
+    }
+    const char *why = exec_refusal(s, c, args + 1, n_args - 1, command->flags);
+    if (why != NULL) {
+        session_error(s, c, why);
         return;
     }
     struct request *r = request_new(s, FORWARD_WATCH, slot->group, 2);

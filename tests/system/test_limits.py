@@ -121,6 +121,36 @@ def test_an_answer_between_servers_is_bounded_too(three):
     assert leader.is_running
 
 
+def test_what_is_watched_and_queued_is_bounded(make_cluster):
+    """Keys of 64 KB, watched by the thousand; EXEC would send them all in one request."""
+    s = make_cluster(1, args=["--memory", "128mb"])[0]
+    with s.conn(timeout=60) as c:
+        assert c("CONFIG", "SET", "client-query-buffer-limit", 8 * MB) == "OK"
+        keys = [f"{i:04}" + "k" * 65000 for i in range(200)]
+        replies = [c("WATCH", f"{{a}}{key}") for key in keys]
+        assert replies[0] == "OK"
+        assert "client-query-buffer-limit" in replies[-1]
+        assert c("MULTI") == "OK"
+        assert c("GET", "{a}1") == "QUEUED"
+        assert "client-query-buffer-limit" in c("GET", "{a}" + keys[0])
+        assert c("EXEC").code == "EXECABORT"
+        assert c("WATCH", "{a}1") == "OK"
+        assert c.transaction(("GET", "{a}1"),) == [None]
+    assert s.ask("CONFIG", "SET", "client-query-buffer-limit", 1024 * MB) == "OK"
+    conns = [s.conn(timeout=60) for _ in range(4)]
+    codes = set()
+    for c in conns:
+        for _ in range(20):
+            reply = c("WATCH", *[f"{{a}}{key}" for key in keys[:60]])
+            codes.add(reply if reply == "OK" else reply.code)
+    assert codes == {"OK", "FULL"}
+    assert s.rss_bytes() < 400 * MB
+    for c in conns:
+        assert c("UNWATCH") == "OK"
+        c.close()
+    wait_until(lambda: s.ask("SET", "after", 1) == "OK", 20)
+
+
 def connections(s, n):
     conns = []
     try:

@@ -6,9 +6,10 @@
 #include <inttypes.h>
 #include <stdlib.h>
 #include <string.h>
+#include <time.h>
 #include <unistd.h>
 
-enum { NAME_MAX_BYTES = WAL_DIR_MAX + 16 };
+enum { NAME_MAX_BYTES = WAL_DIR_MAX + 16, OPEN_TRIES = 500, OPEN_PAUSE_MS = 20 };
 
 void wal_dir_init(struct wal_dir *d, const char *path)
 {
@@ -61,6 +62,20 @@ static struct wal_fd *oldest_fd(struct wal_dir *d)
     return oldest;
 }
 
+/* That there is no descriptor left says nothing of the file, and passes: a file that is there is
+ * waited for.  For a new one the core has an answer. */
+static int open_patiently(const char *name, int flags)
+{
+    static const struct timespec pause = {.tv_nsec = OPEN_PAUSE_MS * 1000000L};
+
+    for (int tries = 0;; tries++) {
+        const int fd = open(name, flags, 0600);
+        if (fd >= 0 || (errno != EMFILE && errno != ENFILE)) return fd;
+        if (tries == OPEN_TRIES || (flags & O_CREAT) != 0) return fd;
+        nanosleep(&pause, NULL);
+    }
+}
+
 /* A descriptor, or -errno. */
 static int open_file(struct wal_dir *d, uint32_t file, int more_flags)
 {
@@ -73,7 +88,7 @@ static int open_file(struct wal_dir *d, uint32_t file, int more_flags)
         return f->fd;
     }
     file_name(d, file, name);
-    const int fd = open(name, O_RDWR | O_CLOEXEC | more_flags, 0600);
+    const int fd = open_patiently(name, O_RDWR | O_CLOEXEC | more_flags);
     if (fd < 0) return -errno;
     *oldest_fd(d) = (struct wal_fd){fd, file, ++d->uses};
     return fd;

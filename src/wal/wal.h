@@ -82,8 +82,8 @@
  *           as `read` results.  It never blocks and holds at most `read_bytes_max`.
  * Errors    an error of write or sync is fatal: `failed` is set with the op and errno, no
  *           further op is given out, and the host ends the process (ATC'20, Rebello et al.).
- *           ENOSPC on a *new* segment is not fatal: `full` is set, appends are refused until
- *           wal_retry(); what was acknowledged stays.
+ *           ENOSPC or EMFILE on a *new* segment is not fatal: `full` is set, appends are refused
+ *           until wal_retry(); what was acknowledged stays.
  * Limits    memory: one batch in flight, one being gathered, an index entry for each
  *           WAL_INDEX_EVERY records, read_bytes_max
  */

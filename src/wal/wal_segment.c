@@ -120,13 +120,19 @@ static void create(struct wal *wal)
     wal->creating = true;
 }
 
+/* There is no room, or no descriptor, for a new file now; nothing that is there is in doubt. */
+static bool is_for_later(int error)
+{
+    return error == ENOSPC || error == EDQUOT || error == EMFILE || error == ENFILE;
+}
+
 void wal_create_done(struct wal *wal, const struct wal_op *op, int error)
 {
     wal->creating = false;
     if (error == 0) {
         *WAL_PUSH(wal, wal->spares, wal->n_spares,
                   wal->cap_spares) = (struct wal_idle_file){op->file, op->length, 0};
-    } else if (error == ENOSPC || error == EDQUOT) {
+    } else if (is_for_later(error)) {
         const struct wal_segment *last = wal_segment_last(wal);
         if (last != NULL && !last->bound)
             wal->full = true;

@@ -129,7 +129,7 @@ static int op_create(struct disk *disk, const struct wal_op *op, bool cut)
         return ENOSPC;
     }
     file_make(disk, op->file, op->length);
-    return 0;
+    return disk->create_error;
 }
 
 static int op_read(struct disk *disk, const struct wal_op *op, uint64_t *got)

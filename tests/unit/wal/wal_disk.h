@@ -31,6 +31,7 @@ struct disk {
     uint64_t crash_at;  /* the power goes during this op, counted from 1; 0: never */
     uint64_t error_at;  /* this op fails with EIO; 0: never */
     uint64_t bytes_max; /* CREATE beyond this gives ENOSPC; 0: no limit */
+    int create_error;   /* of each CREATE; 0: none */
     uint64_t
         unreadable_file; /* EIO for reads that touch [from, upto) of it; UINT64_MAX */
     uint64_t unreadable_from, unreadable_upto;

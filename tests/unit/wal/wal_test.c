@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* The write-ahead log over a disk that misbehaves on purpose; R101 and on are the
  * scenarios of the ordered core's catalogue. */
+#include <errno.h>
 #include <stdio.h>
 
 #include "unit.h"
@@ -585,6 +586,34 @@ static void a_full_disk_refuses_and_recovers(void **state)
     world_free(w);
 }
 
+/* No descriptor for a new segment is no room for it, and no damage. */
+static void without_descriptors_it_waits(void **state)
+{
+    static const int errors[] = {EMFILE, ENFILE};
+    (void)state;
+    for (size_t i = 0; i < 2; i++) {
+        struct world *w = world_new(18, 4096);
+        world_start(w);
+        w->disk->create_error = errors[i];
+        uint64_t n = 0;
+        while (!w->full) {
+            n++;
+            world_entry(w, 1, n, n, 40);
+            world_run(w);
+            assert_false(w->failed);
+            assert_true(n < 1000);
+        }
+        w->disk->create_error = 0;
+        wal_retry(w->wal);
+        world_run(w);
+        assert_true(wal_room(w->wal));
+        assert_int_equal(w->durable, w->wal->end);
+        restart(w);
+        expect_entries(&w->recovered, 1, n);
+        world_free(w);
+    }
+}
+
 /* R109: segments that nobody needs any more are room too. */
 static void a_full_disk_is_freed_by_a_release(void **state)
 {
@@ -1001,6 +1030,7 @@ int main(void)
         cmocka_unit_test(a_misdirected_record_is_not_believed),
         cmocka_unit_test(a_lost_write_over_an_earlier_life_is_damage),
         cmocka_unit_test(a_full_disk_refuses_and_recovers),
+        cmocka_unit_test(without_descriptors_it_waits),
         cmocka_unit_test(a_full_disk_is_freed_by_a_release),
         cmocka_unit_test(a_missing_segment_is_refused_by_number),
         cmocka_unit_test(a_foreign_and_a_newer_log_are_refused),

@@ -6,7 +6,12 @@
 #include "host/clock.h"
 #include "host/loop_state.h"
 
-enum { KEEPALIVE_S = 60, SWEEP_MS = 100, ADDRESS_TEXT = INET6_ADDRSTRLEN + 10 };
+enum {
+    KEEPALIVE_S = 60,
+    SWEEP_MS = 100,
+    ADDRESS_TEXT = INET6_ADDRSTRLEN + 10,
+    PEERS_MAX = 320, /* accepted: members, and at once as many as the server will close */
+};
 
 /* ---- those with a deadline ---- */
 
@@ -51,6 +56,11 @@ void conn_on_sweep(uv_timer_t *timer)
 
 /* ---- making and ending ---- */
 
+static bool is_accepted_peer(const struct host_conn *c)
+{
+    return !c->is_client && c->id.v % 2 == 1;
+}
+
 struct host_conn *conn_new(struct loop *loop, struct conn_id id, bool is_client)
 {
     struct host_conn *c = calloc(1, sizeof *c);
@@ -66,6 +76,7 @@ struct host_conn *conn_new(struct loop *loop, struct conn_id id, bool is_client)
     c->connect.data = c;
     check(hmap_put(&loop->conns, id.v, c) == NULL);
     loop->n_clients += is_client;
+    loop->n_peers += is_accepted_peer(c);
     return c;
 }
 
@@ -102,6 +113,7 @@ void conn_close(struct host_conn *c)
     dial_end(c);
     check(hmap_remove(&loop->conns, c->id.v) == c);
     loop->n_clients -= c->is_client;
+    loop->n_peers -= is_accepted_peer(c);
     if (!uv_is_closing((uv_handle_t *)&c->tcp))
         uv_close((uv_handle_t *)&c->tcp, conn_on_handle_closed);
     if (loop->exiting && loop->conns.count == 0) uv_stop(&loop->uv);
@@ -380,6 +392,10 @@ void conn_on_accept(uv_stream_t *listener, int status)
     struct host_conn *c = conn_new(loop, (struct conn_id){loop->next_id}, is_client);
     loop->next_id += 2;
     if (uv_accept(listener, (uv_stream_t *)&c->tcp) != 0 || loop->exiting) {
+        conn_close(c);
+        return;
+    }
+    if (loop->n_peers > PEERS_MAX && !is_client) {
         conn_close(c);
         return;
     }

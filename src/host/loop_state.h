@@ -64,6 +64,7 @@ struct loop {
     const struct log *log;
     struct endpoint client, peer;
     uint32_t clients_max, n_clients;
+    uint32_t n_peers; /* accepted */
     uint64_t start_ns, accept_complained_ns;
 
     struct server *server;

@@ -32,6 +32,8 @@ enum {
     DIAL_MOST_MS = 1000,
     GREETING_MS = 5000,
     JOIN_GREETING_MS = 2000, /* an operator waits for it, or for a word */
+    JOINING_MS = 60000,      /* the answer to a joiner may take as long as an election */
+    STRANGERS_MAX = 64,      /* accepted connections of whom no member is known to be */
     PING_MS = 1000,
     TWIN_MS = 3000,       /* heard within it, a server with the same identity is there */
     TWIN_ENDS_MS = 10000, /* up for so long, the older life's connections have ended */
@@ -900,6 +902,30 @@ static bool on_frame(struct server *s, struct peer_conn *c, const struct frame *
 
 /* ---- events ---- */
 
+/* Accepted, and not known to be a member's. */
+static bool is_stranger(const struct peer_conn *c)
+{
+    return !c->dialed && (c->state != PEER_UP || c->id.v == 0);
+}
+
+/* Whoever reaches the port may connect, but not use up the descriptors: of more strangers than
+ * there may be the oldest goes.  A greeting takes a round trip or two. */
+static void strangers_bound(struct server *s)
+{
+    struct peer_conn *oldest = NULL;
+    uint64_t at = 0, key;
+    uint32_t n = 0;
+    void *value;
+    while (hmap_next(&s->conns, &at, &key, &value)) {
+        struct peer_conn *c = value;
+        if (!is_stranger(c)) continue;
+        n++;
+        if (oldest == NULL || c->conn.v < oldest->conn.v) oldest = c;
+    }
+    if (n > STRANGERS_MAX)
+        conn_close(s, oldest, "too many connections that are no member's");
+}
+
 void server_peer_open(struct server *s, struct conn_id conn, struct bytes address,
                       bool dialed)
 {
@@ -916,6 +942,7 @@ void server_peer_open(struct server *s, struct conn_id conn, struct bytes addres
     }
     const size_t len = address.len < META_ADDRESS_MAX ? address.len : META_ADDRESS_MAX;
     if (len > 0) memcpy(c->address, address.at, len);
+    strangers_bound(s);
 }
 
 uint8_t *server_peer_space(struct server *s, struct conn_id conn, size_t *room)
@@ -1082,11 +1109,13 @@ static void dial_who_is_due(struct server *s)
     }
 }
 
-/* A joiner is waited for: its answer may take as long as an election. */
 static bool is_silent(const struct server *s, const struct peer_conn *c)
 {
-    const uint64_t greeting_ms = c == s->join_conn ? JOIN_GREETING_MS : GREETING_MS;
-    if (c->state != PEER_UP) return s->now.ns >= c->opened.ns + greeting_ms * MS_NS;
+    const uint64_t greeting_ms = c == s->join_conn ? JOIN_GREETING_MS
+                                 : c->joining      ? JOINING_MS
+                                                   : GREETING_MS;
+    if (c->state != PEER_UP || is_stranger(c))
+        return s->now.ns >= c->opened.ns + greeting_ms * MS_NS;
     return c->id.v != 0 && c != s->join_conn &&
            s->now.ns >= c->heard.ns + SILENT_MS * MS_NS;
 }
@@ -1105,7 +1134,7 @@ static void close_the_mute(struct server *s)
                        "--peer address of a member? trying again",
                        c->address);
         conn_close(s, c, "it does not answer");
-        return; /* the table has changed; the next one in the next turn */
+        at = 0; /* the table has changed */
     }
 }
 

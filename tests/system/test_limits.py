@@ -1,7 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
 """Many connections, long pipelines, slow readers: bounded, and told."""
+import resource
 import socket
+import threading
 import time
+from collections import deque
 
 import pytest
 
@@ -151,6 +154,44 @@ def test_what_is_watched_and_queued_is_bounded(make_cluster):
     wait_until(lambda: s.ask("SET", "after", 1) == "OK", 20)
 
 
+def test_connections_to_the_peer_port_do_not_use_up_descriptors(make_cluster):
+    """Whoever reaches it can connect, before any secret is asked for.  The log still gets its
+    files, members still connect, and a server still joins."""
+    cluster = make_cluster(1)
+    s = cluster[0]
+    resource.prlimit(s.pid, resource.RLIMIT_NOFILE, (640, 640))
+    held = deque(maxlen=640)
+    ended = threading.Event()
+
+    def knock():
+        while not ended.is_set():
+            try:
+                held.append(socket.create_connection(("127.0.0.1", s.peer_port), timeout=5))
+            except OSError:
+                time.sleep(0.01)
+            if len(held) == 640:
+                time.sleep(0.002)
+    knocker = threading.Thread(target=knock)
+    knocker.start()
+    try:
+        wait_until(lambda: len(held) == 640, 30)
+        most = 0
+        with s.conn(timeout=60) as c:
+            for i in range(160):
+                assert c("SET", f"k{i}", b"x" * MB) == "OK"
+                most = max(most, s.sockets())
+        print(f"{most} sockets at most")
+        assert most < 400
+        cluster.add()
+        cluster.wait_ready(within_s=60)
+    finally:
+        ended.set()
+        knocker.join()
+    for c in held:
+        c.close()
+    assert s.is_running
+
+
 def connections(s, n):
     conns = []
     try:
@@ -175,7 +216,6 @@ def test_1000_connections(one):
 
 @pytest.mark.long
 def test_9000_connections(make_cluster):
-    import resource  # noqa: PLC0415
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (min(hard, 20000), hard))
     try:

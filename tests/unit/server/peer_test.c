@@ -15,7 +15,7 @@
 #include "store/kv_memory.h"
 #include "wire/frame.h"
 
-enum { FILES_MAX = 16, CONNS_MAX = 32 };
+enum { FILES_MAX = 16, CONNS_MAX = 256 };
 
 struct lone {
     struct mem mem, outside; /* of the server; of its engine, which outlives it */
@@ -532,6 +532,66 @@ static void who_joins_must_speak_the_clusters_level(void **state)
     lone_free(l);
 }
 
+static void open_conn(struct lone *l, uint64_t conn)
+{
+    server_peer_open(l->server, (struct conn_id){conn}, BYTES_OF("127.0.0.1:9"), false);
+}
+
+/* 64 who have not said who they are, and the oldest of them goes; members stay. */
+static void strangers_do_not_use_up_the_descriptors(void **state)
+{
+    struct lone *l = lone_new("");
+    uint64_t n_open = 0;
+    (void)state;
+
+    open_conn(l, 1);
+    connect_as_peer(l, 3);
+    for (uint64_t conn = 5; conn < 5 + 2 * 63; conn += 2)
+        open_conn(l, conn);
+    turn(l);
+    assert_false(l->closed[1]);
+    open_conn(l, 251);
+    turn(l);
+    assert_true(l->closed[1]);
+    assert_false(l->closed[5]);
+    for (uint64_t conn = 131; conn < 249; conn += 2)
+        open_conn(l, conn);
+    turn(l);
+    for (uint64_t conn = 1; conn < CONNS_MAX; conn += 2)
+        n_open += (conn < 5 + 2 * 63 || conn >= 131) && conn != 249 && conn < 252 &&
+                  !l->closed[conn];
+    assert_int_equal(n_open, 64 + 1);
+    assert_false(l->closed[251]);
+    assert_false(l->closed[3]);
+    lone_free(l);
+}
+
+/* It greets as one that wants to join, and never asks. */
+static void a_stranger_is_not_waited_for_long(void **state)
+{
+    struct lone *l = lone_new("");
+    struct frame head = head_of(l, FRAME_HELLO);
+    char text[300];
+    (void)state;
+
+    head.cluster.v = 0;
+    head.from.v = 0;
+    head.to.v = 0;
+    open_conn(l, 1);
+    give_hello(l, 3, &head, false);
+    run(l, 100);
+    assert_true(joins(l, 5, META_FEATURE, text));
+    run(l, 4800);
+    assert_false(l->closed[1] || l->closed[3]);
+    run(l, 200);
+    assert_true(l->closed[1]);
+    assert_true(l->closed[3]);
+    assert_false(l->closed[5]);
+    run(l, 56000);
+    assert_true(l->closed[5]);
+    lone_free(l);
+}
+
 static void client_says(struct lone *l, uint64_t conn, const char *text)
 {
     size_t room = 0;
@@ -1025,6 +1085,8 @@ int main(void)
         cmocka_unit_test(a_server_proves_that_it_knows_the_secret),
         cmocka_unit_test(who_does_not_speak_the_clusters_level_is_refused),
         cmocka_unit_test(who_joins_must_speak_the_clusters_level),
+        cmocka_unit_test(strangers_do_not_use_up_the_descriptors),
+        cmocka_unit_test(a_stranger_is_not_waited_for_long),
         cmocka_unit_test(
             a_newer_version_raises_the_level_and_an_older_one_does_not_start),
         cmocka_unit_test(an_older_version_ends_when_a_member_says_that_it_is_too_old),

@@ -140,19 +140,6 @@ void reply_set(struct reply *r, uint64_t n)
     put_head(r->out, r->version >= 3 ? '~' : '*', (int64_t)n);
 }
 
-void reply_push(struct reply *r, uint64_t n)
-{
-    put_head(r->out, r->version >= 3 ? '>' : '*', (int64_t)n);
-}
-
-void reply_bool(struct reply *r, bool v)
-{
-    if (r->version >= 3)
-        put_str(r, v ? "#t\r\n" : "#f\r\n");
-    else
-        put_str(r, v ? ":1\r\n" : ":0\r\n");
-}
-
 /* The shortest text that reads back as the same number. */
 static void double_format(char text[DOUBLE_TEXT_MAX], double v)
 {

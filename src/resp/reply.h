@@ -2,8 +2,8 @@
 /* reply - what a client is answered, in RESP2 or RESP3.
  *
  * A struct reply writes to a buf of the caller.  Types that RESP2 lacks are written as
- * Redis writes them there: map and set as array, double and verbatim as bulk, bool as
- * integer, null as "$-1", null array as "*-1", push as array.
+ * Redis writes them there: map and set as array, double and verbatim as bulk, null as "$-1",
+ * null array as "*-1".
  */
 #pragma once
 
@@ -31,7 +31,5 @@ void reply_null_array(struct reply *r);
 void reply_array(struct reply *r, uint64_t n);
 void reply_map(struct reply *r, uint64_t pairs);
 void reply_set(struct reply *r, uint64_t n);
-void reply_push(struct reply *r, uint64_t n);
-void reply_bool(struct reply *r, bool v);
 void reply_double(struct reply *r, double v);
 void reply_verbatim(struct reply *r, const char format[3], struct bytes text);

@@ -53,7 +53,7 @@ static void section_clients(struct server *s, struct buf *out)
     uint64_t in_most = 0, out_most = 0;
 
     for (const struct client *c = s->first_client; c != NULL; c = c->next) {
-        blocked += c->blocked || c->held || c->draining;
+        blocked += c->held || c->draining;
         if (c->in.len - c->in_at > in_most) in_most = c->in.len - c->in_at;
         if (c->owed_bytes > out_most) out_most = c->owed_bytes;
     }
@@ -91,7 +91,7 @@ static void section_persistence(struct server *s, struct buf *out)
     buf_putf(out,
              "loading:0\r\naof_enabled:1\r\naof_last_write_status:%s\r\n"
              "rdb_changes_since_last_save:0\r\nrdb_bgsave_in_progress:%d\r\n",
-             s->wal_failed ? "err" : "ok", s->n_jobs > 0);
+             s->wal_full ? "err" : "ok", s->n_jobs > 0);
     buf_putf(out,
              "log_durable_position:%llu\r\nlog_checkpoint_position:%llu\r\n"
              "table_bytes:%llu\r\n",

@@ -270,12 +270,6 @@ void client_let_go(struct server *s, struct client *c)
     client_go_on(s, c);
 }
 
-void client_unblock(struct server *s, struct client *c)
-{
-    c->blocked = false;
-    client_go_on(s, c);
-}
-
 /* ---- bytes in ---- */
 
 static size_t unread(const struct client *c)
@@ -285,8 +279,7 @@ static size_t unread(const struct client *c)
 
 static bool may_parse(const struct client *c)
 {
-    return !(c->blocked || c->held || c->draining || c->choked || c->closing ||
-             c->dropped || c->gone);
+    return !(c->held || c->draining || c->choked || c->closing || c->dropped || c->gone);
 }
 
 /* Room for what is missing of a large value, but no more at once than has come already:

@@ -340,7 +340,6 @@ static void send_proof(struct server *s, struct peer_conn *c, const uint8_t nonc
     const size_t at = frame_begin(&c->out, &head);
     buf_put(&c->out, proof, sizeof proof);
     frame_end(&c->out, at);
-    c->proof_sent = true;
 }
 
 static void send_join(struct server *s, struct peer_conn *c)

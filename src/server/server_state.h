@@ -155,7 +155,6 @@ struct request {
 struct slot {
     struct group_id group;
     struct shard *shard;   /* NULL: no replica here */
-    bool restored;         /* its engine or log knew it at start */
     struct server_id hint; /* who leads, when we have no replica or it does not know */
     struct term hint_term;
     uint32_t tries; /* replicas asked in turn, without a hint */
@@ -221,14 +220,13 @@ struct client {
     char lib_name[CLIENT_NAME_MAX + 1], lib_ver[CLIENT_NAME_MAX + 1];
     uint8_t resp;
     bool authenticated;
-    bool closing;    /* flush what is owed, then close; read nothing more */
-    bool paused;     /* reading is paused: backpressure */
-    bool blocked;    /* commands are not parsed until an outstanding one is done */
-    bool held;       /* likewise, by session.c and fanout.c: WATCH, WAIT, SCAN ... */
-    bool draining;   /* likewise, until every answer is READY */
-    bool dropped;    /* to be removed at the end of the turn */
-    bool gone;       /* removed; kept while the world or a list has it */
-    bool choked;     /* too much is owed or asked: parse on at half of that */
+    bool closing;  /* flush what is owed, then close; read nothing more */
+    bool paused;   /* reading is paused: backpressure */
+    bool held;     /* commands are not parsed until one is done: WATCH, WAIT, SCAN ... */
+    bool draining; /* likewise, until every answer is READY */
+    bool dropped;  /* to be removed at the end of the turn */
+    bool gone;     /* removed; kept while the world or a list has it */
+    bool choked;   /* too much is owed or asked: parse on at half of that */
     const char *why; /* dropped: for the log */
     size_t want;     /* the parser: how long what is in `in` must get at least */
     bool going_on;   /* in server->going_on: more to parse in the next turn */
@@ -303,12 +301,10 @@ struct
     struct incarnation incarnation;
     uint32_t feature; /* by its HELLO: the newest level that it speaks */
     uint8_t nonce[16];
-    bool proved; /* the other side knows the secret, or none is needed */
-    bool hello_got, proof_sent, joining;
+    bool hello_got, joining;
     bool claimed; /* a member of another cluster takes us for one of it */
     struct buf in;
     struct buf out; /* frames */
-    uint64_t out_sent;
     bool send_busy;
     struct bulk *bulk, **bulk_end; /* bounded by who speaks: windows, memory */
     struct buf piece;              /* a stream being assembled */
@@ -319,7 +315,6 @@ struct
     struct instant vouched_at; /* of what is heard: the last beat with its sum */
     bool pong_due;
     char address[META_ADDRESS_MAX + 1];
-    struct peer_conn *next;
 };
 
 struct bulk { /* a message larger than a piece, on its way */
@@ -413,7 +408,7 @@ struct server {
     struct server_stats stats;
 
     struct wal *wal;
-    bool wal_open, wal_failed;
+    bool wal_open;
     bool wal_alive; /* the disk has done something since the last turn */
     struct lsn durable, written;
     struct lsn checkpoint_lsn; /* log position of the last round of checkpoints */
@@ -552,8 +547,7 @@ void answers_free(struct server *s); /* those kept for use again */
 
 /* ---- client.c ---- */
 void client_touch(struct server *s, struct client *c); /* flush at the end of this turn */
-void client_unblock(struct server *s, struct client *c); /* parse on */
-void client_go_on(struct server *s, struct client *c);   /* in the next turn, if it may */
+void client_go_on(struct server *s, struct client *c); /* in the next turn, if it may */
 void client_let_go(struct server *s,
                    struct client *c); /* held no more; NULL: it has gone */
 /* At the end of this turn, without what is owed; logged.  `why` is a literal. */

@@ -77,7 +77,7 @@ static void line(const struct server *s, const struct client *c, struct buf *out
 
     if (c->multi)
         flags[0] = 'x';
-    else if (c->blocked || c->held || c->draining)
+    else if (c->held || c->draining)
         flags[0] = 'b';
     else if (c->closing)
         flags[0] = 'c';

@@ -136,7 +136,6 @@ static struct slot *slot_with_shard(struct server *s, struct group_id group)
     if (slot->shard != NULL) return slot;
     const struct shard_config config = reconcile_shard_config(s, group);
     slot->shard = shard_new(&config, s->now);
-    slot->restored = true;
     if (shard_applied(slot->shard).v == 0 && retire_was_here(s, group))
         shard_doubt(slot->shard);
     return slot;

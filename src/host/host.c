@@ -5,6 +5,7 @@
 #include <stdio.h>
 #include <string.h>
 #include <sys/resource.h>
+#include <sys/utsname.h>
 #include <unistd.h>
 
 #include "host/clock.h"
@@ -83,6 +84,52 @@ static bool load_secrets(struct host *h)
 
 /* ---- CONFIG GET and SET of what is the world's ---- */
 
+static bool system_text(char *out, size_t out_bytes)
+{
+    struct utsname name;
+
+    if (uname(&name) != 0) return false;
+    snprintf(out, out_bytes, "%s %s %s", name.sysname, name.release, name.machine);
+    return true;
+}
+
+static bool rss_text(char *out, size_t out_bytes)
+{
+    const long page_bytes = sysconf(_SC_PAGESIZE);
+    unsigned long long pages = 0;
+    FILE *f = fopen("/proc/self/statm", "re");
+
+    if (f == NULL) return false;
+    const bool read = fscanf(f, "%*u %llu", &pages) == 1;
+    fclose(f);
+    if (read && page_bytes > 0)
+        snprintf(out, out_bytes, "%llu", pages * (unsigned long long)page_bytes);
+    return read && page_bytes > 0;
+}
+
+static bool cpu_text(bool of_kernel, char *out, size_t out_bytes)
+{
+    struct rusage usage;
+
+    if (getrusage(RUSAGE_SELF, &usage) != 0) return false;
+    const struct timeval t = of_kernel ? usage.ru_stime : usage.ru_utime;
+    snprintf(out, out_bytes, "%lld.%06lld", (long long)t.tv_sec, (long long)t.tv_usec);
+    return true;
+}
+
+/* What INFO tells of the process and the machine. */
+static bool process_text(const struct host *h, const char *name, char *out,
+                         size_t out_bytes)
+{
+    if (strcmp(name, "os") == 0) return system_text(out, out_bytes);
+    if (strcmp(name, "used_memory_rss") == 0) return rss_text(out, out_bytes);
+    if (strcmp(name, "used_cpu_sys") == 0) return cpu_text(true, out, out_bytes);
+    if (strcmp(name, "used_cpu_user") == 0) return cpu_text(false, out, out_bytes);
+    if (strcmp(name, "rollback_files") != 0) return false;
+    snprintf(out, out_bytes, "%u", loop_rollback_files(h->loop));
+    return true;
+}
+
 static bool config_get(void *ctx, const char *name, char *out, size_t out_bytes)
 {
     const struct host *h = ctx;
@@ -100,16 +147,12 @@ static bool config_get(void *ctx, const char *name, char *out, size_t out_bytes)
         {"cluster-secret-file", c->secret_file},
     };
 
-    if (strcmp(name, "rollback_files") == 0) {
-        snprintf(out, out_bytes, "%u", loop_rollback_files(h->loop));
-        return true;
-    }
     for (size_t i = 0; i < sizeof texts / sizeof texts[0]; i++) {
         if (strcmp(name, texts[i].name) != 0) continue;
         snprintf(out, out_bytes, "%s", texts[i].value);
         return true;
     }
-    return false;
+    return process_text(h, name, out, out_bytes);
 }
 
 static bool config_set(void *ctx, const char *name, struct bytes value)

@@ -52,7 +52,7 @@ static const struct setting settings[] = {
      1 << 30},
     {"client-query-buffer-limit", SETTING_BYTES, NULL, INPUT_MAX, true, 1 << 20,
      2 * VALUE_MAX},
-    {"cluster-enabled", SETTING_FIXED, "no", NONE, false, 0, 0},
+    {"cluster-enabled", SETTING_FIXED, "yes", NONE, false, 0, 0},
     {"databases", SETTING_FIXED, "1", NONE, false, 0, 0},
     {"dir", SETTING_WORLD, NULL, NONE, false, 0, 0},
     {"log-bytes-checkpoint", SETTING_BYTES, NULL, LOG_CHECKPOINT, true, 1 << 20,

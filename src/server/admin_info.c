@@ -173,6 +173,8 @@ static void section_cpu(struct server *s, struct buf *out)
 
 static void section_cluster(struct server *s, struct buf *out)
 {
+    /* Clients of Redis Cluster ask for it here; to all others this is one server, and HELLO and
+     * redis_mode say so. */
     buf_putf(out,
              "cluster_enabled:1\r\ncluster_id:%016llx\r\ncluster_servers:%u\r\n"
              "cluster_keyspaces:%u\r\ncluster_shards:%u\r\n",

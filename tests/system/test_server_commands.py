@@ -8,6 +8,7 @@ from cluster import Cluster, wait_until
 from wire import Closed, Conn, Error, table, text
 
 SYNTAX = "ERR syntax error"
+MB = 1 << 20
 
 
 @pytest.fixture(params=[("one", 0, 2), ("one", 0, 3), ("three", 0, 3), ("three", 1, 2),
@@ -40,6 +41,7 @@ def test_what_cluster_clients_send_and_ask(at):
         assert at(name) == "OK"
         assert at(name, "a") == f"ERR wrong number of arguments for '{name.lower()}' command"
     assert "cluster_enabled:1\r\n" in text(at("INFO", "cluster"))
+    assert table(at("CONFIG", "GET", "cluster-enabled"))["cluster-enabled"] == b"yes"
 
 
 def test_quit_and_reset(at):
@@ -430,3 +432,11 @@ def test_a_value_longer_than_512_mb_is_refused_whatever_is_set(one):
     with s.conn() as c:
         c.send_raw(b"*3\r\n$3\r\nSET\r\n$1\r\nk\r\n$537919488\r\n")
         assert c.read() == "ERR Protocol error: invalid bulk length"
+
+
+def test_info_tells_of_the_process_and_the_machine(one):
+    info = one[0].info()
+    assert info["os"].startswith("Linux ")
+    assert int(info["used_memory_rss"]) > MB
+    assert float(info["used_cpu_user"]) + float(info["used_cpu_sys"]) > 0
+    assert info["aof_last_write_status"] == "ok"

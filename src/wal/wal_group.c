@@ -88,8 +88,13 @@ static void on_entry(struct wal *wal, struct wal_segment *segment,
     const uint64_t index = record->index.v;
     const bool goes_on = group->n_places > 0 && index == group->last + 1 &&
                          group->slot_seq == segment->seq;
+    const bool cuts = index <= group->last;
 
-    if (index <= group->last) places_cut(wal, group, index);
+    if (cuts) {
+        places_cut(wal, group, index);
+        group->cut_seq = segment->seq;
+        group->cut_index = index;
+    }
     /* A run of entries begins at a place of its own, in each segment: so whoever looks
      * from a place on never crosses a segment, nor meets an entry that was truncated
      * later. */
@@ -97,7 +102,7 @@ static void on_entry(struct wal *wal, struct wal_segment *segment,
         place_put(wal, group, (struct wal_place){index, lsn});
 
     struct wal_need *need = need_of(wal, segment, group);
-    if (need->highest < index) need->highest = index;
+    if (need->highest < index || cuts) need->highest = index;
     group->last = index;
 }
 

@@ -47,6 +47,17 @@ struct wal_segment *wal_segment_add(struct wal *wal, const struct wal_segment *f
     return segment;
 }
 
+/* The newest entry in the segment that its group may still need.  What a later entry has
+ * truncated is needed until that one is released, and no longer: a group that was cut short
+ * may take for ever to grow as long again. */
+static uint64_t needed_upto(const struct wal_segment *segment,
+                            const struct wal_need *need, const struct wal_group *group)
+{
+    const bool is_cut = segment->seq < group->cut_seq && need->highest > group->cut_index;
+
+    return is_cut ? group->cut_index : need->highest;
+}
+
 bool wal_segment_pinned(const struct wal *wal, struct wal_segment *segment,
                         struct group_id *by)
 {
@@ -57,7 +68,8 @@ bool wal_segment_pinned(const struct wal *wal, struct wal_segment *segment,
         const struct wal_group *group = wal_group_find(wal, need->group);
 
         if (need->highest == 0 || group == NULL) continue;
-        if (group->since_seq > segment->seq || need->highest <= group->released) continue;
+        if (group->since_seq > segment->seq) continue;
+        if (needed_upto(segment, need, group) <= group->released) continue;
         *by = need->group;
         return true;
     }

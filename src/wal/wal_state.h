@@ -32,6 +32,9 @@ struct wal_group {
     uint64_t released;      /* entries up to here are needed by nobody */
     uint64_t last;          /* index of the newest entry; 0: none */
     uint64_t since_seq;     /* what lies in older segments is void */
+    /* The newest truncation: in segments older than this one, what lies behind its first
+     * entry is void. */
+    uint64_t cut_seq, cut_index;
     uint64_t changes;  /* another number after each truncation, for reads on their way */
     uint64_t slot_seq; /* segment in whose needs `slot` is ours; 0: none */
     size_t slot;

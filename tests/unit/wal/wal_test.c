@@ -832,6 +832,64 @@ static void a_forgotten_group_pins_nothing_and_is_not_carried_on(void **state)
     world_free(w);
 }
 
+/* What a deposed primary had written, and nobody takes from it: its group stays shorter than
+ * that for as long as it likes. */
+static void a_truncated_tail_pins_the_log_no_longer_than_what_truncated_it(void **state)
+{
+    (void)state;
+    struct world *w = world_new(34, 4096);
+    struct group_id by;
+    uint64_t held;
+    world_start(w);
+    entries_put(w, 1, 200, 40);
+    wal_release(w->wal, (struct group_id){1}, (struct log_index){20});
+    /* Truncated twice, and each of these has a segment to itself. */
+    for (uint64_t i = 21; i <= 25; i++)
+        world_entry(w, 1, i, 1000 + i, 3000);
+    for (uint64_t i = 22; i <= 25; i++)
+        world_entry(w, 1, i, 2000 + i, 40);
+    world_run(w);
+    const uint64_t tail = wal_segment_last(w->wal)->seq - 5;
+    assert_true(wal_pinned(w->wal, &by, &held));
+    assert_true(w->wal->segments[0].seq < tail);
+    wal_release(w->wal, (struct group_id){1}, (struct log_index){22});
+    world_run(w);
+    assert_true(w->wal->segments[0].seq > tail); /* though 25 is not released */
+    restart(w);
+    assert_int_equal(w->recovered.at[w->recovered.n - 1].record.index.v, 25);
+    assert_int_equal(kept_serial(&w->recovered.at[w->recovered.n - 1]), 2025);
+
+    wal_release(w->wal, (struct group_id){1}, (struct log_index){25});
+    for (uint64_t i = 1; i <= 300; i++) {
+        world_entry(w, 2, i, i, 40);
+        world_run(w);
+        wal_release(w->wal, (struct group_id){2}, (struct log_index){i});
+    }
+    assert_true(w->wal->bytes_held <= 3 * 4096);
+    world_free(w);
+}
+
+/* ... and within one segment. */
+static void a_tail_truncated_in_its_own_segment_pins_nothing(void **state)
+{
+    (void)state;
+    struct world *w = world_new(35, 8192);
+    struct group_id by;
+    uint64_t held;
+    world_start(w);
+    entries_put(w, 1, 20, 40);
+    entries_put(w, 11, 12, 40);
+    for (uint64_t i = 1; i <= 100; i++)
+        world_entry(w, 2, i, i, 40);
+    world_run(w);
+    wal_release(w->wal, (struct group_id){2}, (struct log_index){100});
+    assert_true(wal_pinned(w->wal, &by, &held));
+    assert_int_equal(by.v, 1);
+    wal_release(w->wal, (struct group_id){1}, (struct log_index){12});
+    assert_false(wal_pinned(w->wal, &by, &held));
+    world_free(w);
+}
+
 static void a_record_larger_than_a_segment_gets_its_own(void **state)
 {
     (void)state;
@@ -1039,6 +1097,8 @@ int main(void)
         cmocka_unit_test(what_showed_damage_stays_until_the_callers_word_is_durable),
         cmocka_unit_test(state_and_base_outlive_their_segments),
         cmocka_unit_test(a_forgotten_group_pins_nothing_and_is_not_carried_on),
+        cmocka_unit_test(a_truncated_tail_pins_the_log_no_longer_than_what_truncated_it),
+        cmocka_unit_test(a_tail_truncated_in_its_own_segment_pins_nothing),
         cmocka_unit_test(a_record_larger_than_a_segment_gets_its_own),
         cmocka_unit_test(an_unfinished_file_is_no_damage),
         cmocka_unit_test(reads_give_what_was_asked_in_bounds),

@@ -194,13 +194,14 @@ struct log_index log_append(struct log *log, struct term term, enum raft_entry_k
     return index;
 }
 
-/* With nothing in memory, one chunk at most is kept, and begun again. */
+/* With nothing in memory, one chunk at most is kept, and begun again; none with a block, which
+ * nothing of the log counts any more. */
 static void chunks_restart(struct log *log)
 {
     while (log->oldest != NULL && log->oldest != log->newest)
         chunk_drop_oldest(log);
     if (log->oldest == NULL) return;
-    if (log->oldest->cap > LOG_CHUNK_BYTES) {
+    if (log->oldest->cap > LOG_CHUNK_BYTES || log->oldest->block != NULL) {
         chunk_drop_oldest(log);
         return;
     }

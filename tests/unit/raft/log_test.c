@@ -180,12 +180,44 @@ static void a_log_that_moves_along_allocates_nothing(void **state)
     assert_int_equal(mem.used, 0);
 }
 
+/* However its last entry goes: a large value is not kept by a log that has nothing in memory,
+ * where nobody counts it. */
+static void an_empty_log_keeps_no_block(void **state)
+{
+    (void)state;
+    for (int way = 0; way < 4; way++) {
+        struct mem mem = mem_for_test();
+        struct log log;
+        struct buf bytes = buf_new(&mem);
+
+        log_init(&log, &mem, (struct log_index){0}, (struct term){0});
+        memset(buf_extend(&bytes, BLOCK_BYTES_MIN), 1, BLOCK_BYTES_MIN);
+        struct block *block = block_take(&bytes);
+        log_append(&log, (struct term){1}, RAFT_COMMAND, buf_bytes(&block->bytes), block);
+        block_unref(block);
+        assert_true(mem.used > BLOCK_BYTES_MIN);
+        switch (way) {
+        case 0: log_compact(&log, (struct log_index){1}); break;
+        case 1: log_evict(&log, (struct log_index){1}, 0); break;
+        case 2: log_truncate(&log, (struct log_index){0}); break;
+        case 3: log_reset(&log, (struct log_index){9}, (struct term){2}); break;
+        }
+        assert_int_equal(log.bytes, 0);
+        assert_true(mem.used < 4096);
+        log_append(&log, (struct term){2}, RAFT_COMMAND, BYTES_OF("small"), NULL);
+        log_verify(&log);
+        log_free(&log);
+        assert_int_equal(mem.used, 0);
+    }
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(a_log_does_what_arrays_do),
         cmocka_unit_test(entries_lie_side_by_side),
         cmocka_unit_test(a_log_that_moves_along_allocates_nothing),
+        cmocka_unit_test(an_empty_log_keeps_no_block),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -376,8 +376,29 @@ static void follow_role(struct shard *s)
 
 /* ---- what leaves ---- */
 
+/* A message of this kind that waits for the same mark.  The new one says all that it did, and
+ * any message may be lost: so one stands for all that came up while the disk stood still.  Not
+ * one that waits for an earlier mark: behind a disk that is only slow there is always a later
+ * one, and none would ever leave. */
+static struct raft_msg *held_like(const struct shard *s, const struct raft_msg *m)
+{
+    if (m->after <= s->durable_mark) return NULL;
+    for (uint32_t i = s->n_held; i-- > 0;) {
+        struct raft_msg *held = &s->held[i];
+        if (held->kind == m->kind && held->to.v == m->to.v && held->term.v == m->term.v &&
+            held->after == m->after && ((held->flags ^ m->flags) & RAFT_REJECT) == 0)
+            return held;
+    }
+    return NULL;
+}
+
 void shard_say(struct shard *s, const struct raft_msg *m)
 {
+    struct raft_msg *like = held_like(s, m);
+    if (like != NULL) {
+        *like = *m;
+        return;
+    }
     if (s->n_held == s->held_cap) {
         const uint32_t cap = s->held_cap == 0 ? 4 : s->held_cap * 2;
         s->held = mem_resize(s->config.mem, s->held, s->held_cap * sizeof *s->held,

@@ -5,7 +5,8 @@
  * S2  something is staged only while this replica leads in `lead_term`
  * S3  every mark in `pending` is larger than `durable_mark`, in rising order, as their lsn; one
  *     that is lazy counts once its lsn is written, never before one that is not
- * S4  every held message waits for a mark larger than durable_mark
+ * S4  every held message waits for a mark larger than durable_mark; of those that wait for the
+ *     same one there is one for each peer, term and kind, refusals being a kind of their own
  * S5  every name that is closed, staged or committed, is in `maybe_closed`
  */
 #pragma once

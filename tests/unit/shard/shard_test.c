@@ -29,6 +29,69 @@ static void an_answer_waits_until_its_write_is_durable(void **state)
     shards_free(w);
 }
 
+/* A round of the leader's reads is answered at once, and once more when the disk has what was
+ * acknowledged with it: of those there is one, however long the disk stands still. */
+static void a_disk_that_stands_still_holds_one_answer_for_all_rounds(void **state)
+{
+    struct shards *w = shards_new(3, 3);
+    const uint32_t leader = shards_lead(w), slow = shards_follower(w, leader, 0);
+    struct shard *const s = w->at[slow].shard;
+    struct raft_peer peer;
+    (void)state;
+
+    shards_expect(w, leader, "SET a 1", "+OK\r\n");
+    shards_run(w, 200);
+    w->at[slow].disk_held = true;
+    for (uint32_t i = 0; i < 3; i++)
+        shards_expect(w, leader, "SET a 2", "+OK\r\n");
+    for (uint32_t i = 0; i < 2000; i++) {
+        assert_int_equal(shards_ask(w, leader, "GET a"), SHARD_TAKEN);
+        shards_pump(w);
+        assert_int_equal(shards_gate(w, leader), GATE_OPEN);
+    }
+    assert_in_range(s->n_held, 1, 3); /* one for each write on its way */
+    shard_verify(s);
+    assert_true(
+        raft_peer_of(shard_raft(w->at[leader].shard), (struct server_id){slow}, &peer));
+    assert_true(peer.match.v < shards_info(w, leader).last.v);
+    w->at[slow].disk_held = false;
+    shards_pump(w); /* no time passes, so it is what was held */
+    assert_int_equal(s->n_held, 0);
+    assert_true(
+        raft_peer_of(shard_raft(w->at[leader].shard), (struct server_id){slow}, &peer));
+    assert_int_equal(peer.match.v, shards_info(w, leader).last.v);
+    shards_free(w);
+}
+
+/* ... but not for those that the disk has reached: there is always a later one behind a disk
+ * that is slow. */
+static void what_a_slow_disk_has_is_acknowledged_while_more_comes(void **state)
+{
+    struct shards *w = shards_new(3, 3);
+    const uint32_t leader = shards_lead(w), slow = shards_follower(w, leader, 0);
+    struct replica *r = &w->at[slow];
+    struct raft_peer peer;
+    (void)state;
+
+    shards_expect(w, leader, "SET a 1", "+OK\r\n");
+    shards_run(w, 200);
+    r->disk_held = true;
+    shards_expect(w, leader, "SET a 2", "+OK\r\n");
+    const struct log_index first = shards_info(w, leader).last;
+    shards_expect(w, leader, "SET a 3", "+OK\r\n");
+    for (const uint64_t before = r->log->durable; r->log->durable == before;)
+        assert_true(world_perform(r->log));
+    shard_durable(r->shard, (struct lsn){r->log->durable}, (struct lsn){r->log->durable},
+                  true, w->now);
+    shards_expect(w, leader, "SET a 4", "+OK\r\n");
+    assert_true(
+        raft_peer_of(shard_raft(w->at[leader].shard), (struct server_id){slow}, &peer));
+    assert_int_equal(peer.match.v, first.v);
+    r->disk_held = false;
+    shards_pump(w);
+    shards_free(w);
+}
+
 static void a_read_waits_for_the_write_that_it_saw(void **state)
 {
     struct shards *w = shards_new(3, 3);
@@ -702,6 +765,8 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(an_answer_waits_until_its_write_is_durable),
+        cmocka_unit_test(a_disk_that_stands_still_holds_one_answer_for_all_rounds),
+        cmocka_unit_test(what_a_slow_disk_has_is_acknowledged_while_more_comes),
         cmocka_unit_test(a_read_waits_for_the_write_that_it_saw),
         cmocka_unit_test(exec_is_one_entry_or_nothing),
         cmocka_unit_test(what_watch_and_a_refused_exec_tell_is_as_of_the_last_entry),

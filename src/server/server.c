@@ -625,7 +625,7 @@ static void sweep_turn(struct server *s)
     if (s->wal_full) wal_retry(s->wal);
 }
 
-/* The log has grown, or one shard pins it: checkpoints let it be cut. */
+/* The log has grown: checkpoints of all shards that have moved let it be cut. */
 static void checkpoints_turn(struct server *s)
 {
     const uint64_t grown = s->durable.v - s->checkpoint_lsn.v;

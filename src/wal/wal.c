@@ -586,15 +586,6 @@ void wal_release(struct wal *wal, struct group_id group, struct log_index upto)
     if (known != NULL && known->released < upto.v) known->released = upto.v;
 }
 
-bool wal_pinned(const struct wal *wal, struct group_id *group, uint64_t *bytes_held)
-{
-    *bytes_held = wal->bytes_held;
-    if (wal->n_segments < 2) return false;
-
-    struct wal_segment oldest = wal->segments[0]; /* a copy: only its cursor would move */
-    return wal_segment_pinned(wal, &oldest, group);
-}
-
 void wal_retry(struct wal *wal)
 {
     wal->full = false;

@@ -240,9 +240,6 @@ uint64_t wal_backlog(const struct wal *wal); /* bytes appended and not yet durab
 /* What this group no longer needs: entries with index <= upto.  To be said again after a
  * restart. */
 void wal_release(struct wal *wal, struct group_id group, struct log_index upto);
-/* The group whose need pins the oldest segment, and how many bytes the segments hold: who
- * wants the log shorter checkpoints that group first.  False: nothing is pinned. */
-bool wal_pinned(const struct wal *wal, struct group_id *group, uint64_t *bytes_held);
 /* Asks for entries [from, upto] of a group, at most bytes_max of them; answered in out->reads. */
 void wal_read(struct wal *wal, uint64_t tag, struct group_id group, struct log_index from,
               struct log_index upto, uint64_t bytes_max);

@@ -58,8 +58,7 @@ static uint64_t needed_upto(const struct wal_segment *segment,
     return is_cut ? group->cut_index : need->highest;
 }
 
-bool wal_segment_pinned(const struct wal *wal, struct wal_segment *segment,
-                        struct group_id *by)
+bool wal_segment_pinned(const struct wal *wal, struct wal_segment *segment)
 {
     /* Needs are only ever met in a segment that is no longer written, so this goes on
      * where it stopped the last time. */
@@ -70,7 +69,6 @@ bool wal_segment_pinned(const struct wal *wal, struct wal_segment *segment,
         if (need->highest == 0 || group == NULL) continue;
         if (group->since_seq > segment->seq) continue;
         if (needed_upto(segment, need, group) <= group->released) continue;
-        *by = need->group;
         return true;
     }
     return false;
@@ -192,8 +190,6 @@ static void drop_without_note(struct wal *wal)
 /* Writes the note that ends the oldest segment, if nobody needs that one. */
 static void retire(struct wal *wal)
 {
-    struct group_id by;
-
     if (wal->retiring || wal->n_segments < 2) return;
     struct wal_segment *oldest = &wal->segments[0];
     if (wal->durable < wal->settled || !opened_later(wal)) return;
@@ -202,7 +198,7 @@ static void retire(struct wal *wal)
     const uint64_t kept = wal->bytes_held - oldest->length -
                           wal->segments[wal->n_segments - 1].length;
     if (!wal->full && kept < wal->config.keep_bytes) return;
-    if (wal_segment_pinned(wal, oldest, &by)) return;
+    if (wal_segment_pinned(wal, oldest)) return;
     if (oldest->length < oldest->made) {
         drop_without_note(wal);
         return;

@@ -275,9 +275,8 @@ struct wal_segment *wal_segment_last(struct wal *wal);
 struct wal_segment *wal_segment_find(struct wal *wal, uint64_t seq); /* NULL: gone */
 struct wal_segment *wal_segment_at(struct wal *wal, uint64_t lsn);
 struct wal_segment *wal_segment_add(struct wal *wal, const struct wal_segment *from);
-/* The group whose need keeps this segment; false: nobody's. */
-bool wal_segment_pinned(const struct wal *wal, struct wal_segment *segment,
-                        struct group_id *by);
+/* Whether some group still needs an entry in it. */
+bool wal_segment_pinned(const struct wal *wal, struct wal_segment *segment);
 void wal_segments_bind(struct wal *wal); /* files for segments that lack one */
 void wal_segments_tend(struct wal *wal); /* spares, notes, removals */
 void wal_create_done(struct wal *wal, const struct wal_op *op, int error);

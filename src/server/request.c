@@ -570,6 +570,7 @@ void request_command(struct server *s, struct client *c, const struct command *c
             .far = a->far.block == NULL ? &a->far : NULL,
             .memory_full = !request_has_room(s, args, n_args),
             .log_full = s->wal_full,
+            .log_behind = !wal_room(s->wal),
             .read = policy_read_at_leader(&keyspace->policy),
         };
         struct shard_gate gate;

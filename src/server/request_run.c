@@ -148,6 +148,7 @@ struct shard_request shard_request_of(const struct server *s, const struct decod
         .lent_at = s->lent_at,
         .memory_full = !request_has_room(s, d->flat, d->n_flat),
         .log_full = s->wal_full,
+        .log_behind = !wal_room(s->wal),
         .read = read_at_leader(s, r->group),
     };
 }

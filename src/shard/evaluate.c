@@ -178,6 +178,7 @@ static enum shard_refusal may_write(const struct shard *s, const struct shard_re
     case RAFT_LONELY: return SHARD_LONELY;
     }
     if (q->log_full) return SHARD_NO_ROOM;
+    if (q->log_behind) return SHARD_FULL;
     if (!q->memory_full && !s->disk_full) return SHARD_TAKEN;
     for (uint32_t i = 0; i < q->n_commands; i++)
         if (q->commands[i]->flags & CF_DENYOOM)

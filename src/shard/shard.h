@@ -53,7 +53,7 @@ enum shard_refusal {
     SHARD_NOT_LEADER, /* here; shard_leader() may know who */
     SHARD_NOT_READY,  /* leads, but its first entry is not committed yet: wait */
     SHARD_BUSY,       /* leadership is being handed over: wait */
-    SHARD_FULL,       /* uncommitted bound: NOQUORUM, nothing applied */
+    SHARD_FULL,       /* uncommitted or unwritten bound: NOQUORUM, nothing applied */
     SHARD_LONELY,     /* too few followers answer for ACK: NOQUORUM, nothing applied */
     SHARD_NO_ROOM,    /* the disk is full: FULL */
     SHARD_NO_MEMORY, /* likewise; only for CF_DENYOOM, as for a disk without room for data */
@@ -148,6 +148,7 @@ struct shard_request {
     bool exec;        /* answer as EXEC: an array of replies, null when a watch broke */
     bool memory_full; /* refuse CF_DENYOOM */
     bool log_full;    /* refuse every write: it could not become durable */
+    bool log_behind;  /* likewise: as much as may wait for the disk does */
     enum policy_read read;
 };
 

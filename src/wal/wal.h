@@ -234,6 +234,8 @@ void wal_open(struct wal *wal, const struct wal_file *files, uint32_t n,
  * the position behind it: it is durable once out->durable.v >= that.  Only between opened and
  * failed. */
 struct lsn wal_append(struct wal *wal, const struct wal_record *record);
+/* False: as much is gathered as may be, or there is no way to the disk.  Nothing is to be
+ * proposed then; what leaders send is taken all the same. */
 bool wal_room(const struct wal *wal);
 uint64_t wal_backlog(const struct wal *wal); /* bytes appended and not yet durable */
 

@@ -345,6 +345,32 @@ static void R41_a_restart_goes_on_behind_its_checkpoint(void **state)
     shards_free(w);
 }
 
+/* Whatever the groups have each room for: what waits for the disk is one bound for all. */
+static void writes_are_refused_when_too_much_waits_for_the_disk(void **state)
+{
+    struct shards *w = shards_new(1, 1);
+    (void)state;
+
+    shards_lead(w);
+    shards_crash(w, 1);
+    w->at[1].log->config.batch_bytes_max = 4096;
+    shards_start(w, 1, false);
+    shards_lead(w);
+    w->at[1].disk_held = true;
+    uint32_t taken = 0;
+    while (shards_ask(w, 1, "SET a 1") == SHARD_TAKEN) {
+        shards_run(w, 5);
+        assert_in_range(++taken, 1, 200);
+    }
+    assert_in_range(taken, 10, 100); /* the group itself would take some hundreds */
+    assert_int_equal(shards_ask(w, 1, "SET a 1"), SHARD_FULL);
+    assert_int_equal(shards_ask(w, 1, "GET a"), SHARD_TAKEN);
+    w->at[1].disk_held = false;
+    shards_run(w, 5);
+    shards_expect(w, 1, "SET a 2", "+OK\r\n");
+    shards_free(w);
+}
+
 static void a_checkpoint_that_fails_is_made_later(void **state)
 {
     struct shards *w = shards_new(1, 1);
@@ -774,6 +800,7 @@ int main(void)
         cmocka_unit_test(R113_an_expiry_is_an_entry_and_is_lost_with_its_term),
         cmocka_unit_test(R67_replicas_are_equal_whatever_they_would_have_drawn),
         cmocka_unit_test(R41_a_restart_goes_on_behind_its_checkpoint),
+        cmocka_unit_test(writes_are_refused_when_too_much_waits_for_the_disk),
         cmocka_unit_test(a_checkpoint_that_fails_is_made_later),
         cmocka_unit_test(R84_pieces_are_lost_doubled_and_spoiled),
         cmocka_unit_test(R84_pieces_of_another_snapshot_are_not_mixed_in),

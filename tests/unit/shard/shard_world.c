@@ -368,6 +368,7 @@ enum shard_refusal shards_exec(struct shards *w, uint32_t id, const char *const 
         .position = w->position,
         .now = wall_of(w, &w->at[id]),
         .exec = n > 1 || n_watches > 0,
+        .log_behind = !wal_room(w->at[id].log->wal),
         .read = READ_LINEARIZABLE,
     };
     w->reply.len = 0;

@@ -622,6 +622,29 @@ static void without_descriptors_it_waits(void **state)
     }
 }
 
+/* A disk that stands still: who proposes is told when enough waits for it. */
+static void there_is_room_for_no_more_than_a_batch_behind_a_disk_that_stands_still(
+    void **state)
+{
+    (void)state;
+    struct world *w = world_new(36, 1 << 20);
+    uint64_t n = 3;
+    world_start(w);
+    entries_put(w, 1, n, 40);
+    for (; wal_room(w->wal); n++) {
+        world_entry(w, 1, n + 1, n + 1, 150);
+        world_turn(w);
+        assert_true(n < 1000);
+    }
+    assert_true(wal_backlog(w->wal) >= w->config.batch_bytes_max);
+    assert_true(wal_backlog(w->wal) <= w->config.batch_bytes_max + 4096);
+    world_run(w);
+    assert_true(wal_room(w->wal));
+    restart(w);
+    expect_entries(&w->recovered, 1, n);
+    world_free(w);
+}
+
 /* R109: segments that nobody needs any more are room too. */
 static void a_full_disk_is_freed_by_a_release(void **state)
 {
@@ -1086,6 +1109,8 @@ int main(void)
         cmocka_unit_test(a_lost_write_over_an_earlier_life_is_damage),
         cmocka_unit_test(a_full_disk_refuses_and_recovers),
         cmocka_unit_test(without_descriptors_it_waits),
+        cmocka_unit_test(
+            there_is_room_for_no_more_than_a_batch_behind_a_disk_that_stands_still),
         cmocka_unit_test(a_full_disk_is_freed_by_a_release),
         cmocka_unit_test(a_missing_segment_is_refused_by_number),
         cmocka_unit_test(a_foreign_and_a_newer_log_are_refused),

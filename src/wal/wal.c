@@ -369,11 +369,42 @@ static void parts_give(struct wal *wal)
     op->file = file;
 }
 
+/* Whether the batch waits for a segment, while there are lazy records that it would have taken
+ * along to the disk. */
+static bool lone_sync_is_wanted(const struct wal *wal)
+{
+    return wal->gather.n_parts > 0 && wal->flight_left == 0 && !wal->lone_syncing &&
+           wal->written > wal->durable;
+}
+
+static struct instant lone_sync_at(const struct wal *wal)
+{
+    return (struct instant){wal->synced.ns + wal->config.sync_every_ns};
+}
+
+/* On a full disk the batch may wait for long.  All that is not synced lies in one segment, for
+ * the next one begins with a sync. */
+static void lone_sync_give(struct wal *wal)
+{
+    if (!lone_sync_is_wanted(wal) || wal->now.ns < lone_sync_at(wal).ns) return;
+
+    const struct wal_segment *segment = wal_segment_at(wal, wal->written - 1);
+    check(segment != NULL);
+    check(segment->bound); /* W6 */
+    struct wal_op *op = wal_op_give(wal, WAL_JOB_LONE_SYNC, 0);
+    op->kind = WAL_OP_SYNC;
+    op->file = segment->file;
+    wal->lone_syncing = true;
+}
+
 static void submit(struct wal *wal)
 {
     if (wal->flight_left > 0 || wal->gather.n_parts == 0) return;
     wal_segments_bind(wal);
-    if (!wal_segment_last(wal)->bound) return;
+    if (!wal_segment_last(wal)->bound) {
+        lone_sync_give(wal);
+        return;
+    }
 
     const struct wal_batch empty = wal->flight;
     wal->flight = wal->gather;
@@ -424,6 +455,13 @@ static void on_segment_synced(struct wal *wal)
     parts_give(wal);
 }
 
+/* Ops are done in order: no batch has been written since it was given out. */
+static void on_lone_synced(struct wal *wal)
+{
+    wal->lone_syncing = false;
+    all_synced(wal);
+}
+
 static void on_batch_op(struct wal *wal, const struct wal_flying *done)
 {
     const bool is_last = wal->flight_at == wal->flight.n_parts;
@@ -469,6 +507,7 @@ static struct instant wake_of(const struct wal *wal)
     if (wal->phase != WAL_OPEN || wal->failed) return (struct instant){0};
     if (wal->n_requests > 0 && !wal->fetch.flying)
         return (struct instant){wal->now.ns > 0 ? wal->now.ns : 1};
+    if (lone_sync_is_wanted(wal)) return lone_sync_at(wal);
     if (!wal->unmarked || wal->flight_left > 0 || wal->gather.n_parts > 0)
         return (struct instant){0};
     return (struct instant){wal->active.ns + wal->config.idle_mark_ns};
@@ -557,6 +596,7 @@ static void on_done(struct wal *wal, const struct wal_flying *done, int error,
     case WAL_JOB_BATCH_WRITE:
     case WAL_JOB_BATCH_SYNC: on_batch_op(wal, done); break;
     case WAL_JOB_SEGMENT_SYNC: on_segment_synced(wal); break;
+    case WAL_JOB_LONE_SYNC: on_lone_synced(wal); break;
     case WAL_JOB_RETIRE_WRITE: break;
     case WAL_JOB_RETIRE_SYNC: wal_retire_done(wal); break;
     case WAL_JOB_REMOVE: /* a file that stays is met again at the next start */ break;

@@ -72,8 +72,10 @@
  *           only if the place of its next record can still be read and is void.
  * Lazy      a batch of nothing but lazy records is written and not synced: `written` tells, and it
  *           outlives the process, but not the power.  A batch that is synced takes it along; it
- *           waits no longer than sync_every_ns.  A segment is synced before the next one begins
- *           all the same, so the watermark and the torn tail mean what they always do.
+ *           waits no longer than sync_every_ns, and where the next batch has no segment to go
+ *           to, what was written is synced alone by then.  A segment is synced before the next
+ *           one begins all the same, so the watermark and the torn tail mean what they always
+ *           do.
  * States    a STATE record carries a group's term and vote in one piece; every segment opens
  *           with the latest STATE (and BASE) of every group, so older segments can go.
  * Release   wal_release() says that a group needs no record below an index any more; a

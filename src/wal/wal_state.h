@@ -100,6 +100,7 @@ enum wal_job {
     WAL_JOB_BATCH_WRITE,
     WAL_JOB_BATCH_SYNC,
     WAL_JOB_SEGMENT_SYNC, /* of the one before that which a batch begins */
+    WAL_JOB_LONE_SYNC,    /* of what was written, while the next batch has to wait */
     WAL_JOB_RETIRE_WRITE,
     WAL_JOB_RETIRE_SYNC,
     WAL_JOB_REMOVE,
@@ -235,6 +236,7 @@ struct wal {
     struct wal_batch gather, flight;
     size_t flight_at;     /* the first part of it that is not given out to be written */
     uint32_t flight_left; /* ops not done yet of those that are */
+    bool lone_syncing;
 
     struct instant now, active; /* the last call, and the last with something gathered */
     bool unmarked;              /* records above the watermark on disk */

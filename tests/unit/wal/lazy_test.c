@@ -3,6 +3,7 @@
  * a machine that ends takes with it. */
 #include "unit.h"
 
+#include "wal/wal_state.h"
 #include "wal_disk.h"
 
 enum { SEGMENT = 4096 };
@@ -138,6 +139,53 @@ static void a_segment_is_synced_before_the_next_one_begins(void **state)
     }
 }
 
+/* There is no room for the next segment, and what waits for it keeps nothing from being synced
+ * that has been written. */
+static void what_is_written_is_synced_though_the_disk_is_full(void **state)
+{
+    (void)state;
+    struct world *w = world_new(1, SEGMENT);
+    uint64_t index = 1;
+    w->config.sync_every_ns = SEC_NS;
+    w->disk->bytes_max = 2 * SEGMENT + 100;
+    world_start(w);
+    w->now.ns += SEC_NS;
+    world_run(w);
+    put(w, index, false);
+    while (!w->full)
+        put(w, ++index, true);
+    put(w, ++index, true);
+    const uint64_t written = w->out.written.v;
+    assert_true(w->durable < written);
+    assert_true(written < w->wal->end);
+    assert_true(w->out.wake.ns > w->now.ns && w->out.wake.ns <= w->now.ns + SEC_NS);
+
+    w->now = w->out.wake;
+    world_turn(w);
+    assert_int_equal(syncs_queued(w), 1);
+    world_turn(w);
+    assert_int_equal(syncs_queued(w), 1); /* one at a time */
+    world_run(w);
+    assert_true(w->full);
+    assert_int_equal(w->durable, written);
+    assert_int_equal(w->out.wake.ns, 0); /* nothing more to sync until there is room */
+    w->now.ns += 2 * SEC_NS;
+    world_turn(w);
+    assert_int_equal(syncs_queued(w), 0);
+    w->disk->bytes_max = 0;
+    wal_retry(w->wal);
+    world_run(w);
+    assert_false(w->full);
+    assert_int_equal(w->durable, w->wal->end); /* late: it is synced at once */
+
+    world_stop(w);
+    disk_crash(w->disk, DISK_LOSE_ALL);
+    world_start(w);
+    assert_int_equal(w->n_damage, 0);
+    assert_int_equal(kept_entries(&w->recovered), index);
+    world_free(w);
+}
+
 /* What left memory because it is held must be found on disk, synced or not. */
 static void written_entries_are_read_back(void **state)
 {
@@ -162,6 +210,7 @@ int main(void)
         cmocka_unit_test(nothing_waits_longer_than_it_may),
         cmocka_unit_test(an_idle_log_is_synced_by_its_mark),
         cmocka_unit_test(a_segment_is_synced_before_the_next_one_begins),
+        cmocka_unit_test(what_is_written_is_synced_though_the_disk_is_full),
         cmocka_unit_test(written_entries_are_read_back),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

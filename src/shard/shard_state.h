@@ -38,7 +38,7 @@ struct shard_sender {
     struct buf window;
     bool end_read; /* window reaches the end of the stream */
     bool paced;    /* more is to leave, and the server's bound says not yet */
-    struct instant progress, resend;
+    struct instant heard, resend;
 };
 
 /* A snapshot that arrives. */

@@ -4,8 +4,9 @@
  * The sender keeps the bytes that are not yet acknowledged, so a piece is sent again from
  * memory; when the follower turns out to have begun anew (it restarted), the transfer begins
  * anew too, and is counted.  The receiver takes pieces in order only and answers with the
- * offset it wants next.  The first bytes of a stream are the membership as of the snapshot:
- * a blob before the store's own stream.
+ * offset it wants next.  It is waited for as long as it answers, for its disk may have much to
+ * do for other groups; one that is silent is given up.  The first bytes of a stream are the
+ * membership as of the snapshot: a blob before the store's own stream.
  */
 #include "shard/shard_internal.h"
 
@@ -83,7 +84,7 @@ void transfer_wanted(struct shard *s, struct server_id to)
         return;
     }
     x->to = to;
-    x->progress = s->now;
+    x->heard = s->now;
     x->snap = NULL;
     /* A checkpoint that the kept log still connects to serves; else a new one is made. */
     if (store_base(s->store).index.v != 0)
@@ -124,6 +125,7 @@ void transfer_reply(struct shard *s, const struct raft_msg *m)
     if (x == NULL || x->snap == NULL) return;
     if (m->index.v != store_snapshot_base(x->snap).index.v)
         return; /* of an earlier one */
+    x->heard = s->now;
     if (m->flags & RAFT_REJECT) {
         sender_end(s, x, false);
         return;
@@ -142,7 +144,6 @@ void transfer_reply(struct shard *s, const struct raft_msg *m)
     buf_cut_front(&x->window, m->offset - x->acked);
     x->acked = m->offset;
     if (x->sent < x->acked) x->sent = x->acked;
-    x->progress = s->now;
     x->resend.ns = s->now.ns + RESEND_MS * MS_NS;
 }
 
@@ -237,7 +238,7 @@ void transfer_turn(struct shard *s)
     for (uint32_t i = 0; i < s->n_senders; i++) {
         struct shard_sender *x = &s->senders[i];
         if (x->to.v == 0) continue;
-        if (s->now.ns > x->progress.ns + GIVE_UP_MS * MS_NS) {
+        if (s->now.ns > x->heard.ns + GIVE_UP_MS * MS_NS) {
             sender_end(s, x, false);
             continue;
         }
@@ -259,7 +260,7 @@ struct instant transfer_wake(const struct shard *s)
         const struct shard_sender *x = &s->senders[i];
         if (x->to.v == 0) continue;
         uint64_t at = x->snap != NULL ? x->resend.ns
-                                      : x->progress.ns + GIVE_UP_MS * MS_NS + 1;
+                                      : x->heard.ns + GIVE_UP_MS * MS_NS + 1;
         if (x->snap != NULL && x->paced) at = s->now.ns + SEC_NS / RATE_PARTS / 4;
         if (wake.ns == 0 || at < wake.ns) wake.ns = at;
     }
@@ -268,22 +269,37 @@ struct instant transfer_wake(const struct shard *s)
 
 /* ---- receiver ---- */
 
-static void answer(struct shard *s, uint8_t flags)
+static void answer_with(struct shard *s, struct server_id to,
+                        const struct store_base *base, uint64_t offset, uint8_t flags)
 {
-    const struct shard_install *in = &s->install;
     struct raft_info info;
     raft_info(s->raft, &info);
     const struct raft_msg m = {
         .kind = RAFT_SNAPSHOT_REPLY,
         .flags = (uint8_t)(flags | (info.doubtful ? RAFT_DOUBTFUL : 0)),
         .from = s->config.self,
-        .to = in->from,
+        .to = to,
         .term = info.term,
-        .index = in->base.index,
-        .log_term = in->base.term,
-        .offset = in->received,
+        .index = base->index,
+        .log_term = base->term,
+        .offset = offset,
     };
     shard_say(s, &m);
+}
+
+static void answer(struct shard *s, uint8_t flags)
+{
+    const struct shard_install *in = &s->install;
+
+    answer_with(s, in->from, &in->base, in->received, flags);
+}
+
+/* Nothing of it is here: from the start, please. */
+static void answer_anew(struct shard *s, const struct raft_msg *m)
+{
+    const struct store_base base = {.index = m->index, .term = m->log_term};
+
+    answer_with(s, m->from, &base, 0, 0);
 }
 
 static void install_abort(struct shard *s)
@@ -336,13 +352,9 @@ void transfer_receive(struct shard *s, const struct raft_msg *m)
     struct shard_install *in = &s->install;
     struct bytes bytes = m->data;
     if (!same_install(in, m)) {
-        if (s->job != NULL) return; /* the sender comes again */
-        if (in->active) install_abort(s);
-        if (m->offset != 0) {
-            in->from = m->from;
-            in->base = (struct store_base){m->index, m->log_term, {NULL, 0}};
-            in->received = 0;
-            answer(s, 0); /* from the start, please */
+        if (s->job == NULL && in->active) install_abort(s);
+        if (s->job != NULL || m->offset != 0) {
+            answer_anew(s, m);
             return;
         }
         if (!install_begin(s, m, &bytes)) return;
@@ -354,8 +366,10 @@ void transfer_receive(struct shard *s, const struct raft_msg *m)
         in->received += m->data.len;
     }
     buf_put(&in->backlog, bytes.at, bytes.len);
-    /* No answer while a batch is being written: it paces the sender. */
-    if (in->backlog.len <= s->config.snapshot_piece_bytes) answer(s, 0);
+    /* No answer while a batch is being written: it paces the sender.  One that has sent all
+     * asks only whether we live. */
+    if (m->data.len == 0 || in->backlog.len <= s->config.snapshot_piece_bytes)
+        answer(s, 0);
 }
 
 /* Feeds what has arrived to the store while it has no batch to write. */

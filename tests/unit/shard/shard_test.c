@@ -567,6 +567,56 @@ static void R84_pieces_of_another_snapshot_are_not_mixed_in(void **state)
     shards_free(w);
 }
 
+/* A little more than its receiver takes in before it writes. */
+static void fill_more_than_a_batch(struct shards *w, uint32_t leader)
+{
+    char line[1 << 15];
+
+    for (uint32_t i = 0; i < 34; i++) {
+        memset(line, 'v', sizeof line);
+        line[snprintf(line, sizeof line, "SET big%u", i)] = ' ';
+        line[sizeof line - 1] = 0;
+        shards_expect(w, leader, line, "+OK\r\n");
+    }
+    shard_want_checkpoint(w->at[leader].shard);
+    shards_run(w, 50);
+}
+
+/* The receiver's disk has so much to do, for other groups, that a batch waits longer for its turn
+ * than a silent receiver is waited for. */
+static void a_snapshot_is_not_begun_anew_while_its_receiver_answers(void **state)
+{
+    (void)state;
+    for (uint32_t what = 0; what < 3; what++) {
+        struct shards *w = shards_new(3, 3);
+        const uint32_t leader = shards_lead(w), away = shards_follower(w, leader, 0);
+        struct replica *r = &w->at[away];
+
+        shards_isolate(w, away, true);
+        if (what == 1)
+            fill_more_than_a_batch(w, leader);
+        else
+            fill(w, leader, 40);
+        r->jobs_held = true;
+        if (what == 2) { /* its own checkpoint waits, too, before the first piece comes */
+            shard_want_checkpoint(r->shard);
+            shards_run(w, 100);
+            assert_true(shard_busy(r->shard));
+        }
+        shards_isolate(w, away, false);
+        shards_run(w, 60000);
+        assert_int_equal(r->shard->snapshots_installed, 0);
+        assert_int_equal(w->at[leader].shard->snapshots_sent, 1);
+        assert_int_equal(w->at[leader].shard->snapshots_restarted, 0);
+        r->jobs_held = false;
+        shards_run(w, 5000);
+        assert_int_equal(r->shard->snapshots_installed, 1);
+        assert_int_equal(w->at[leader].shard->snapshots_sent, 1);
+        shards_assert_equal(w);
+        shards_free(w);
+    }
+}
+
 static uint32_t half_a_snapshot(struct shards *w, uint32_t from, struct raft_msg *m)
 {
     (void)from;
@@ -805,6 +855,7 @@ int main(void)
         cmocka_unit_test(R84_pieces_are_lost_doubled_and_spoiled),
         cmocka_unit_test(R84_pieces_of_another_snapshot_are_not_mixed_in),
         cmocka_unit_test(a_snapshot_takes_no_more_of_the_link_than_it_may),
+        cmocka_unit_test(a_snapshot_is_not_begun_anew_while_its_receiver_answers),
         cmocka_unit_test(R77_half_a_snapshot_of_a_lost_leader_holds_nothing_up),
         cmocka_unit_test(R91_R92_a_fourth_is_added_while_one_is_down),
         cmocka_unit_test(a_doubtful_replica_is_repaired_by_the_others),

@@ -160,6 +160,12 @@ static void section_replication(struct server *s, struct buf *out)
     buf_putf(out, "rollback_entries:%llu\r\nrollback_files:%s\r\npower_losses:%llu\r\n",
              (unsigned long long)s->stats.discarded_entries, files,
              (unsigned long long)losses);
+    buf_putf(
+        out,
+        "snapshots_sent:%llu\r\nsnapshots_restarted:%llu\r\nsnapshots_installed:%llu\r\n",
+        (unsigned long long)s->counts.snapshots_sent,
+        (unsigned long long)s->counts.snapshots_restarted,
+        (unsigned long long)s->counts.snapshots_installed);
 }
 
 static void section_cpu(struct server *s, struct buf *out)

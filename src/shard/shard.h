@@ -71,10 +71,12 @@ struct shard_rate {
     struct instant at;    /* when that was so */
 };
 
-/* What INFO stats tells, of all shards that share it. */
+/* What INFO tells, of all shards that share it. */
 struct shard_counts {
     uint64_t hits, misses; /* of keys that commands looked up to read them */
     uint64_t expired;      /* keys that this leader removed at their deadline */
+    /* Snapshots: begun, begun anew since the receiver had, and taken in. */
+    uint64_t snapshots_sent, snapshots_restarted, snapshots_installed;
 };
 
 struct shard_config {

@@ -133,7 +133,6 @@ struct shard {
     uint32_t n_senders;
     struct shard_install install;
     uint64_t entry_bytes_mean; /* for how many entries the log keeps */
-    uint64_t snapshots_sent, snapshots_restarted, snapshots_installed;
 
     struct log_index released;
 };

@@ -70,7 +70,7 @@ static void sender_start(struct shard *s, struct shard_sender *x)
     ev.index = base.index;
     ev.term = base.term;
     raft_step(s->raft, &ev);
-    s->snapshots_sent++;
+    if (s->config.counts != NULL) s->config.counts->snapshots_sent++;
 }
 
 void transfer_wanted(struct shard *s, struct server_id to)
@@ -135,7 +135,7 @@ void transfer_reply(struct shard *s, const struct raft_msg *m)
         return;
     }
     if (m->offset < x->acked) { /* it began anew */
-        s->snapshots_restarted++;
+        if (s->config.counts != NULL) s->config.counts->snapshots_restarted++;
         sender_rewind(s, x);
         return;
     }
@@ -435,7 +435,7 @@ void transfer_install_done(struct shard *s, int error)
     s->applied = in->base.index;
     s->applied_term = in->base.term;
     s->log_base_wanted = true;
-    s->snapshots_installed++;
+    if (s->config.counts != NULL) s->config.counts->snapshots_installed++;
     answer(s, RAFT_DONE);
     in->active = false;
     if (s->config.on_reset != NULL) s->config.on_reset(s->config.ctx);

@@ -20,9 +20,8 @@ def write_past_the_log(server, megabytes=330):
             assert set(replies) == {"OK"}, replies
 
 
-def snapshots_sent(cluster):
-    """From INFO, where it counts them."""
-    return sum(int(s.info().get("snapshots_sent", 0)) for s in cluster.servers if s.is_running)
+def snapshots(servers, what):
+    return sum(int(s.info()[f"snapshots_{what}"]) for s in servers)
 
 
 def test_a_follower_behind_the_log_catches_up_under_load(make_cluster):
@@ -33,6 +32,7 @@ def test_a_follower_behind_the_log_catches_up_under_load(make_cluster):
     rest = cluster.others(victim)
     victim.kill9()
     write_past_the_log(cluster.leader(server=rest[0]))
+    sent_before = snapshots(rest, "sent")
     with Load(rest, threads=3, value_bytes=1000) as load:
         load.wait_acked(50)
         began = time.monotonic()
@@ -42,6 +42,9 @@ def test_a_follower_behind_the_log_catches_up_under_load(make_cluster):
         load.wait_acked(200)
     cluster.wait_equal_digests(within_s=60)
     load.check(victim)
+    assert snapshots([victim], "installed") >= 1
+    assert snapshots(rest, "sent") == sent_before + snapshots([victim], "installed")
+    assert snapshots(rest, "restarted") == 0
     with Conn(victim.port) as c:
         assert c("GET", "big7") == b"x" * 500000
         assert c("GET", "before19999") == b"x" * 100

@@ -150,7 +150,7 @@ static void it_comes_with_a_snapshot(void **state)
     shards_run(w, 500);
     shards_config(w, id, 3, 4);
     shards_run(w, 3000);
-    assert_int_equal(w->at[4].shard->snapshots_installed, 1);
+    assert_int_equal(w->at[4].counts.snapshots_installed, 1);
     assert_string_equal(shards_committed(w, 4, "cart:1"), "closed");
     assert_string_equal(shards_committed(w, 4, "a"), "$1\r\n1\r\n");
     shards_free(w);

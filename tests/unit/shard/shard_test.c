@@ -460,8 +460,8 @@ static void R84_pieces_are_lost_doubled_and_spoiled(void **state)
     shards_isolate(w, away, false);
     shards_run(w, 60000);
     assert_true(w->passed > 40 && has_spoiled);
-    assert_int_equal(w->at[away].shard->snapshots_installed, 1);
-    assert_true(w->at[leader].shard->snapshots_sent >=
+    assert_int_equal(w->at[away].counts.snapshots_installed, 1);
+    assert_true(w->at[leader].counts.snapshots_sent >=
                 2); /* the spoiled one was refused whole */
     assert_int_equal(w->at[away].n_resets, 1);
     shards_assert_equal(w);
@@ -562,7 +562,7 @@ static void R84_pieces_of_another_snapshot_are_not_mixed_in(void **state)
     r->jobs_held = false;
     shards_run(w, 10000);
     assert_in_range(w->passed, 2, 3); /* it happened */
-    assert_true(r->shard->snapshots_installed >= 1);
+    assert_true(r->counts.snapshots_installed >= 1);
     shards_assert_equal(w);
     shards_free(w);
 }
@@ -605,13 +605,13 @@ static void a_snapshot_is_not_begun_anew_while_its_receiver_answers(void **state
         }
         shards_isolate(w, away, false);
         shards_run(w, 60000);
-        assert_int_equal(r->shard->snapshots_installed, 0);
-        assert_int_equal(w->at[leader].shard->snapshots_sent, 1);
-        assert_int_equal(w->at[leader].shard->snapshots_restarted, 0);
+        assert_int_equal(r->counts.snapshots_installed, 0);
+        assert_int_equal(w->at[leader].counts.snapshots_sent, 1);
+        assert_int_equal(w->at[leader].counts.snapshots_restarted, 0);
         r->jobs_held = false;
         shards_run(w, 5000);
-        assert_int_equal(r->shard->snapshots_installed, 1);
-        assert_int_equal(w->at[leader].shard->snapshots_sent, 1);
+        assert_int_equal(r->counts.snapshots_installed, 1);
+        assert_int_equal(w->at[leader].counts.snapshots_sent, 1);
         shards_assert_equal(w);
         shards_free(w);
     }
@@ -678,11 +678,11 @@ static void a_snapshot_takes_no_more_of_the_link_than_it_may(void **state)
     shards_config(w, leader, 3, 4);
     shards_run(w, 2000);
     assert_in_range(piece_bytes, 4000, 2 * 4000 + 1000);
-    assert_int_equal(w->at[4].shard->snapshots_installed, 0);
+    assert_int_equal(w->at[4].counts.snapshots_installed, 0);
     shards_expect(w, leader, "SET a 1", "+OK\r\n"); /* nothing else is held up */
     w->rate.bytes_per_s = 0;                        /* no bound */
     shards_run(w, 2000);
-    assert_int_equal(w->at[4].shard->snapshots_installed, 1);
+    assert_int_equal(w->at[4].counts.snapshots_installed, 1);
     shards_assert_equal(w);
     shards_free(w);
 }
@@ -710,7 +710,7 @@ static void R91_R92_a_fourth_is_added_while_one_is_down(void **state)
     assert_true(shards_info(w, leader).config_committed);
     w->at[4].disk_held = false;
     shards_run(w, 3000);
-    assert_int_equal(w->at[4].shard->snapshots_installed, 1);
+    assert_int_equal(w->at[4].counts.snapshots_installed, 1);
     struct raft_config then;
     const struct bytes extra = store_base(shard_store(w->at[4].shard)).extra;
     assert_true(raft_config_decode(extra, &then));

@@ -54,6 +54,7 @@ static struct shard_config config_of(struct shards *w, struct replica *r)
         .table_bytes_max = 1 << 20,
         .log_keep_bytes = w->log_keep_bytes,
         .rate = &w->rate,
+        .counts = &r->counts,
         .snapshot_piece_bytes = 512,
         .snapshot_pieces_max = 4,
         .once_max = w->once_max,

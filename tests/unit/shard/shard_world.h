@@ -23,6 +23,7 @@ struct replica {
     struct world *log;
     struct kv_memory *kv;
     struct shard *shard; /* NULL: down */
+    struct shard_counts counts;
     struct kv_job *job;
     struct instant wake;
     int64_t wall_ms; /* added to what the others think the time is */

@@ -233,7 +233,8 @@ struct log_index shard_applied(const struct shard *s);
 /* Whether this replica holds all that was acknowledged `lag_max_ns` ago: see Lag in raft.h.
  * A leader always does. */
 bool shard_is_fresh(const struct shard *s, struct instant now, uint64_t lag_max_ns);
-/* Voters besides the leader that hold `index` durably, learners too: WAIT. */
+/* Replicas besides the leader that hold `index`, learners too: WAIT.  On disk; under DURABILITY
+ * memory, written. */
 uint32_t shard_copies(const struct shard *s, struct log_index index);
 
 /* ---- the rest of the world ---- */

@@ -478,7 +478,8 @@ static void give_writes(struct raft *raft, struct raft_out *out)
     write_push(raft, (struct raft_write){out->mark, out->append_upto, raft->now});
 }
 
-/* Nothing that names a term leaves before that term, and the vote in it, is durable. */
+/* Nothing that names a term leaves before that term, and the vote in it, is durable.  (What the
+ * caller sends of snapshots may: see README.md.) */
 static void seal_messages(struct raft *raft)
 {
     const uint64_t state_after = raft->state_mark > raft->mark_durable ? raft->state_mark

@@ -116,7 +116,7 @@ bool meta_move_voter(const struct meta *m, uint32_t keyspace, struct server_id t
 
     for (uint32_t i = 0; (s = meta_shard_of(m, keyspace, i)) != NULL; i++) {
         struct meta_shard next = *s;
-        if (!meta_server_has(s, to)) return false;
+        if (meta_unborn(s) || !meta_server_has(s, to)) return false;
         if (s->n_voters == 1 && s->voters[0].v == to.v) continue;
         set_one_voter(&next, to);
         next.lead = to;

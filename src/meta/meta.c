@@ -436,6 +436,11 @@ void meta_target_of(const struct meta *m, const struct meta_shard *s,
     }
 }
 
+bool meta_unborn(const struct meta_shard *s)
+{
+    return s->version == 0 && !s->settled && s->decree == DECREE_NONE;
+}
+
 bool meta_server_has(const struct meta_shard *s, struct server_id id)
 {
     for (uint8_t i = 0; i < s->n_voters; i++)

@@ -106,15 +106,16 @@ struct meta_shard {
     uint32_t keyspace; /* id; 0: the meta shard itself */
     uint16_t slot_first, slot_last;
     uint32_t epoch;
-    struct server_id founder; /* who began the group, with the voters of its first record;
-                                 * set once at creation, never changed (server 1 for meta) */
-    uint64_t version;         /* counts targets; a membership names the one it follows */
-    bool settled;             /* its leader has said that the membership is this target */
-    struct server_id lead;    /* who should lead; 0: whoever */
-    bool pinned;              /* by an operator: `lead` is not balanced */
-    enum meta_decree decree;  /* of `epoch` */
-    struct server_id named;   /* NAMED: who leads it first */
-    uint8_t heard;            /* NAMED: replicas that answered before it was decided, and
+    struct server_id
+        founder;           /* of the first record's voters: stands first in the new group;
+                                 * never changed (server 1 for meta).  See meta_unborn() */
+    uint64_t version;      /* counts targets, from 0; a membership names its own */
+    bool settled;          /* its leader has said that the membership is this target */
+    struct server_id lead; /* who should lead; 0: whoever */
+    bool pinned;           /* by an operator: `lead` is not balanced */
+    enum meta_decree decree; /* of `epoch` */
+    struct server_id named;  /* NAMED: who leads it first */
+    uint8_t heard;           /* NAMED: replicas that answered before it was decided, and
                                * META_HEARD_ENOUGH if these are sure to include every
                                * acknowledged write */
     uint8_t n_voters, n_learners, n_old;
@@ -162,6 +163,10 @@ const struct meta_shard *meta_route(const struct meta *m, struct bytes key);
 const struct meta_shard *meta_shard_of(const struct meta *m, uint32_t keyspace,
                                        uint32_t i);
 bool meta_server_has(const struct meta_shard *s, struct server_id id);
+/* It is not known yet that its group has begun.  Each of its first voters begins it by itself, in the
+ * same state: empty, with the voters and rules of this record.  So these stay as they are until its
+ * leader has said that it is settled, and from then on nobody begins it any more. */
+bool meta_unborn(const struct meta_shard *s);
 
 /* Who should be a member of a shard's group: its record's voters and learners, and as learners
  * of the meta shard all other servers there are, which its record does not repeat. */
@@ -179,6 +184,16 @@ struct meta_joiner {
     struct incarnation life;
 };
 
+/* How a server seems to the meta leader. */
+enum meta_health {
+    HEALTH_ALIVE = 1, /* heard lately */
+    HEALTH_SILENT,
+    HEALTH_LOST, /* silent for so long that its replicas are to be made elsewhere */
+};
+struct meta_judge { /* NULL: all are alive */
+    enum meta_health (*health)(void *ctx, struct server_id id);
+    void *ctx;
+};
 /* What changes are written to: encoded effects, one entry's payload. */
 struct meta_change {
     struct buf *effects;
@@ -201,8 +216,8 @@ typedef bool meta_closed_fn(void *ctx, const struct meta_keyspace *k,
                             const struct meta_shard *s, uint64_t *keys);
 /* The next keyspace that is being created or dropped and whose shards are all closed: made
  * active, refused, or gone.  One call settles one.  True when effects were written. */
-bool meta_settle(const struct meta *m, meta_closed_fn *closed, void *ctx,
-                 struct meta_change *out);
+bool meta_settle(const struct meta *m, const struct meta_judge *judge,
+                 meta_closed_fn *closed, void *ctx, struct meta_change *out);
 /* A join: effects and the id given, or false and why (name in use with another address...).
  * The same life that asks again, since the answer was lost, gets the same id.  Another life
  * without a memory of its own (its disk was lost) never gets the old id back, for it has
@@ -218,16 +233,6 @@ bool meta_raise(const struct meta *m, uint32_t (*speaks)(void *ctx, struct serve
  * true when effects were written, false when it is so already or has no record. */
 bool meta_update_self(const struct meta *m, struct server_id self, struct bytes client,
                       struct bytes peer, struct bytes zone, struct meta_change *out);
-/* How a server seems to the meta leader. */
-enum meta_health {
-    HEALTH_ALIVE = 1, /* heard lately */
-    HEALTH_SILENT,
-    HEALTH_LOST, /* silent for so long that its replicas are to be made elsewhere */
-};
-struct meta_judge { /* NULL: all are alive */
-    enum meta_health (*health)(void *ctx, struct server_id id);
-    void *ctx;
-};
 /* The next step towards what should be: targets of shards that are short of REPLICAS or
  * LEARNERS or have members that drain or are lost, the meta shard's own to 3 (5 with 5 or more
  * servers); then, a few at a time, moves that spread over zones and evenly over servers; then

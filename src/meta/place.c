@@ -73,8 +73,9 @@ static enum tier voter_tier(const struct place *p, const struct place_server *s)
     if (s->was == ROLE_VOTER) return s->lost && !p->keep_lost ? TIER_LOST : TIER_VOTER;
 
     /* A new voter must catch up before the membership moves: a silent one would hold up
-     * the others. */
-    if (!s->alive) return TIER_OUT;
+     * the others.  Not so in a group that is to begin: it has nothing to catch up with, and
+     * the fewer voters the fewer copies. */
+    if (!s->alive) return p->begins ? TIER_LOST : TIER_OUT;
     return s->was == ROLE_LEARNER ? TIER_LEARNER : TIER_NEW;
 }
 
@@ -181,11 +182,17 @@ struct place_wish place_wish_of(const struct policy *policy)
 
 static uint32_t voters_wanted(const struct place *p, const struct place_wish *wish)
 {
-    uint32_t n = 0;
+    uint32_t n = 0, alive = 0;
 
-    for (uint32_t i = 0; i < p->n_servers; i++)
-        n += voter_tier(p, &p->servers[i]) != TIER_OUT;
-    return place_voters(n, wish->one_voter ? 1 : wish->replicas);
+    for (uint32_t i = 0; i < p->n_servers; i++) {
+        if (voter_tier(p, &p->servers[i]) == TIER_OUT) continue;
+        n++;
+        alive += p->servers[i].alive;
+    }
+    uint32_t voters = place_voters(n, wish->one_voter ? 1 : wish->replicas);
+    while (p->begins && alive > 0 && alive <= voters / 2) /* nobody could be elected */
+        voters -= 2;
+    return voters;
 }
 
 /* ---- a shard ---- */
@@ -259,7 +266,9 @@ static void choose_founder(struct place *p, struct meta_shard *s)
     for (uint32_t i = 0; i < p->n_servers; i++) {
         struct place_server *at = &p->servers[i];
         if (at->is != ROLE_VOTER) continue;
-        if (found == NULL || at->leads < found->leads) found = at;
+        if (found == NULL || at->alive > found->alive ||
+            (at->alive == found->alive && at->leads < found->leads))
+            found = at;
     }
     check(found != NULL);
     found->leads++;
@@ -315,6 +324,7 @@ bool place_shard(struct place *p, const struct place_wish *wish, struct meta_sha
     bool changed = !roles_of(p, s);
     bool voter = false;
 
+    p->begins = s->founder.v == 0;
     choose(p, wish);
     if (replacing_harms(p)) {
         p->keep_lost = true;

@@ -34,6 +34,7 @@ struct place {
     struct place_server *servers; /* by id */
     uint32_t n_servers;
     bool keep_lost; /* for the shard at hand: nobody can take over without harm */
+    bool begins;    /* the shard at hand is a new one */
 };
 
 struct place_wish {
@@ -46,7 +47,8 @@ struct place_wish place_wish_of(const struct policy *policy);
 struct place place_new(const struct meta *m, const struct meta_judge *judge);
 void place_free(struct place *p);
 /* Moves the members of `s` to what is wished; true when they changed.  A shard without a
- * founder gets the one of its voters that leads the fewest. */
+ * founder is a new one: it gets silent voters, too, while they are fewer than the others, and
+ * as founder the one of those that are alive that leads the fewest. */
 bool place_shard(struct place *p, const struct place_wish *wish, struct meta_shard *s);
 /* One move that makes zones or evenness better; true when there is one.  A voter that only an
  * operator moves is left where it is. */

@@ -92,6 +92,7 @@ static bool step_place(const struct meta *m, struct place *p, struct meta_shard 
 {
     struct place_wish wish;
 
+    if (s->group.v != META_GROUP && meta_unborn(s)) return false;
     return wish_of(m, s, &wish) && place_shard(p, &wish, s);
 }
 

@@ -16,12 +16,12 @@
 #include "meta/record.h"
 
 /* Slots in runs of equal length, as far as they divide. */
-static void create_shards(const struct meta *m, const struct meta_keyspace *k,
-                          struct meta_change *out)
+static void create_shards(const struct meta *m, const struct meta_judge *judge,
+                          const struct meta_keyspace *k, struct meta_change *out)
 {
     const struct place_wish wish = place_wish_of(&k->policy);
     const uint32_t n = k->policy.shards;
-    struct place place = place_new(m, NULL);
+    struct place place = place_new(m, judge);
 
     for (uint32_t i = 0; i < n; i++) {
         struct meta_shard s = {
@@ -36,8 +36,8 @@ static void create_shards(const struct meta *m, const struct meta_keyspace *k,
     place_free(&place);
 }
 
-static void activate(const struct meta *m, const struct meta_keyspace *old,
-                     struct meta_change *out)
+static void activate(const struct meta *m, const struct meta_judge *judge,
+                     const struct meta_keyspace *old, struct meta_change *out)
 {
     struct meta_keyspace k = *old;
     struct meta_cluster cluster = m->cluster;
@@ -47,7 +47,7 @@ static void activate(const struct meta *m, const struct meta_keyspace *old,
     k.state = KEYSPACE_ACTIVE;
     record_put_cluster(out->effects, &cluster, false);
     record_put_keyspace(out->effects, &k, false);
-    create_shards(m, &k, out);
+    create_shards(m, judge, &k, out);
 }
 
 /* It is seen for an instant only, by whoever follows the log: that is who waits to hear it. */
@@ -99,8 +99,8 @@ static bool all_closed(const struct meta *m, const struct meta_keyspace *k,
     return true;
 }
 
-bool meta_settle(const struct meta *m, meta_closed_fn *closed, void *ctx,
-                 struct meta_change *out)
+bool meta_settle(const struct meta *m, const struct meta_judge *judge,
+                 meta_closed_fn *closed, void *ctx, struct meta_change *out)
 {
     uint64_t keys;
 
@@ -112,7 +112,7 @@ bool meta_settle(const struct meta *m, meta_closed_fn *closed, void *ctx,
         else if (keys > 0)
             refuse(k, keys, out);
         else
-            activate(m, k, out);
+            activate(m, judge, k, out);
         return true;
     }
     return false;

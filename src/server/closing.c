@@ -346,7 +346,9 @@ static bool is_closed(void *ctx, const struct meta_keyspace *k,
 
 bool closings_settle(struct server *s, struct meta_change *change)
 {
-    return meta_settle(&s->meta, is_closed, s, change);
+    const struct meta_judge judge = {reconcile_health, s};
+
+    return meta_settle(&s->meta, &judge, is_closed, s, change);
 }
 
 bool closings_report(struct server *s, const struct bytes *args, uint32_t n_args)

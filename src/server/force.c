@@ -344,6 +344,24 @@ static bool is_member(struct server *s, struct client *c,
     return false;
 }
 
+/* One that has not begun does so with the voters that it was given first. */
+static bool has_begun(struct server *s, struct client *c,
+                      const struct meta_keyspace *keyspace)
+{
+    const struct meta_shard *shard;
+    char text[96];
+
+    for (uint32_t i = 0; (shard = meta_shard_of(&s->meta, keyspace->id, i)) != NULL;
+         i++) {
+        if (!meta_unborn(shard)) continue;
+        snprintf(text, sizeof text, "ERR shard %u has not begun yet; try again",
+                 shard->group.v);
+        session_error(s, c, text);
+        return false;
+    }
+    return true;
+}
+
 void force_begin(struct server *s, struct client *c, const struct meta_keyspace *keyspace,
                  struct server_id to)
 {
@@ -354,6 +372,6 @@ void force_begin(struct server *s, struct client *c, const struct meta_keyspace 
 void force_move(struct server *s, struct client *c, const struct meta_keyspace *keyspace,
                 struct server_id to)
 {
-    if (is_member(s, c, keyspace, to))
+    if (is_member(s, c, keyspace, to) && has_begun(s, c, keyspace))
         order(s, c, BYTES_OF("MOVE"), keyspace->id, to, moved);
 }

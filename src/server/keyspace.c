@@ -81,6 +81,16 @@ static void end_create(struct server *s, struct keyspace_wait *w,
     }
 }
 
+/* Until then nobody leads them. */
+static bool all_begun(const struct server *s, uint32_t keyspace)
+{
+    const struct meta_shard *shard;
+
+    for (uint32_t i = 0; (shard = meta_shard_of(&s->meta, keyspace, i)) != NULL; i++)
+        if (meta_unborn(shard)) return false;
+    return true;
+}
+
 static bool all_settled(const struct server *s, uint32_t keyspace)
 {
     const struct meta_shard *shard;
@@ -94,7 +104,11 @@ static bool has_ended(const struct server *s, const struct keyspace_wait *w,
                       const struct meta_keyspace *k)
 {
     switch (w->change) {
-    case CHANGE_CREATE: return k == NULL || k->state != KEYSPACE_CREATING;
+    case CHANGE_CREATE:
+        if (k == NULL) return true;
+        if (k->state == KEYSPACE_CREATING) return false;
+        /* It is made; one that lacks a majority now is not waited for. */
+        return all_begun(s, w->keyspace) || s->now.ns >= w->deadline.ns;
     case CHANGE_ALTER: return k == NULL || all_settled(s, w->keyspace);
     case CHANGE_DROP: return k == NULL;
     }

@@ -131,6 +131,13 @@ struct shard_config reconcile_shard_config(struct server *s, struct group_id gro
     return c;
 }
 
+static bool is_in(const struct server_id *ids, uint32_t n, struct server_id id)
+{
+    for (uint32_t i = 0; i < n; i++)
+        if (ids[i].v == id.v) return true;
+    return false;
+}
+
 static bool placed_here(const struct server *s, const struct meta_shard *target)
 {
     return meta_server_has(target, s->identity.server);
@@ -155,6 +162,13 @@ static struct raft_config config_of_voters(const struct server *s,
     return c;
 }
 
+/* A first voter: it begins the group, as the others do, in a state that is the same for all. */
+static bool begins(const struct server *s, const struct meta_shard *target)
+{
+    return target != NULL && meta_unborn(target) &&
+           is_in(target->voters, target->n_voters, s->identity.server);
+}
+
 static void make_replica(struct server *s, struct group_id group,
                          const struct meta_shard *target)
 {
@@ -166,10 +180,10 @@ static void make_replica(struct server *s, struct group_id group,
         /* It has forgotten what it held and promised as a member.  A snapshot from long ago
          * may name it the only voter: it counts for nothing until a leader clears it. */
         shard_doubt(slot->shard);
-    } else if (target != NULL && target->founder.v == s->identity.server.v) {
-        /* One server alone begins a new group, and only once: its record says who. */
+    } else if (begins(s, target)) {
         const struct raft_config members = config_of_voters(s, target);
-        shard_found(slot->shard, &members, target->epoch);
+        shard_found(slot->shard, &members, target->epoch,
+                    target->founder.v == s->identity.server.v);
     }
     shard_begin(slot->shard, s->now);
     peers_tell(s, slot->shard);
@@ -305,7 +319,7 @@ bool reconcile_alive(const struct server *s, struct server_id id)
     return health_of(s, id) == HEALTH_ALIVE;
 }
 
-static enum meta_health health(void *ctx, struct server_id id)
+enum meta_health reconcile_health(void *ctx, struct server_id id)
 {
     return health_of(ctx, id);
 }
@@ -352,7 +366,7 @@ static void plan(struct server *s)
         found_cluster(s, &change);
     else if (!closings_settle(s, &change) && !force_plan(s, &change) &&
              !meta_raise(&s->meta, speaks, s, &change))
-        (void)meta_plan(&s->meta, &(struct meta_judge){health, s}, &change);
+        (void)meta_plan(&s->meta, &(struct meta_judge){reconcile_health, s}, &change);
     if (effects.len > 0) {
         struct shard_gate gate;
         if (shard_propose_effects(slot->shard, buf_bytes(&effects), &gate) == SHARD_TAKEN)
@@ -478,8 +492,8 @@ void reconcile_evaluate(struct server *s, const struct bytes *args, uint32_t n_a
         return;
     }
     if (bytes_equal_nocase(args[0], "server")) {
-        meta_server_command(&s->meta, &(struct meta_judge){health, s}, args, n_args,
-                            change, reply);
+        meta_server_command(&s->meta, &(struct meta_judge){reconcile_health, s}, args,
+                            n_args, change, reply);
         return;
     }
     if (n_args != 6 || args[5].len != 8 || !bytes_equal(args[0], BYTES_OF("JOIN"))) {
@@ -523,13 +537,6 @@ static bool caught_up(void *ctx, struct server_id id)
     return raft_peer_of(shard_raft(c->slot->shard), id, &peer) && peer.active &&
            !peer.doubtful && !peer.snapshotting && peer.match.v > 0 &&
            peer.match.v + CAUGHT_UP_ENTRIES >= info.last.v;
-}
-
-static bool is_in(const struct server_id *ids, uint32_t n, struct server_id id)
-{
-    for (uint32_t i = 0; i < n; i++)
-        if (ids[i].v == id.v) return true;
-    return false;
 }
 
 /* A leader that is to go hands over to one that stays, if there is one that is ready; else the

@@ -10,8 +10,8 @@
  *
  *   STATUS body: u8 kind (1 ask, 2 out), u64 index of the membership
  *
- * A tombstone (engine key 'X', u32be group) stays, so that the group's founder does not begin
- * it a second time when it is placed there again.
+ * A tombstone (engine key 'X', u32be group) stays, so that a first voter does not begin
+ * the group a second time when it is placed there again.
  */
 #include "server/server_state.h"
 

@@ -765,6 +765,8 @@ void reconcile_evaluate(struct server *s, const struct bytes *args, uint32_t n_a
                         struct meta_change *change, struct reply *reply);
 struct shard_config reconcile_shard_config(struct server *s, struct group_id group);
 bool reconcile_alive(const struct server *s, struct server_id id); /* heard lately */
+enum meta_health reconcile_health(void *server,
+                                  struct server_id id); /* of a meta_judge */
 void reconcile_effect(void *ctx, const struct effect *e);
 void reconcile_reset(void *ctx);
 void reconcile_begin(struct server *s); /* the log is open */

@@ -70,7 +70,8 @@ static void raft_anew(struct shard *s, const struct raft_start *start)
     s->raft = raft_new(&s->config.raft, start);
 }
 
-void shard_found(struct shard *s, const struct raft_config *config, uint32_t epoch)
+void shard_found(struct shard *s, const struct raft_config *config, uint32_t epoch,
+                 bool first)
 {
     /* Index 1 stands for the founding itself, so that base 0 keeps its meaning: empty. */
     const struct raft_start start = {
@@ -78,7 +79,7 @@ void shard_found(struct shard *s, const struct raft_config *config, uint32_t epo
         .base = {1},
         .base_term = term_of_epoch(epoch),
         .config = *config,
-        .founder = true,
+        .founder = first,
         .now = s->now,
         .state.boot = s->config.raft.boot,
     };
@@ -167,7 +168,8 @@ static struct raft_event event_of(const struct shard *s, enum raft_event_kind ki
 void shard_receive(struct shard *s, const struct raft_msg *m, struct instant now)
 {
     s->now = now;
-    if (s->founding) return; /* lost, as any message may be */
+    /* Its answer waits until the founding is durable.  There is no room yet for another state. */
+    if (s->founding && m->kind == RAFT_SNAPSHOT) return;
     struct raft_event ev = event_of(s, RAFT_RECV);
     ev.msg = m;
     raft_step(s->raft, &ev);

@@ -112,8 +112,10 @@ struct shard;
  * leader's snapshot or log.  Then shard_restore() for each record recovered from the log,
  * in order, then shard_begin(). */
 struct shard *shard_new(const struct shard_config *config, struct instant now);
-/* The first replica of a new group: state as of index 1, with `config` as membership. */
-void shard_found(struct shard *s, const struct raft_config *config, uint32_t epoch);
+/* A first voter's replica of a new group: state as of index 1, with `config` as membership, the
+ * same at each of them.  `first`: it stands for leader at once, for the others give it time. */
+void shard_found(struct shard *s, const struct raft_config *config, uint32_t epoch,
+                 bool first);
 void shard_restore(struct shard *s, const struct wal_record *record);
 /* The log of this group may lack entries (wal_out.damage). */
 void shard_doubt(struct shard *s);

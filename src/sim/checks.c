@@ -776,6 +776,15 @@ bool checks_holds_nothing(struct world *w, uint32_t machine)
     return true;
 }
 
+bool checks_led(struct world *w)
+{
+    const struct checks *c = w->checks;
+
+    for (uint32_t i = 0; i < c->n_groups; i++)
+        if (world_leader(w, c->groups[i].group) < 0) return false;
+    return true;
+}
+
 /* ---- K5 ---- */
 
 /* Keys, and behind them what the shard knows of itself. */

@@ -34,6 +34,7 @@ void checks_log_line(struct world *w, uint32_t machine, const char *text);
 bool checks_converged(struct world *w, struct buf *why);
 /* Machine, which is not up, is in no shard's membership but the meta shard's. */
 bool checks_holds_nothing(struct world *w, uint32_t machine);
+bool checks_led(struct world *w); /* every group has a leader */
 uint32_t checks_epoch(const struct world *w,
                       struct group_id group);       /* the newest led in */
 void checks_digests(struct world *w);               /* K5 */

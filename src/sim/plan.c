@@ -499,6 +499,16 @@ const struct plan plans[] = {
         .n_marks = 7,
     },
     {
+        .name = "begin", .about = "shards that begin while a server goes that should lead them",
+        .machines = 3, .shards = 6, .storm_ms = 8000, .traits = PLAN_BEGIN_SHORT,
+        .net_us_low = 100, .net_us_high = 5000, .sync_us_low = 100, .sync_us_high = 5000,
+        .faults = {
+            {FAULT_KILL, 0, 3, 50, 3000, 0, 0}, {FAULT_CUT, 0, 3, 200, 3000, 0, 0},
+        },
+        .marks = {MARK_answered, MARK_elections},
+        .n_marks = 2,
+    },
+    {
         .name = "everything", .about = "three or five servers, a little of all at once",
         .machines = 3, .shards = 2, .storm_ms = 30000,
         .traits = PLAN_TRANSACTIONS | PLAN_SNAPSHOTS | PLAN_DEADLINES | PLAN_ONE_VICTIM,

@@ -111,6 +111,7 @@ enum plan_trait {
     PLAN_REPLACES = 1 << 18,  /* who is gone for some seconds is replaced */
     PLAN_RECOVERS = 1 << 19,  /* it begins with three machines: disaster.h */
     PLAN_PIPELINES = 1 << 20, /* clients ask much of one key at once */
+    PLAN_BEGIN_SHORT = 1 << 21, /* a server goes as keyspaces are made, and stays away */
 };
 
 struct plan {

@@ -50,6 +50,33 @@ static void wait_clients(struct world *w, bool (*until)(struct world *w),
                (const char *)why.at);
 }
 
+static bool is_led(struct world *w)
+{
+    return w->time.happened % 64 == 0 && checks_led(w);
+}
+
+static void make_keyspaces(struct world *w)
+{
+    const bool goes = (w->plan->traits & PLAN_BEGIN_SHORT) != 0;
+    const uint32_t machine = goes ? (uint32_t)prng_below(&w->faults, w->plan->machines)
+                                  : 0;
+    const bool before = goes && prng_chance(&w->faults, 500);
+
+    if (before) {
+        world_kill(w, machine, false);
+        (void)world_run(w, w->time.now_ns + prng_below(&w->faults, 6 * SEC_NS), NULL);
+    }
+    clients_make_keyspaces(w);
+    if (goes && !before) {
+        (void)world_run(w, w->time.now_ns + prng_below(&w->faults, 500 * MS_NS), NULL);
+        world_kill(w, machine, false);
+    }
+    wait_clients(w, clients_orders_done, setup_ns, "making keyspaces");
+    if (!goes) return;
+    wait_clients(w, is_led, setup_ns, "a shard has no leader while one server is away");
+    world_start(w, machine);
+}
+
 static void set_up(struct world *w)
 {
     const bool alone = (w->plan->traits & PLAN_START_ALONE) != 0;
@@ -61,8 +88,7 @@ static void set_up(struct world *w)
         world_start(w, i);
     }
     wait_converged(w, setup_ns, "setting up");
-    clients_make_keyspaces(w);
-    wait_clients(w, clients_orders_done, setup_ns, "making keyspaces");
+    make_keyspaces(w);
     wait_converged(w, setup_ns, "after making keyspaces");
 }
 

@@ -182,6 +182,26 @@ def test_what_is_dropped_does_not_come_back(three):
             assert a("DEL", "gone:1") == 1
 
 
+@pytest.mark.parametrize("down", [0, 1, 2])
+def test_shards_begin_without_a_server_that_is_down(make_cluster, down):
+    """The one that is down would lead a third of them."""
+    cluster = make_cluster(3)
+    cluster[down].kill9()
+    up = cluster[(down + 1) % 3]
+    wait_until(lambda: up.ask("SET", "x", "1") == "OK", 20, "a leader of default")
+    for pause in (0, 5):  # before it is missed, and after
+        time.sleep(pause)
+        name = f"short{pause}"
+        assert up.ask("KEYSPACE", "CREATE", name, "MODE", "raft", "SHARDS", "6") == "OK"
+        for i in range(60):
+            wait_until(lambda i=i, n=name: up.ask("SET", f"{n}:{i}", "1") == "OK", 20,
+                       "a shard's leader")
+    assert up.ask("KEYSPACE", "DROP", "short0") == "OK"
+    cluster[down].start()
+    wait_until(lambda: cluster[down].ask("GET", "short5:1") == b"1", 20, "its return")
+    wait_until(lambda: len(cluster.shard_rows(up, "short5")) == 18, 20, "its copies")
+
+
 def test_a_drop_loses_nothing_that_was_acknowledged_behind_it(three):
     """A write that is acknowledged after the DROP is in default, whichever server took it."""
     for turn in range(6):

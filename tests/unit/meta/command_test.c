@@ -61,6 +61,7 @@ static void keyspaces_come_change_and_go(void **state)
     assert_true(k->id > id); /* ids are not used again */
     assert_int_equal(meta_shard_of(&w.meta, k->id, 0)->group.v, next_group);
     assert_reply(&w, "KEYSPACE ALTER default REPLICAS 1", ":1\r\n");
+    meta_world_arrive(&w); /* that it has begun is known */
     const struct meta_shard *shard = meta_shard(&w.meta, (struct group_id){1});
     const uint64_t version = shard->version;
     assert_reply(&w, "KEYSPACE ALTER default MODE primary ACK async", ":1\r\n");

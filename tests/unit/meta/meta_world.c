@@ -104,9 +104,10 @@ static bool closed(void *ctx, const struct meta_keyspace *k, const struct meta_s
 
 uint32_t meta_world_settle(struct meta_world *w)
 {
+    const struct meta_judge judge = {meta_world_health, w};
     uint32_t steps = 0;
 
-    while (meta_settle(&w->meta, closed, w, &(struct meta_change){&w->effects})) {
+    while (meta_settle(&w->meta, &judge, closed, w, &(struct meta_change){&w->effects})) {
         meta_world_commit(w);
         check(++steps < STEPS_MAX);
     }

@@ -161,6 +161,39 @@ static void founders_are_spread_and_stay_who_they_were(void **state)
     meta_world_free(&w);
 }
 
+/* Who begins it is told by the record that came first: its voters stay, whoever is lost. */
+static void a_shard_that_has_not_begun_keeps_its_first_voters(void **state)
+{
+    (void)state;
+    struct meta_world w;
+    const struct meta_judge judge = {meta_world_health, &w};
+
+    meta_world_found(&w, "");
+    for (int i = 0; i < 3; i++)
+        meta_world_join(&w, "");
+    meta_world_plan(&w);
+    meta_world_command(&w, "KEYSPACE CREATE cart MODE primary");
+    const struct meta_shard *s = meta_shard_of(&w.meta, 2, 0);
+    assert_true(meta_unborn(s));
+    w.lost = 1u << s->founder.v;
+    const struct meta_shard before = *s;
+    while (meta_plan(&w.meta, &judge, &(struct meta_change){&w.effects}))
+        meta_world_commit(&w);
+    assert_true(meta_unborn(s));
+    assert_memory_equal(s->voters, before.voters, sizeof s->voters);
+    assert_non_null(strstr(meta_world_command(&w, "KEYSPACE ALTER cart ACK 1"),
+                           "-ERR keyspace 'cart' has shards that have not begun yet"));
+    assert_false(
+        meta_move_voter(&w.meta, 2, before.voters[0], &(struct meta_change){&w.effects}));
+
+    meta_world_plan(&w); /* the others began it */
+    assert_false(meta_unborn(s));
+    for (uint32_t i = 0; i < 3; i++)
+        assert_int_not_equal(s->voters[i].v, before.founder.v);
+    assert_string_equal(meta_world_command(&w, "KEYSPACE ALTER cart ACK 1"), ":2\r\n");
+    meta_world_free(&w);
+}
+
 static void a_silent_server_keeps_what_it_has_and_gets_nothing(void **state)
 {
     (void)state;
@@ -881,6 +914,7 @@ int main(void)
         cmocka_unit_test(replicas_spread_over_zones),
         cmocka_unit_test(replicas_lie_evenly_on_servers),
         cmocka_unit_test(founders_are_spread_and_stay_who_they_were),
+        cmocka_unit_test(a_shard_that_has_not_begun_keeps_its_first_voters),
         cmocka_unit_test(a_silent_server_keeps_what_it_has_and_gets_nothing),
         cmocka_unit_test(a_leaving_server_is_replaced_once_there_is_another),
         cmocka_unit_test(any_history_comes_to_rest),

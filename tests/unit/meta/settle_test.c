@@ -46,6 +46,49 @@ static void keys_are_defaults_until_all_its_shards_are_closed(void **state)
     meta_world_free(&w);
 }
 
+/* Of three servers one is silent, and of four. */
+static void shards_of_a_new_keyspace_can_begin_while_a_server_is_silent(void **state)
+{
+    (void)state;
+    for (uint32_t servers = 3; servers <= 4; servers++) {
+        struct meta_world w;
+        meta_world_found(&w, "");
+        for (uint32_t i = 1; i < servers; i++)
+            meta_world_join(&w, "");
+        meta_world_plan(&w);
+        w.silent = 1u << 3;
+        meta_world_command(&w, "KEYSPACE CREATE cart MODE raft SHARDS 6");
+        for (uint32_t i = 0; i < 6; i++) {
+            const struct meta_shard *s = meta_shard_of(&w.meta, 2, i);
+            uint32_t silent = 0;
+            assert_int_equal(s->n_voters, 3); /* not fewer copies than was asked for */
+            for (uint32_t v = 0; v < 3; v++)
+                silent += s->voters[v].v == 3;
+            assert_int_equal(silent, servers == 3);
+            assert_int_not_equal(s->founder.v, 3);
+            assert_int_equal(s->lead.v, s->founder.v);
+        }
+        meta_world_free(&w);
+    }
+}
+
+static void voters_of_a_new_shard_are_not_mostly_silent_ones(void **state)
+{
+    (void)state;
+    struct meta_world w;
+    meta_world_found(&w, "");
+    for (uint32_t i = 0; i < 4; i++)
+        meta_world_join(&w, "");
+    w.silent = 1u << 2 | 1u << 3 | 1u << 4;
+    meta_world_command(&w, "KEYSPACE CREATE cart MODE raft REPLICAS 5");
+    assert_int_equal(meta_shard_of(&w.meta, 2, 0)->n_voters, 3);
+    w.silent |= 1u << 5;
+    meta_world_command(&w, "KEYSPACE CREATE one MODE raft REPLICAS 5");
+    assert_int_equal(meta_shard_of(&w.meta, 3, 0)->n_voters, 1);
+    assert_int_equal(meta_shard_of(&w.meta, 3, 0)->voters[0].v, 1);
+    meta_world_free(&w);
+}
+
 static void one_that_would_hide_keys_is_refused_with_their_number(void **state)
 {
     (void)state;
@@ -145,6 +188,8 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(keys_are_defaults_until_all_its_shards_are_closed),
+        cmocka_unit_test(shards_of_a_new_keyspace_can_begin_while_a_server_is_silent),
+        cmocka_unit_test(voters_of_a_new_shard_are_not_mostly_silent_ones),
         cmocka_unit_test(one_that_would_hide_keys_is_refused_with_their_number),
         cmocka_unit_test(a_dropped_one_keeps_its_keys_until_all_its_shards_are_closed),
         cmocka_unit_test(one_that_is_being_created_can_not_be_dropped),

@@ -299,7 +299,7 @@ struct shards *shards_new(uint32_t n, uint32_t founders)
         r->log->config.batch_bytes_max = 1 << 22;
         r->log->config.read_bytes_max = 1 << 20;
         shards_start(w, id, false);
-        if (id <= founders) shard_found(r->shard, &config, 1);
+        if (id <= founders) shard_found(r->shard, &config, 1, true);
     }
     shards_pump(w);
     return w;

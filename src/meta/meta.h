@@ -238,10 +238,19 @@ bool meta_update_self(const struct meta *m, struct server_id self, struct bytes 
  * servers); then, a few at a time, moves that spread over zones and evenly over servers; then
  * who should lead.  Only servers that are alive are given new replicas.  Voters are 1, 3 or 5;
  * what an even REPLICAS asks for beyond them is a learner.  All servers follow the meta shard,
- * as learners if not voters.  One call writes the change of one shard, or forgets one server.
- * True when effects were written. */
+ * as learners if not voters.  One call looks at some shards, in turn, and writes the changes of a
+ * few, or forgets one server; and returns at once while nothing has changed since it found nothing
+ * to do.  True when effects were written: they are to be applied before the next call. */
+struct meta_planner {        /* zeroed at first: what a call leaves to the next */
+    uint64_t health, others; /* hash, and version_others, which the round is for */
+    uint64_t version;        /* the view's when the round began */
+    uint32_t step, at,
+        left;        /* of the round: at which shard next, and how many are left */
+    uint32_t looked; /* shards that the last call looked at */
+    bool rests;      /* a round found nothing to do */
+};
 bool meta_plan(const struct meta *m, const struct meta_judge *judge,
-               struct meta_change *out);
+               struct meta_planner *planner, struct meta_change *out);
 /* The leader of a group has seen its membership become the target of this version. */
 bool meta_arrived(const struct meta *m, struct group_id group, uint64_t version,
                   struct meta_change *out);

@@ -18,9 +18,27 @@ enum tier {
 
 static struct place_server *find(const struct place *p, struct server_id id)
 {
-    for (uint32_t i = 0; i < p->n_servers; i++)
-        if (p->servers[i].server->id.v == id.v) return &p->servers[i];
-    return NULL;
+    uint32_t lo = 0, hi = p->n_servers;
+
+    while (lo < hi) {
+        const uint32_t mid = lo + (hi - lo) / 2;
+        if (p->servers[mid].server->id.v < id.v)
+            lo = mid + 1;
+        else
+            hi = mid;
+    }
+    return lo < p->n_servers && p->servers[lo].server->id.v == id.v ? &p->servers[lo]
+                                                                    : NULL;
+}
+
+/* That of the first server there. */
+static uint32_t zone_of(const struct place *p, uint32_t server)
+{
+    const struct bytes zone = meta_text_bytes(&p->servers[server].server->zone);
+
+    for (uint32_t i = 0; i < server && zone.len > 0; i++)
+        if (bytes_equal(meta_text_bytes(&p->servers[i].server->zone), zone)) return i;
+    return server;
 }
 
 static void count_replicas(struct place *p, const struct server_id *ids, uint8_t n)
@@ -36,6 +54,7 @@ struct place place_new(const struct meta *m, const struct meta_judge *judge)
     struct place p = {.mem = m->mem, .n_servers = m->n_servers};
 
     p.servers = mem_zero(p.mem, p.n_servers * sizeof *p.servers);
+    p.zones = mem_zero(p.mem, p.n_servers * sizeof *p.zones);
     for (uint32_t i = 0; i < p.n_servers; i++) {
         const struct meta_server *s = m->servers[i];
         const enum meta_health health = judge == NULL ? HEALTH_ALIVE
@@ -44,6 +63,7 @@ struct place place_new(const struct meta *m, const struct meta_judge *judge)
         p.servers[i].active = s->state == SERVER_ACTIVE;
         p.servers[i].alive = health == HEALTH_ALIVE;
         p.servers[i].lost = health == HEALTH_LOST;
+        p.servers[i].zone = zone_of(&p, i);
     }
     for (uint32_t i = 0; i < m->n_shards; i++) {
         const struct meta_shard *s = m->shards[i];
@@ -59,6 +79,7 @@ struct place place_new(const struct meta *m, const struct meta_judge *judge)
 void place_free(struct place *p)
 {
     mem_free(p->mem, p->servers, p->n_servers * sizeof *p->servers);
+    mem_free(p->mem, p->zones, p->n_servers * sizeof *p->zones);
     *p = (struct place){.mem = p->mem};
 }
 
@@ -86,50 +107,19 @@ static enum tier learner_tier(const struct place *p, const struct place_server *
     return s->alive ? TIER_NEW : TIER_OUT;
 }
 
-static bool same_zone(const struct place_server *a, const struct place_server *b)
-{
-    const struct bytes zone = meta_text_bytes(&a->server->zone);
-
-    return a == b ||
-           (zone.len > 0 && bytes_equal(meta_text_bytes(&b->server->zone), zone));
-}
-
+/* Another than `s` itself. */
 static bool zone_has_voter(const struct place *p, const struct place_server *s)
 {
-    for (uint32_t i = 0; i < p->n_servers; i++) {
-        const struct place_server *other = &p->servers[i];
-        if (other != s && other->is == ROLE_VOTER && same_zone(s, other)) return true;
-    }
-    return false;
+    return p->zones[s->zone].is > (s->is == ROLE_VOTER);
 }
 
-/* Zones that hold voters: as they were, or as they are. */
-static uint32_t zones_were(const struct place *p)
+static void role_set(struct place *p, struct place_server *s, enum place_role role)
 {
-    uint32_t n = 0;
+    struct place_zone *zone = &p->zones[s->zone];
 
-    for (uint32_t i = 0; i < p->n_servers; i++) {
-        bool counts = p->servers[i].was == ROLE_VOTER;
-        for (uint32_t k = 0; k < i && counts; k++)
-            counts = p->servers[k].was != ROLE_VOTER ||
-                     !same_zone(&p->servers[i], &p->servers[k]);
-        n += counts;
-    }
-    return n;
-}
-
-static uint32_t zones_are(const struct place *p)
-{
-    uint32_t n = 0;
-
-    for (uint32_t i = 0; i < p->n_servers; i++) {
-        bool counts = p->servers[i].is == ROLE_VOTER;
-        for (uint32_t k = 0; k < i && counts; k++)
-            counts = p->servers[k].is != ROLE_VOTER ||
-                     !same_zone(&p->servers[i], &p->servers[k]);
-        n += counts;
-    }
-    return n;
+    if (s->is == ROLE_VOTER && --zone->is == 0) p->zones_are--;
+    if (role == ROLE_VOTER && zone->is++ == 0) p->zones_are++;
+    s->is = (uint8_t)role;
 }
 
 /* Whether `a` is to be chosen before `b`, which has the lower id. */
@@ -203,6 +193,7 @@ static bool role_put(struct place *p, struct server_id id, enum place_role role)
 
     if (at == NULL) return false; /* it is no server of the cluster any more */
     at->was = (uint8_t)role;
+    if (role == ROLE_VOTER && p->zones[at->zone].was++ == 0) p->zones_were++;
     struct place_server *next = at->active ? NULL : find(p, at->server->successor);
     if (next != NULL) next->named = true;
     return true;
@@ -214,7 +205,9 @@ static bool roles_of(struct place *p, const struct meta_shard *s)
     bool all_known = true;
 
     p->keep_lost = false;
+    p->zones_were = p->zones_are = 0;
     for (uint32_t i = 0; i < p->n_servers; i++) {
+        p->zones[i] = (struct place_zone){0};
         p->servers[i].was = p->servers[i].is = ROLE_NONE;
         p->servers[i].named = false;
     }
@@ -231,14 +224,14 @@ static void choose(struct place *p, const struct place_wish *wish)
     uint32_t learners = wish->replicas - voters + wish->learners;
 
     for (uint32_t i = 0; i < p->n_servers; i++)
-        p->servers[i].is = ROLE_NONE;
+        role_set(p, &p->servers[i], ROLE_NONE);
     for (uint32_t i = 0; i < voters; i++)
-        best(p, voter_tier)->is = ROLE_VOTER;
+        role_set(p, best(p, voter_tier), ROLE_VOTER);
     if (learners > META_REPLICAS_MAX - voters) learners = META_REPLICAS_MAX - voters;
     for (uint32_t i = 0; i < learners; i++) {
         struct place_server *s = best(p, learner_tier);
         if (s == NULL) break;
-        s->is = ROLE_LEARNER;
+        role_set(p, s, ROLE_LEARNER);
     }
 }
 
@@ -256,7 +249,7 @@ static bool replacing_harms(const struct place *p)
         lost += s->lost;
         replaced |= s->lost && s->active && s->is != ROLE_VOTER;
     }
-    return replaced && (zones_are(p) < zones_were(p) || lost > (voters - 1) / 2);
+    return replaced && (p->zones_are < p->zones_were || lost > (voters - 1) / 2);
 }
 
 static void choose_founder(struct place *p, struct meta_shard *s)
@@ -348,12 +341,12 @@ struct move {
     uint32_t zones;                 /* that hold voters then */
 };
 
-static void swap_roles(struct place_server *a, struct place_server *b)
+static void swap_roles(struct place *p, struct place_server *a, struct place_server *b)
 {
-    const uint8_t is = a->is;
+    const enum place_role is = a->is;
 
-    a->is = b->is;
-    b->is = is;
+    role_set(p, a, b->is);
+    role_set(p, b, is);
 }
 
 static bool is_better(const struct move *a, const struct move *b)
@@ -371,8 +364,8 @@ bool place_improve(struct place *p, const struct place_wish *wish, struct meta_s
 
     (void)roles_of(p, s);
     for (uint32_t i = 0; i < p->n_servers; i++)
-        p->servers[i].is = p->servers[i].was;
-    const uint32_t zones = zones_are(p);
+        role_set(p, &p->servers[i], p->servers[i].was);
+    const uint32_t zones = p->zones_are;
 
     for (uint32_t i = 0; i < p->n_servers; i++) {
         struct place_server *from = &p->servers[i];
@@ -383,15 +376,15 @@ bool place_improve(struct place *p, const struct place_wish *wish, struct meta_s
             if (!to->active || !to->alive || to->is >= from->is) continue;
             const bool evens = to->is == ROLE_NONE && s->group.v != META_GROUP &&
                                from->replicas >= to->replicas + 2;
-            swap_roles(from, to);
-            const struct move move = {from, to, zones_are(p)};
-            swap_roles(from, to);
+            swap_roles(p, from, to);
+            const struct move move = {from, to, p->zones_are};
+            swap_roles(p, from, to);
             if (move.zones < zones || (move.zones == zones && !evens)) continue;
             if (is_better(&move, &found)) found = move;
         }
     }
     if (found.to == NULL) return false;
-    swap_roles(found.from, found.to);
+    swap_roles(p, found.from, found.to);
     put_members(p, s);
     return true;
 }

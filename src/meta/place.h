@@ -26,13 +26,20 @@ struct place_server {
     bool named;        /* as successor of a member of the shard at hand that drains */
     uint32_t replicas; /* it holds, over all shards but the meta shard */
     uint32_t leads;    /* shards that it should lead, or, of a new one, begins */
+    uint32_t zone;     /* where in place.zones; without one each server is its own */
     uint8_t was, is;   /* in the shard at hand: enum place_role */
+};
+
+struct place_zone { /* voters of the shard at hand that it holds */
+    uint32_t was, is;
 };
 
 struct place {
     struct mem *mem;
     struct place_server *servers; /* by id */
+    struct place_zone *zones;     /* as many as servers */
     uint32_t n_servers;
+    uint32_t zones_were, zones_are; /* that hold voters of the shard at hand */
     bool keep_lost; /* for the shard at hand: nobody can take over without harm */
     bool begins;    /* the shard at hand is a new one */
 };

@@ -1,11 +1,23 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* From what is to what should be: targets of shards, and how memberships follow. */
+#include "base/check.h"
+#include "base/hash.h"
 #include "meta/meta.h"
 #include "meta/place.h"
 #include "meta/record.h"
 
-/* Moves that nobody has to make wait while so many shards are on their way to a target. */
-enum { MOVING_MAX = 4 };
+enum {
+    /* Moves that nobody has to make wait while so many shards are on their way to a target: their
+     * bytes are limited elsewhere, this bounds how many are half done.  With many shards each is
+     * a small part of the whole. */
+    MOVING_LEAST = 4,
+    SHARDS_EACH_MOVES = 256, /* one more of so many */
+    /* So that losing a server of many shards is no entry, and no storm, without bound. */
+    CHANGES_MAX = 16,
+    MOVING_MANY = 64,
+    /* Of one call: servers looked at, each time for a shard.  A few milliseconds. */
+    PLAN_WORK_MAX = 1 << 18,
+};
 
 /* The meta shard has 3 voters, and 5 once there are five servers. */
 static struct place_wish wish_of_meta(const struct meta *m)
@@ -85,7 +97,7 @@ static bool forget(const struct meta *m, struct meta_change *out)
 
 /* ---- the next step ---- */
 
-/* One look at every shard, the meta shard (group 0) first; true: it wrote a change. */
+/* One look at a shard; true: it is to change. */
 typedef bool plan_step(const struct meta *m, struct place *p, struct meta_shard *s);
 
 static bool step_place(const struct meta *m, struct place *p, struct meta_shard *s)
@@ -109,32 +121,101 @@ static bool step_lead(const struct meta *m, struct place *p, struct meta_shard *
     return s->group.v != META_GROUP && place_lead(p, s);
 }
 
-static bool each_shard(const struct meta *m, struct place *p, plan_step *step,
-                       struct meta_change *out)
+/* A round looks at every shard for what must be, then for what is better, then for leads. */
+enum { STEP_PLACE = 0, STEP_IMPROVE, STEP_LEAD, STEPS };
+static plan_step *const steps[STEPS] = {step_place, step_improve, step_lead};
+
+/* How many shards a call may change, of which `moving` are on their way to a target.  What must
+ * be goes on although those that are on their way may be stuck. */
+static uint32_t changes_max(const struct meta *m, uint32_t step, uint32_t moving)
 {
-    for (uint32_t i = 0; i < m->n_shards; i++) {
-        struct meta_shard s = *m->shards[i];
-        if (s.decree == DECREE_FENCED || !step(m, p, &s)) continue;
-        record_put_shard(out->effects, &s, false);
-        return true;
+    const uint32_t by_size = m->n_shards / SHARDS_EACH_MOVES;
+    const uint32_t improving = by_size > MOVING_LEAST ? by_size : MOVING_LEAST;
+
+    switch (step) {
+    case STEP_PLACE: return moving < MOVING_MANY ? CHANGES_MAX : 1;
+    case STEP_IMPROVE: return moving < improving ? improving - moving : 0;
+    case STEP_LEAD: return CHANGES_MAX;
     }
-    return false;
+    return 0;
 }
 
-bool meta_plan(const struct meta *m, const struct meta_judge *judge,
-               struct meta_change *out)
+/* How many shards it changed.  The meta shard changes alone. */
+static uint32_t look(const struct meta *m, struct meta_planner *planner, struct place *p,
+                     uint32_t max, struct meta_change *out)
+{
+    const uint32_t looks = PLAN_WORK_MAX / m->n_servers + 1;
+    uint32_t n = 0;
+
+    while (planner->left > 0 && planner->looked < looks && n < max) {
+        if (planner->at >= m->n_shards) planner->at = 0;
+        struct meta_shard s = *m->shards[planner->at++];
+        planner->left--;
+        planner->looked++;
+        if (s.decree == DECREE_FENCED || !steps[planner->step](m, p, &s)) continue;
+        record_put_shard(out->effects, &s, false);
+        n++;
+        if (s.group.v == META_GROUP) break;
+    }
+    return n;
+}
+
+static void begin_step(const struct meta *m, struct meta_planner *planner, uint32_t step)
+{
+    planner->step = step;
+    planner->left = m->n_shards;
+    if (step == STEP_PLACE) planner->version = m->version;
+}
+
+/* True: effects were written. */
+static bool go_on(const struct meta *m, struct meta_planner *planner, struct place *p,
+                  struct meta_change *out)
 {
     uint32_t moving = 0;
 
-    if (!m->founded || meta_shard(m, (struct group_id){META_GROUP}) == NULL) return false;
-    if (forget(m, out)) return true;
-
-    struct place p = place_new(m, judge);
     for (uint32_t i = 0; i < m->n_shards; i++)
         moving += !m->shards[i]->settled;
-    const bool changed = each_shard(m, &p, step_place, out) ||
-                         (moving < MOVING_MAX && each_shard(m, &p, step_improve, out)) ||
-                         each_shard(m, &p, step_lead, out);
+    for (;;) {
+        const uint32_t max = changes_max(m, planner->step, moving);
+        if (look(m, planner, p, max, out) > 0) return true;
+        if (planner->left > 0 && max > 0) return false; /* the next call goes on */
+        const bool round_ends = planner->step + 1 == STEPS;
+        if (round_ends && planner->version == m->version) {
+            planner->rests = true;
+            return false;
+        }
+        begin_step(m, planner, round_ends ? STEP_PLACE : planner->step + 1);
+    }
+}
+
+static uint64_t hash_of_health(const struct meta *m, const struct meta_judge *judge)
+{
+    uint8_t health[META_SERVERS_MAX];
+
+    check(m->n_servers <= META_SERVERS_MAX);
+    for (uint32_t i = 0; i < m->n_servers && judge != NULL; i++)
+        health[i] = (uint8_t)judge->health(judge->ctx, m->servers[i]->id);
+    return judge == NULL ? 0 : hash64((struct bytes){health, m->n_servers});
+}
+
+bool meta_plan(const struct meta *m, const struct meta_judge *judge,
+               struct meta_planner *planner, struct meta_change *out)
+{
+    if (!m->founded || meta_shard(m, (struct group_id){META_GROUP}) == NULL) return false;
+
+    const uint64_t health = hash_of_health(m, judge);
+    const bool others = health != planner->health || planner->others != m->version_others;
+    planner->looked = 0;
+    if (planner->rests && !others && planner->version == m->version) return false;
+    if (forget(m, out)) return true;
+    if (planner->rests || others) {
+        planner->rests = false;
+        planner->health = health;
+        planner->others = m->version_others;
+        begin_step(m, planner, STEP_PLACE);
+    }
+    struct place p = place_new(m, judge);
+    const bool changed = go_on(m, planner, &p, out);
     place_free(&p);
     return changed;
 }

@@ -366,7 +366,8 @@ static void plan(struct server *s)
         found_cluster(s, &change);
     else if (!closings_settle(s, &change) && !force_plan(s, &change) &&
              !meta_raise(&s->meta, speaks, s, &change))
-        (void)meta_plan(&s->meta, &(struct meta_judge){reconcile_health, s}, &change);
+        (void)meta_plan(&s->meta, &(struct meta_judge){reconcile_health, s}, &s->planner,
+                        &change);
     if (effects.len > 0) {
         struct shard_gate gate;
         if (shard_propose_effects(slot->shard, buf_bytes(&effects), &gate) == SHARD_TAKEN)

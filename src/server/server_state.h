@@ -423,9 +423,10 @@ struct server {
     uint32_t feature_seen; /* the level that peers were compared with */
     struct instant plan_at, retire_at;
     struct instant plans_since; /* leads the meta shard; 0: it does not */
-    struct instant lead_at;     /* a lead may be given back again */
-    bool telling;               /* the meta leader is being told something: reconcile.c */
-    uint64_t retire_seen;       /* version in which no replica here was out of place */
+    struct meta_planner planner;
+    struct instant lead_at; /* a lead may be given back again */
+    bool telling;           /* the meta leader is being told something: reconcile.c */
+    uint64_t retire_seen;   /* version in which no replica here was out of place */
 
     struct hmap slots; /* group -> struct slot */
     struct slot **all_slots;

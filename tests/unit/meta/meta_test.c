@@ -314,7 +314,8 @@ static void an_empty_view_routes_nowhere(void **state)
     assert_null(meta_server(&m, (struct server_id){1}));
     assert_null(meta_shard(&m, (struct group_id){0}));
     assert_null(meta_shard_of(&m, 1, 0));
-    assert_false(meta_plan(&m, NULL, &(struct meta_change){&w.effects}));
+    assert_false(meta_plan(&m, NULL, &(struct meta_planner){0},
+                           &(struct meta_change){&w.effects}));
     meta_free(&m);
     meta_world_free(&w);
 }

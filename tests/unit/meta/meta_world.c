@@ -119,6 +119,7 @@ enum meta_health meta_world_health(void *ctx, struct server_id id)
 {
     const struct meta_world *w = ctx;
 
+    if (id.v >= 32) return HEALTH_ALIVE;
     if (w->lost & 1u << id.v) return HEALTH_LOST;
     return w->silent & 1u << id.v ? HEALTH_SILENT : HEALTH_ALIVE;
 }
@@ -141,11 +142,13 @@ uint32_t meta_world_plan(struct meta_world *w)
     const struct meta_judge judge = {meta_world_health, w};
 
     meta_world_arrive(w);
-    while (meta_plan(&w->meta, &judge, &(struct meta_change){&w->effects})) {
+    do {
+        if (!meta_plan(&w->meta, &judge, &w->planner, &(struct meta_change){&w->effects}))
+            continue; /* a part of the round that found nothing */
         meta_world_commit(w);
         meta_world_arrive(w);
         check(++steps < STEPS_MAX);
-    }
+    } while (!w->planner.rests);
     check(w->effects.len == 0);
     return steps;
 }

@@ -10,6 +10,7 @@ struct meta_world {
     struct buf effects; /* of the change at hand */
     struct buf text;    /* of the last reply */
     struct meta meta;
+    struct meta_planner planner;
     bool unsettled;       /* keyspaces that are begun stay so until meta_world_settle() */
     uint64_t hidden;      /* keys that each shard of default says it has, of any name */
     struct group_id open; /* this one does not say that it is closed; 0: all do */

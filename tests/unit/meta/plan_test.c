@@ -52,7 +52,7 @@ static void one_step_changes_one_shard_and_the_meta_shard_first(void **state)
 
     meta_world_found(&w, "");
     meta_world_join(&w, "");
-    assert_true(meta_plan(&w.meta, NULL, &(struct meta_change){&w.effects}));
+    assert_true(meta_plan(&w.meta, NULL, &w.planner, &(struct meta_change){&w.effects}));
     meta_world_commit(&w);
     assert_string_equal(meta_world_members(&w, 0), "1 | 2");
     assert_string_equal(meta_world_members(&w, 1), "1");
@@ -177,7 +177,7 @@ static void a_shard_that_has_not_begun_keeps_its_first_voters(void **state)
     assert_true(meta_unborn(s));
     w.lost = 1u << s->founder.v;
     const struct meta_shard before = *s;
-    while (meta_plan(&w.meta, &judge, &(struct meta_change){&w.effects}))
+    while (meta_plan(&w.meta, &judge, &w.planner, &(struct meta_change){&w.effects}))
         meta_world_commit(&w);
     assert_true(meta_unborn(s));
     assert_memory_equal(s->voters, before.voters, sizeof s->voters);
@@ -364,11 +364,56 @@ static void few_shards_are_moved_at_once_without_need(void **state)
     meta_world_join(&w, "");
     meta_world_plan(&w); /* all of it is settled now */
     meta_world_join(&w, "");
-    while (meta_plan(&w.meta, NULL, &(struct meta_change){&w.effects}))
+    while (meta_plan(&w.meta, NULL, &w.planner, &(struct meta_change){&w.effects}))
         meta_world_commit(&w); /* but nobody arrives any more */
     for (uint32_t i = 0; i < w.meta.n_shards; i++)
         moving += !w.meta.shards[i]->settled;
     assert_in_range(moving, 1, 4);
+    meta_world_free(&w);
+}
+
+/* The meta leader does nothing else meanwhile.  Numbers, not times: work is servers looked at. */
+static void a_call_is_short_however_many_shards_there_are(void **state)
+{
+    (void)state;
+    enum { SERVERS = 40, SHARDS_EACH = 1024, KEYSPACES = 8, WORK_MAX = 1 << 18 };
+    struct meta_world w;
+    const struct meta_judge judge = {meta_world_health, &w};
+    char line[80];
+    uint32_t calls = 0, n_changed = 0;
+
+    meta_world_found(&w, "");
+    for (int i = 1; i < SERVERS; i++)
+        meta_world_join(&w, "");
+    for (int i = 0; i < KEYSPACES; i++) {
+        snprintf(line, sizeof line, "KEYSPACE CREATE k%d MODE raft SHARDS %d", i,
+                 SHARDS_EACH);
+        meta_world_command(&w, line);
+    }
+    meta_world_plan(&w);
+    assert_false(
+        meta_plan(&w.meta, &judge, &w.planner, &(struct meta_change){&w.effects}));
+    assert_int_equal(w.planner.looked, 0);
+
+    meta_world_join(&w, "");
+    do {
+        const uint64_t before = w.meta.version;
+        if (meta_plan(&w.meta, &judge, &w.planner, &(struct meta_change){&w.effects}))
+            meta_world_commit(&w);
+        n_changed += (uint32_t)(w.meta.version - before);
+        assert_true(w.planner.looked <= WORK_MAX / w.meta.n_servers + 1);
+        meta_world_arrive(&w);
+        assert_true(++calls < 1000);
+    } while (!w.planner.rests);
+    const uint32_t fair = (SHARDS_EACH * KEYSPACES + 1) * 3 / (SERVERS + 1);
+    uint32_t held[RAFT_PEERS_MAX + 1], leads[RAFT_PEERS_MAX + 1];
+    held_by(&w, held, leads);
+    for (uint32_t id = 1; id <= SERVERS + 1; id++) {
+        assert_in_range(held[id], fair - 1, fair + 2);
+        assert_in_range(leads[id], fair / 3 - 3, fair / 3 + 3);
+    }
+    assert_true(n_changed >= fair - 1);
+    assert_true(calls < n_changed / 4); /* many changes with each */
     meta_world_free(&w);
 }
 
@@ -485,7 +530,8 @@ static void a_server_is_forgotten_only_when_nobody_has_it(void **state)
     meta_world_plan(&w);
     meta_world_command(&w, "SERVER REMOVE n1");
     change.effects = &w.effects;
-    while (meta_plan(&w.meta, NULL, &change)) /* targets move, but no membership yet */
+    while (meta_plan(&w.meta, NULL, &w.planner,
+                     &change)) /* targets move, but no membership yet */
         meta_world_commit(&w);
     assert_string_equal(meta_world_members(&w, 1), "2 3 4");
     assert_int_equal(meta_held(&w.meta, (struct server_id){1}), 1);
@@ -707,7 +753,8 @@ static void one_step(struct groups *g, struct prng *p)
     const struct meta_judge judge = {meta_world_health, g->w};
 
     if (prng_below(p, 2) == 0) leaders_step(g);
-    if (meta_plan(&g->w->meta, &judge, &(struct meta_change){&g->w->effects}))
+    if (meta_plan(&g->w->meta, &judge, &g->w->planner,
+                  &(struct meta_change){&g->w->effects}))
         meta_world_commit(g->w);
     any_server_that_was_forgotten_is_needed_by_nobody(g);
 }
@@ -733,7 +780,8 @@ static void any_coming_and_going_ends_well(void **state)
         g.down = w.silent = w.lost = 0;
         for (int i = 0; i < 400; i++)
             one_step(&g, &p);
-        assert_false(meta_plan(&w.meta, NULL, &(struct meta_change){&w.effects}));
+        assert_false(
+            meta_plan(&w.meta, NULL, &w.planner, &(struct meta_change){&w.effects}));
         for (uint32_t i = 0; i < w.meta.n_shards; i++) {
             const struct meta_shard *s = w.meta.shards[i];
             assert_true(s->settled && s->n_old == 0);
@@ -921,6 +969,7 @@ int main(void)
         cmocka_unit_test(a_replica_moves_to_a_zone_that_has_none),
         cmocka_unit_test(replicas_and_leads_move_to_servers_that_join),
         cmocka_unit_test(few_shards_are_moved_at_once_without_need),
+        cmocka_unit_test(a_call_is_short_however_many_shards_there_are),
         cmocka_unit_test(a_lead_that_an_operator_gave_is_not_balanced),
         cmocka_unit_test(a_lost_server_is_replaced_if_there_is_another),
         cmocka_unit_test(a_lost_server_is_waited_for_where_zones_would_suffer),

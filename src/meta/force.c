@@ -10,7 +10,7 @@ static bool holds(const struct server_id *ids, uint8_t n, struct server_id id)
     return false;
 }
 
-/* `voter` alone votes, the other members learn; the target is a new one. */
+/* `voter` alone votes, the members learn; the target is a new one. */
 static void set_one_voter(struct meta_shard *s, struct server_id voter)
 {
     const struct meta_shard old = *s;
@@ -24,6 +24,9 @@ static void set_one_voter(struct meta_shard *s, struct server_id voter)
         if (old.learners[i].v != voter.v &&
             !holds(old.voters, old.n_voters, old.learners[i]))
             s->learners[s->n_learners++] = old.learners[i];
+    s->n_old = 0;
+    for (uint8_t i = 0; i < old.n_old; i++)
+        if (old.old[i].v != voter.v) s->old[s->n_old++] = old.old[i];
     s->version++;
     s->settled = false;
 }
@@ -84,10 +87,13 @@ bool meta_decree(const struct meta *m, struct group_id group, uint32_t epoch,
 {
     const struct meta_shard *s = meta_shard(m, group);
     const struct meta_fenced *best = NULL;
+    uint32_t heard = 0, sound = 0;
 
     if (s == NULL || s->decree != DECREE_FENCED || s->epoch != epoch) return false;
     for (uint32_t i = 0; i < n; i++) {
-        if (!meta_server_has(s, reports[i].id)) continue;
+        if (!meta_server_may_have(s, reports[i].id)) continue;
+        heard++;
+        sound += !reports[i].doubtful;
         const bool longer = best == NULL || is_longer(&reports[i], best);
         const bool equal = best != NULL && !is_longer(best, &reports[i]);
         if (longer || (equal && reports[i].id.v == s->lead.v)) best = &reports[i];
@@ -99,8 +105,8 @@ bool meta_decree(const struct meta *m, struct group_id group, uint32_t epoch,
     set_one_voter(&next, best->id);
     next.decree = DECREE_NAMED;
     next.named = best->id;
-    next.heard = (uint8_t)(n < META_REPLICAS_MAX ? n : META_REPLICAS_MAX);
-    if (k != NULL && n >= meta_force_needs(&k->policy, s))
+    next.heard = (uint8_t)(heard < META_REPLICAS_MAX ? heard : META_REPLICAS_MAX);
+    if (k != NULL && sound >= meta_force_needs(&k->policy, s))
         next.heard |= META_HEARD_ENOUGH;
     record_put_shard(out->effects, &next, false);
     return true;

@@ -449,3 +449,10 @@ bool meta_server_has(const struct meta_shard *s, struct server_id id)
         if (s->learners[i].v == id.v) return true;
     return false;
 }
+
+bool meta_server_may_have(const struct meta_shard *s, struct server_id id)
+{
+    for (uint8_t i = 0; i < s->n_old; i++)
+        if (s->old[i].v == id.v) return true;
+    return meta_server_has(s, id);
+}

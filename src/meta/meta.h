@@ -163,6 +163,8 @@ const struct meta_shard *meta_route(const struct meta *m, struct bytes key);
 const struct meta_shard *meta_shard_of(const struct meta *m, uint32_t keyspace,
                                        uint32_t i);
 bool meta_server_has(const struct meta_shard *s, struct server_id id);
+/* ... or was a member, and has not been seen to be out. */
+bool meta_server_may_have(const struct meta_shard *s, struct server_id id);
 /* It is not known yet that its group has begun.  Each of its first voters begins it by itself, in the
  * same state: empty, with the voters and rules of this record.  So these stay as they are until its
  * leader has said that it is settled, and from then on nobody begins it any more. */
@@ -261,11 +263,13 @@ bool meta_prefer(const struct meta *m, struct group_id group, struct server_id l
  * False: there is no such keyspace, or an epoch number is left for none of its shards. */
 bool meta_force(const struct meta *m, uint32_t keyspace, struct server_id lead,
                 struct meta_change *out);
-/* Of a fenced shard: what `n` replicas have reported.  The longest log leads. */
+/* Of a fenced shard: what `n` replicas have reported.  The longest log leads, be it of one that is
+ * to go: on the way to a target the voters may be those of before. */
 struct meta_fenced {
     struct server_id id;
     struct term last_term;
     struct log_index last;
+    bool doubtful; /* its log may lack what it acknowledged */
 };
 bool meta_decree(const struct meta *m, struct group_id group, uint32_t epoch,
                  const struct meta_fenced *reports, uint32_t n, struct meta_change *out);

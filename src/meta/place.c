@@ -268,13 +268,6 @@ static void choose_founder(struct place *p, struct meta_shard *s)
     s->founder = s->lead = found->server->id;
 }
 
-static bool shard_has(const struct meta_shard *s, struct server_id id)
-{
-    for (uint8_t i = 0; i < s->n_old; i++)
-        if (s->old[i].v == id.v) return true;
-    return meta_server_has(s, id);
-}
-
 /* Who was a member, or may still be one, and is not to be one any more. */
 static void note_old(const struct place *p, const struct meta_shard *before,
                      struct meta_shard *next)
@@ -283,7 +276,7 @@ static void note_old(const struct place *p, const struct meta_shard *before,
     if (next->group.v == META_GROUP) return; /* every server follows it all the same */
     for (uint32_t i = 0; i < p->n_servers && next->n_old < META_REPLICAS_MAX; i++) {
         const struct server_id id = p->servers[i].server->id;
-        if (shard_has(before, id) && !meta_server_has(next, id))
+        if (meta_server_may_have(before, id) && !meta_server_has(next, id))
             next->old[next->n_old++] = id;
     }
 }

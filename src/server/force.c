@@ -24,6 +24,10 @@ enum {
     WAIT_TIMEOUTS = 4
 };
 
+/* In a report, beside the epoch, which is far smaller: its log may lack what it acknowledged. */
+static const uint32_t row_doubtful = 1u << 31;
+static_assert(64 - TERM_EPOCH_SHIFT < 31, "an epoch leaves room for row_doubtful");
+
 struct force_reports {
     uint32_t epoch, n;
     struct instant since;
@@ -44,7 +48,7 @@ static void put_row(uint8_t row[ROW_BYTES], const struct meta_shard *shard,
                     const struct raft_info *info)
 {
     store_u32le(row, shard->group.v);
-    store_u32le(row + 4, shard->epoch);
+    store_u32le(row + 4, shard->epoch | (info->doubtful ? row_doubtful : 0));
     store_u64le(row + 8, info->last_term.v);
     store_u64le(row + 16, info->last.v);
 }
@@ -110,13 +114,15 @@ void force_turn(struct server *s)
 static void take_report(struct server *s, struct server_id from, struct bytes row)
 {
     const struct group_id group = {load_u32le(row.at)};
-    const uint32_t epoch = load_u32le(row.at + 4);
+    const uint32_t word = load_u32le(row.at + 4), epoch = word & ~row_doubtful;
     const struct meta_shard *shard = meta_shard(&s->meta, group);
-    const struct meta_fenced report = {
-        from, {load_u64le(row.at + 8)}, {load_u64le(row.at + 16)}};
+    const struct meta_fenced report = {.id = from,
+                                       .last_term = {load_u64le(row.at + 8)},
+                                       .last = {load_u64le(row.at + 16)},
+                                       .doubtful = (word & row_doubtful) != 0};
 
     if (shard == NULL || shard->decree != DECREE_FENCED || shard->epoch != epoch) return;
-    if (!meta_server_has(shard, from)) return;
+    if (!meta_server_may_have(shard, from)) return;
     struct slot *slot = server_slot(s, group);
     if (slot->fenced == NULL) slot->fenced = mem_zero(s->mem, sizeof *slot->fenced);
     struct force_reports *reports = slot->fenced;
@@ -158,14 +164,14 @@ bool force_evaluate(struct server *s, const struct bytes *args, uint32_t n_args,
     return true;
 }
 
-/* Members that answer nobody are not waited for as long as those that do. */
+/* Who answers nobody is not waited for as long as those that do. */
 static uint32_t expected(const struct server *s, const struct meta_shard *shard)
 {
     uint32_t n = 0;
 
     for (uint32_t i = 0; i < s->meta.n_servers; i++) {
         const struct server_id id = s->meta.servers[i]->id;
-        if (!meta_server_has(shard, id)) continue;
+        if (!meta_server_may_have(shard, id)) continue;
         n += id.v == s->identity.server.v || peer_reachable(s, id);
     }
     return n;

@@ -2,6 +2,7 @@
 /* Who leads where no majority is asked. */
 #include "unit.h"
 
+#include "meta/record.h"
 #include "meta_world.h"
 
 static const struct meta_shard *first_of(const struct meta_world *w, const char *name)
@@ -49,10 +50,10 @@ static void the_longest_log_of_the_newest_term_is_named(void **state)
     assert_int_equal(first_of(&s.w, "p")->decree, DECREE_FENCED);
 
     const struct meta_fenced reports[] = {
-        {{9}, {90}, {900}}, /* no member */
-        {{1}, {3}, {99}},   /* P12: longer, of an older term */
-        {{2}, {4}, {50}},
-        {{3}, {4}, {51}},
+        {{9}, {90}, {900}, false}, /* no member */
+        {{1}, {3}, {99}, false},   /* P12: longer, of an older term */
+        {{2}, {4}, {50}, false},
+        {{3}, {4}, {51}, false},
     };
     assert_false(
         meta_decree(&s.w.meta, group, 2, reports, 4, &s.change)); /* another epoch */
@@ -75,7 +76,7 @@ static void among_equals_the_wanted_one_is_named(void **state)
     (void)state;
     scene_open(&s);
     const struct meta_fenced reports[] = {
-        {{1}, {4}, {50}}, {{2}, {4}, {50}}, {{3}, {4}, {49}}};
+        {{1}, {4}, {50}, false}, {{2}, {4}, {50}, false}, {{3}, {4}, {49}, false}};
     const struct group_id group = first_of(&s.w, "p")->group;
 
     for (uint32_t wanted = 1; wanted <= 3; wanted++) {
@@ -121,7 +122,7 @@ static void a_decree_notes_whether_enough_were_heard(void **state)
         const uint32_t keyspace = first_of(&s.w, "p")->keyspace;
         const struct group_id group = first_of(&s.w, "p")->group;
         const struct meta_fenced reports[] = {
-            {{1}, {4}, {50}}, {{2}, {4}, {50}}, {{3}, {4}, {49}}};
+            {{1}, {4}, {50}, false}, {{2}, {4}, {50}, false}, {{3}, {4}, {49}, false}};
 
         (void)meta_arrived(&s.w.meta, group, first_of(&s.w, "p")->version, &s.change);
         meta_world_commit(&s.w);
@@ -130,6 +131,60 @@ static void a_decree_notes_whether_enough_were_heard(void **state)
         assert_true(meta_decree(&s.w.meta, group, 1, reports, n, &s.change));
         meta_world_commit(&s.w);
         assert_int_equal(first_of(&s.w, "p")->heard, n == 3 ? 3 | META_HEARD_ENOUGH : n);
+        scene_close(&s);
+    }
+}
+
+/* A target of servers that hold nothing yet; who has the writes is on its way out. */
+static void who_is_to_go_may_have_the_longest_log(void **state)
+{
+    (void)state;
+    for (uint32_t n = 1; n <= 2; n++) {
+        struct scene s;
+        scene_open(&s);
+        struct meta_shard shard = *first_of(&s.w, "p");
+        shard.n_voters = shard.n_learners = shard.n_old = 1;
+        shard.voters[0].v = 2;
+        shard.learners[0].v = 3;
+        shard.old[0].v = 1;
+        shard.settled = false;
+        record_put_shard(s.change.effects, &shard, false);
+        meta_world_commit(&s.w);
+        const struct meta_fenced reports[] = {
+            {{1}, {4}, {50}, false}, {{2}, {0}, {0}, false}, {{3}, {0}, {0}, false}};
+
+        (void)meta_force(&s.w.meta, shard.keyspace, (struct server_id){0}, &s.change);
+        meta_world_commit(&s.w);
+        assert_true(meta_decree(&s.w.meta, shard.group, 1, reports, n + 1, &s.change));
+        meta_world_commit(&s.w);
+        const struct meta_shard *now = first_of(&s.w, "p");
+        assert_int_equal(now->named.v, 1);
+        assert_string_equal(meta_world_members(&s.w, shard.group.v), "1 | 2 3");
+        assert_int_equal(now->n_old, 0);
+        assert_int_equal(now->heard, n == 2 ? 3 | META_HEARD_ENOUGH : 2);
+        scene_close(&s);
+    }
+}
+
+static void a_doubtful_log_may_lead_and_makes_nothing_sure(void **state)
+{
+    (void)state;
+    for (uint32_t doubtful = 0; doubtful <= 1; doubtful++) {
+        struct scene s;
+        scene_open(&s);
+        const uint32_t keyspace = first_of(&s.w, "p")->keyspace;
+        const struct group_id group = first_of(&s.w, "p")->group;
+        const struct meta_fenced reports[] = {
+            {{1}, {4}, {49}, false}, {{2}, {4}, {50}, doubtful}, {{3}, {4}, {48}, false}};
+
+        meta_world_arrive(&s.w);
+        assert_true(meta_force(&s.w.meta, keyspace, (struct server_id){0}, &s.change));
+        meta_world_commit(&s.w);
+        assert_true(meta_decree(&s.w.meta, group, 1, reports, 3, &s.change));
+        meta_world_commit(&s.w);
+        assert_int_equal(first_of(&s.w, "p")->named.v, 2);
+        assert_int_equal(first_of(&s.w, "p")->heard,
+                         doubtful ? 3 : 3 | META_HEARD_ENOUGH);
         scene_close(&s);
     }
 }
@@ -163,6 +218,8 @@ int main(void)
         cmocka_unit_test(among_equals_the_wanted_one_is_named),
         cmocka_unit_test(what_it_takes_to_be_sure),
         cmocka_unit_test(a_decree_notes_whether_enough_were_heard),
+        cmocka_unit_test(who_is_to_go_may_have_the_longest_log),
+        cmocka_unit_test(a_doubtful_log_may_lead_and_makes_nothing_sure),
         cmocka_unit_test(the_one_voter_moves_to_a_member),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -109,6 +109,32 @@ static void P31_a_decree_is_carried_out_once(void **state)
     rig_close(&rig);
 }
 
+/* The leader of the epoch probes with nothing behind the place, since it has the entries there on
+ * disk only: below what we committed, and it has committed more. */
+static void an_empty_probe_below_commit_takes_nothing_back(void **state)
+{
+    struct rig rig;
+    (void)state;
+    rig_open_voter(&rig, 1, 3);
+    rig_append(&rig, 3, 1, 0, 0, TERMS(1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1), 12);
+    rig_durable(&rig);
+    rig_apply(&rig);
+    fence(&rig, 1);
+    rig_durable(&rig);
+    rig_recv(&rig, (struct raft_msg){.kind = RAFT_APPEND,
+                                     .from = {2},
+                                     .term = in_epoch(1, 1),
+                                     .index = {5},
+                                     .log_term = {1},
+                                     .commit = {300}});
+    const struct raft_msg *m = rig_sent(&rig, RAFT_APPEND_REPLY, 2);
+    assert_non_null(m);
+    assert_false(m->flags & RAFT_REJECT);
+    assert_int_equal(m->index.v, 5);
+    assert_int_equal(rig_info(&rig).commit.v, 12);
+    rig_close(&rig);
+}
+
 static void append_in(struct rig *rig, struct term term, uint64_t prev,
                       struct term prev_term)
 {
@@ -273,6 +299,7 @@ int main(void)
         cmocka_unit_test(nobody_is_elected_in_an_epoch_that_has_not_begun),
         cmocka_unit_test(a_decree_needs_nobody_elses_vote_or_copy),
         cmocka_unit_test(P31_a_decree_is_carried_out_once),
+        cmocka_unit_test(an_empty_probe_below_commit_takes_nothing_back),
         cmocka_unit_test(a_follower_vouches_for_nothing_it_has_not_compared),
         cmocka_unit_test(who_committed_what_the_epoch_lacks_is_apart),
         cmocka_unit_test(the_place_where_an_epoch_split_off_is_looked_for),

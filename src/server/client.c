@@ -140,6 +140,7 @@ void clients_free(struct server *s)
 
     fanouts_free(s);
     keyspaces_free(s);
+    force_free(s);
     gathers_free(s);
     backups_free(s);
     for (uint32_t i = 0; i < s->n_slots; i++)

@@ -264,7 +264,6 @@ void server_free(struct server *s)
     clients_free(s);
     closings_free(s);
     requests_free(s);
-    force_free(s);
     peers_free(s);
     heap_free(&s->timers); /* before the slots: their nodes lie in them */
     heap_free(&s->slot_timers);

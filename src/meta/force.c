@@ -31,6 +31,16 @@ static void set_one_voter(struct meta_shard *s, struct server_id voter)
     s->settled = false;
 }
 
+/* Every shard is looked at before the first is changed. */
+static bool all_have(const struct meta *m, uint32_t keyspace, struct server_id id)
+{
+    const struct meta_shard *s;
+
+    for (uint32_t i = 0; (s = meta_shard_of(m, keyspace, i)) != NULL; i++)
+        if (!meta_server_has(s, id)) return false;
+    return true;
+}
+
 /* ---- FORCE ---- */
 
 bool meta_force(const struct meta *m, uint32_t keyspace, struct server_id lead,
@@ -39,6 +49,7 @@ bool meta_force(const struct meta *m, uint32_t keyspace, struct server_id lead,
     const struct meta_shard *s;
     bool any = false;
 
+    if (lead.v != 0 && !all_have(m, keyspace, lead)) return false;
     for (uint32_t i = 0; (s = meta_shard_of(m, keyspace, i)) != NULL; i++) {
         struct meta_shard next = *s;
         if (next.epoch + 1 >= 1u << (64 - TERM_EPOCH_SHIFT)) continue;
@@ -117,18 +128,19 @@ bool meta_decree(const struct meta *m, struct group_id group, uint32_t epoch,
 bool meta_move_voter(const struct meta *m, uint32_t keyspace, struct server_id to,
                      struct meta_change *out)
 {
+    const struct meta_keyspace *k = meta_keyspace(m, keyspace);
     const struct meta_shard *s;
-    bool any = false;
 
+    if (k == NULL || k->policy.mode != MODE_PRIMARY ||
+        k->policy.failover != FAILOVER_MANUAL || !all_have(m, keyspace, to))
+        return false;
     for (uint32_t i = 0; (s = meta_shard_of(m, keyspace, i)) != NULL; i++) {
         struct meta_shard next = *s;
-        if (meta_unborn(s) || !meta_server_has(s, to)) return false;
         if (s->n_voters == 1 && s->voters[0].v == to.v) continue;
         set_one_voter(&next, to);
         next.lead = to;
         next.pinned = true;
         record_put_shard(out->effects, &next, false);
-        any = true;
     }
-    return any;
+    return true;
 }

@@ -260,7 +260,8 @@ bool meta_arrived(const struct meta *m, struct group_id group, uint64_t version,
 bool meta_prefer(const struct meta *m, struct group_id group, struct server_id lead,
                  struct meta_change *out);
 /* FORCE: every shard of the keyspace is fenced; `lead` is to lead in the end, 0: whoever.
- * False: there is no such keyspace, or an epoch number is left for none of its shards. */
+ * False, and nothing is changed: there is no such keyspace, a shard has no replica on `lead`, or
+ * an epoch number is left for none of its shards. */
 bool meta_force(const struct meta *m, uint32_t keyspace, struct server_id lead,
                 struct meta_change *out);
 /* Of a fenced shard: what `n` replicas have reported.  The longest log leads, be it of one that is
@@ -273,7 +274,8 @@ struct meta_fenced {
 };
 bool meta_decree(const struct meta *m, struct group_id group, uint32_t epoch,
                  const struct meta_fenced *reports, uint32_t n, struct meta_change *out);
-/* FAILOVER manual: another member is to be the one voter. */
+/* FAILOVER manual: another member is to be the one voter.  False, and nothing is changed: that
+ * is not the keyspace's policy (any more), or a shard has no replica there. */
 bool meta_move_voter(const struct meta *m, uint32_t keyspace, struct server_id to,
                      struct meta_change *out);
 /* Replicas that must have answered for nothing that was acknowledged to be lost. */

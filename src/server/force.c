@@ -136,31 +136,39 @@ static void take_report(struct server *s, struct server_id from, struct bytes ro
     if (reports->n < META_REPLICAS_MAX) reports->at[reports->n++] = report;
 }
 
-static bool take_order(struct server *s, const struct bytes *args,
-                       struct meta_change *change)
+static void take_order(struct server *s, const struct bytes *args,
+                       struct meta_change *change, struct reply *reply)
 {
     const uint32_t keyspace = load_u32le(args[1].at);
     const struct server_id to = {load_u32le(args[1].at + 4)};
 
-    if (bytes_equal(args[0], BYTES_OF("FORCE")))
-        (void)meta_force(&s->meta, keyspace, to, change);
-    else
-        (void)meta_move_voter(&s->meta, keyspace, to, change);
-    return true;
+    if (bytes_equal(args[0], BYTES_OF("FORCE"))
+            ? meta_force(&s->meta, keyspace, to, change)
+            : meta_move_voter(&s->meta, keyspace, to, change)) {
+        reply_ok(reply);
+        return;
+    }
+    reply_error(
+        reply,
+        "ERR the keyspace was changed or dropped meanwhile, or that server has no "
+        "replica of every shard of it; nothing was done, SHARD LIST shows who has");
 }
 
 bool force_evaluate(struct server *s, const struct bytes *args, uint32_t n_args,
-                    struct meta_change *change)
+                    struct meta_change *change, struct reply *reply)
 {
     if (n_args == 2 && args[1].len == 8 &&
         (bytes_equal(args[0], BYTES_OF("FORCE")) ||
-         bytes_equal(args[0], BYTES_OF("MOVE"))))
-        return take_order(s, args, change);
+         bytes_equal(args[0], BYTES_OF("MOVE")))) {
+        take_order(s, args, change, reply);
+        return true;
+    }
     if (n_args < 3 || args[1].len != 4 || !bytes_equal(args[0], BYTES_OF("FENCED")))
         return false;
     for (uint32_t i = 2; i < n_args; i++)
         if (args[i].len == ROW_BYTES)
             take_report(s, (struct server_id){load_u32le(args[1].at)}, args[i]);
+    reply_ok(reply);
     return true;
 }
 
@@ -274,8 +282,8 @@ void force_free(struct server *s)
     }
 }
 
-static void begun(struct server *s, struct request *r, enum outcome o, bool moves,
-                  uint32_t keyspace)
+static void begun(struct server *s, struct request *r, const struct forward_reply *reply,
+                  enum outcome o, bool moves)
 {
     struct answer *a = r->answer;
 
@@ -284,9 +292,15 @@ static void begun(struct server *s, struct request *r, enum outcome o, bool move
         answer_error(s, a, o);
         return;
     }
+    if (reply->bytes.len > 0 && reply->bytes.at[0] == '-') {
+        client_let_go(s, a->client);
+        buf_put(&a->bytes, reply->bytes.at, reply->bytes.len);
+        answer_ready(s, a);
+        return;
+    }
     struct force_wait *w = mem_zero(s->mem, sizeof *w);
     w->answer = a;
-    w->keyspace = keyspace;
+    w->keyspace = (uint32_t)r->round;
     w->moves = moves;
     w->deadline.ns = s->now.ns + WAIT_TIMEOUTS * s->config.limits.request_timeout_ns;
     w->next = s->force_waits;
@@ -296,15 +310,13 @@ static void begun(struct server *s, struct request *r, enum outcome o, bool move
 static void forced(struct server *s, struct request *r, const struct forward_reply *reply,
                    enum outcome o)
 {
-    (void)reply;
-    begun(s, r, o, false, (uint32_t)r->round);
+    begun(s, r, reply, o, false);
 }
 
 static void moved(struct server *s, struct request *r, const struct forward_reply *reply,
                   enum outcome o)
 {
-    (void)reply;
-    begun(s, r, o, true, (uint32_t)r->round);
+    begun(s, r, reply, o, true);
 }
 
 static void order(struct server *s, struct client *c, struct bytes name,

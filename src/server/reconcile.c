@@ -475,7 +475,7 @@ static bool evaluate_told(struct server *s, const struct bytes *args, uint32_t n
         (void)meta_prefer(&s->meta, (struct group_id){load_u32le(args[1].at)},
                           (struct server_id){load_u32le(args[1].at + 4)}, change);
     } else {
-        return force_evaluate(s, args, n_args, change);
+        return false;
     }
     return true;
 }
@@ -492,6 +492,7 @@ void reconcile_evaluate(struct server *s, const struct bytes *args, uint32_t n_a
         reply_ok(reply);
         return;
     }
+    if (force_evaluate(s, args, n_args, change, reply)) return;
     if (bytes_equal_nocase(args[0], "server")) {
         meta_server_command(&s->meta, &(struct meta_judge){reconcile_health, s}, args,
                             n_args, change, reply);

@@ -783,9 +783,9 @@ void force_begin(struct server *s, struct client *c, const struct meta_keyspace 
 /* FAILOVER manual: the one voter moves. */
 void force_move(struct server *s, struct client *c, const struct meta_keyspace *keyspace,
                 struct server_id to);
-/* What others tell the meta leader; false: it is something else. */
+/* What others tell the meta leader, answered; false: it is something else. */
 bool force_evaluate(struct server *s, const struct bytes *args, uint32_t n_args,
-                    struct meta_change *change);
+                    struct meta_change *change, struct reply *reply);
 bool force_plan(struct server *s,
                 struct meta_change *change); /* the meta leader's next step */
 void force_turn(struct server *s);           /* now and then: fences, reports, decrees */

@@ -207,7 +207,58 @@ static void the_one_voter_moves_to_a_member(void **state)
     assert_int_equal(shard->n_learners, 2);
     assert_int_equal(shard->version, version + 1);
     assert_false(shard->settled);
+    assert_true(meta_move_voter(&s.w.meta, keyspace, to, &s.change)); /* it is there */
+    assert_int_equal(s.w.effects.len, 0);
+    scene_close(&s);
+}
+
+static void all_shards_are_given_to_another_or_none(void **state)
+{
+    struct scene s;
+    (void)state;
+    scene_open(&s);
+    (void)meta_world_command(&s.w,
+                             "KEYSPACE CREATE q MODE primary FAILOVER manual SHARDS 2");
+    (void)meta_world_plan(&s.w);
+    const uint32_t q = first_of(&s.w, "q")->keyspace;
+    const struct server_id to = first_of(&s.w, "q")->learners[0];
+    struct meta_shard *second = NULL;
+    for (uint32_t i = 0; i < s.w.meta.n_shards; i++)
+        if (s.w.meta.shards[i] == meta_shard_of(&s.w.meta, q, 1))
+            second = s.w.meta.shards[i];
+    assert_non_null(second);
+    const struct meta_shard was = *second;
+
+    s.w.effects.len = 0;
+    second->n_voters = 1;
+    second->n_learners = 0; /* this view's second shard is elsewhere */
+    second->voters[0].v = 9;
+    assert_false(meta_move_voter(&s.w.meta, q, to, &s.change));
+    assert_false(meta_force(&s.w.meta, q, to, &s.change));
+    assert_int_equal(s.w.effects.len, 0);
+
+    *second = was;
+    assert_true(meta_move_voter(&s.w.meta, q, to, &s.change));
+    meta_world_commit(&s.w);
+    assert_int_equal(first_of(&s.w, "q")->voters[0].v, to.v);
+    assert_int_equal(meta_shard_of(&s.w.meta, q, 1)->voters[0].v, to.v);
+    scene_close(&s);
+}
+
+static void only_the_voter_of_FAILOVER_manual_moves(void **state)
+{
+    struct scene s;
+    (void)state;
+    scene_open(&s);
+    const struct meta_shard *p = first_of(&s.w, "p");
+    const uint32_t keyspace = p->keyspace;
+    const struct server_id to = p->learners[0];
+
+    (void)meta_world_command(&s.w, "KEYSPACE ALTER p FAILOVER auto");
+    s.w.effects.len = 0;
     assert_false(meta_move_voter(&s.w.meta, keyspace, to, &s.change));
+    assert_false(meta_move_voter(&s.w.meta, 999, to, &s.change));
+    assert_int_equal(s.w.effects.len, 0);
     scene_close(&s);
 }
 
@@ -221,6 +272,8 @@ int main(void)
         cmocka_unit_test(who_is_to_go_may_have_the_longest_log),
         cmocka_unit_test(a_doubtful_log_may_lead_and_makes_nothing_sure),
         cmocka_unit_test(the_one_voter_moves_to_a_member),
+        cmocka_unit_test(all_shards_are_given_to_another_or_none),
+        cmocka_unit_test(only_the_voter_of_FAILOVER_manual_moves),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -127,10 +127,38 @@ static void the_end_of_a_server_frees_an_answer_once(void **state)
     }
 }
 
+/* The meta leader's view is what counts, and what it can't do is not waited for. */
+static void what_the_meta_leader_refuses_is_told(void **state)
+{
+    const struct meta_keyspace keyspace = {.id = 7};
+    const struct bytes order[] = {BYTES_OF("MOVE"), BYTES_OF("\7\0\0\0\2\0\0\0")};
+    (void)state;
+    struct half *h = half_new();
+    struct client *c = half_client(h, 1);
+    struct buf effects = buf_new(&h->mem), text = buf_new(&h->mem),
+               out = buf_new(&h->mem);
+    struct meta_change change = {&effects};
+    struct reply reply = {&text, 2};
+
+    assert_true(force_evaluate(&h->s, order, 2, &change, &reply)); /* it knows no 7 */
+    assert_int_equal(effects.len, 0);
+    force_move(&h->s, c, &keyspace, (struct server_id){2});
+    tell(h, buf_bytes(&text));
+    assert_null(h->s.force_waits);
+    half_turn(h, &out, SIZE_MAX);
+    assert_true(out.len > 4 && out.len == text.len);
+    assert_memory_equal(out.at, "-ERR", 4);
+    buf_free(&effects);
+    buf_free(&text);
+    buf_free(&out);
+    half_free(h);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(the_end_of_a_server_frees_an_answer_once),
+        cmocka_unit_test(what_the_meta_leader_refuses_is_told),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

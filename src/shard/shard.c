@@ -439,9 +439,7 @@ static void write_log(struct shard *s, const struct raft_out *r, struct wal *wal
     struct lsn lsn = {0};
     if (s->log_base_wanted) {
         const struct store_base base = store_base(s->store);
-        struct raft_info info;
-        raft_info(s->raft, &info);
-        const uint8_t clears = info.last.v == base.index.v;
+        const uint8_t clears = s->log_base_clears;
         const struct wal_record record = {
             .kind = WAL_BASE,
             .group = s->config.group,

@@ -99,6 +99,7 @@ struct shard {
     uint32_t out_cap;
     struct buf scratch;   /* the body of a log record */
     bool log_base_wanted; /* a WAL_BASE record is due (after a snapshot) */
+    bool log_base_clears; /* nothing of the log before it goes on behind it */
 
     /* Evaluation. */
     struct buf entry;          /* effects of the request being evaluated ... */

@@ -434,8 +434,12 @@ void transfer_install_done(struct shard *s, int error)
     raft_step(s->raft, &ev);
     s->applied = in->base.index;
     s->applied_term = in->base.term;
+    /* Now: by the time it is written there may be entries that followed the snapshot. */
+    struct raft_info info;
+    raft_info(s->raft, &info);
     s->log_base_wanted = true;
     if (s->config.counts != NULL) s->config.counts->snapshots_installed++;
+    s->log_base_clears = info.last.v == in->base.index.v;
     answer(s, RAFT_DONE);
     in->active = false;
     if (s->config.on_reset != NULL) s->config.on_reset(s->config.ctx);

@@ -617,6 +617,71 @@ static void a_snapshot_is_not_begun_anew_while_its_receiver_answers(void **state
     }
 }
 
+/* Runs the jobs of a replica by hand until one has brought a snapshot in; its turn is not yet. */
+static void install_by_hand(struct shards *w, struct replica *r)
+{
+    for (uint32_t i = 0; i < 1000 && !r->shard->log_base_wanted; i++) {
+        struct kv_job *job = r->job;
+        r->job = NULL;
+        if (job == NULL)
+            shards_run(w, 10);
+        else
+            shard_job_done(r->shard, job, kv_memory_run(r->kv, job, 0), w->now);
+    }
+    assert_true(r->shard->log_base_wanted);
+}
+
+/* A snapshot takes the place of another history that reaches beyond it, and the first entry behind
+ * it comes in the same turn: the log on disk must say that the other one is over, or a restart
+ * takes what follows for a part of it. */
+static void what_follows_a_snapshot_at_once_outlives_a_restart(void **state)
+{
+    struct shards *w = shards_new(3, 3);
+    const uint32_t first = shards_lead(w);
+    struct replica *r = &w->at[first];
+    (void)state;
+
+    r->jobs_held = true;
+    shards_isolate(w, first, true);
+    for (uint32_t i = 0; i < 100; i++)
+        assert_int_equal(shards_ask(w, first, "SET lost 1"), SHARD_TAKEN);
+    shards_run(w, 3000);
+    const uint32_t other = shards_lead(w);
+    assert_true(other != first);
+    fill(w, other, 20);
+    shards_expect(w, other, "SET behind 1", "+OK\r\n");
+    assert_true(shards_info(w, first).last.v > shards_info(w, other).last.v);
+    shards_isolate(w, first, false);
+    install_by_hand(w, r);
+
+    const struct log_index base = store_base(r->shard->store).index;
+    struct raft_entry next;
+    assert_true(
+        raft_entry_at(w->at[other].shard->raft, (struct log_index){base.v + 1}, &next));
+    shard_receive(r->shard,
+                  &(struct raft_msg){.kind = RAFT_APPEND,
+                                     .from = {other},
+                                     .to = {first},
+                                     .term = shards_info(w, other).term,
+                                     .index = base,
+                                     .log_term = store_base(r->shard->store).term,
+                                     .n_entries = 1,
+                                     .entries = &next},
+                  w->now);
+    shards_pump(w);
+    const struct log_index last = shards_info(w, first).last;
+    assert_true(last.v > base.v && !shard_syncing(r->shard));
+    shards_isolate(w, first, true);
+    shards_crash(w, first);
+    shards_start(w, first, false);
+    assert_int_equal(shards_info(w, first).last.v, last.v);
+    r->jobs_held = false;
+    shards_isolate(w, first, false);
+    shards_run(w, 1000);
+    shards_assert_equal(w);
+    shards_free(w);
+}
+
 static uint32_t half_a_snapshot(struct shards *w, uint32_t from, struct raft_msg *m)
 {
     (void)from;
@@ -854,6 +919,7 @@ int main(void)
         cmocka_unit_test(a_checkpoint_that_fails_is_made_later),
         cmocka_unit_test(R84_pieces_are_lost_doubled_and_spoiled),
         cmocka_unit_test(R84_pieces_of_another_snapshot_are_not_mixed_in),
+        cmocka_unit_test(what_follows_a_snapshot_at_once_outlives_a_restart),
         cmocka_unit_test(a_snapshot_takes_no_more_of_the_link_than_it_may),
         cmocka_unit_test(a_snapshot_is_not_begun_anew_while_its_receiver_answers),
         cmocka_unit_test(R77_half_a_snapshot_of_a_lost_leader_holds_nothing_up),

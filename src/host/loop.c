@@ -11,7 +11,7 @@
 #include "host/loop_state.h"
 #include "host/memory.h"
 
-enum { BACKLOG = 1024, SECOND_SIGNAL_MS = 2000 };
+enum { BACKLOG = 1024, SECOND_SIGNAL_MS = 2000, ROLLBACK_AGAIN_MS = 1000 };
 
 struct instant loop_now(const struct loop *loop)
 {
@@ -91,6 +91,7 @@ static void begin_exit(struct loop *loop, const struct server_action *a)
     close_handle((uv_handle_t *)&loop->peer_listener, NULL);
     uv_idle_stop(&loop->soon);
     uv_timer_stop(&loop->wake);
+    uv_timer_stop(&loop->rollback_again);
     if (loop->conns.count == 0) uv_stop(&loop->uv);
 }
 
@@ -111,27 +112,45 @@ static void listen_for_clients(struct loop *loop)
     log_linef(loop->log, LOG_INFO, "ready: clients are served on %s", text);
 }
 
-static void keep_rolled_back(struct loop *loop, const struct server_action *a)
+static void on_rollback_again(uv_timer_t *timer)
 {
-    struct kv_job *job = rollback_job(loop->rollback_dir, a->text, a->bytes);
+    struct loop *loop = timer->data;
+    struct kv_job *job;
 
-    if (job != NULL)
+    while ((job = rollback_take(&loop->rollback_late)) != NULL)
         job_thread_push(loop->jobs, job);
-    else
-        log_linef(loop->log, LOG_ERROR, "no memory to keep rollback/%s", a->text);
+}
+
+/* Told once, and then when it is there: a full disk would fill the operator's log, too. */
+static void rollback_failed(struct loop *loop, const struct job_done *done)
+{
+    if (!rollback_is_late(done->job))
+        log_linef(
+            loop->log, LOG_ERROR,
+            "rollback/%s could not be written: %s; it is tried again every second. "
+            "Mend that before this server is stopped: what a snapshot took the place "
+            "of is kept in memory only",
+            rollback_name(done->job), strerror(done->error));
+    rollback_put(&loop->rollback_late, done->job);
+    if (!loop->exiting)
+        uv_timer_start(&loop->rollback_again, on_rollback_again, ROLLBACK_AGAIN_MS, 0);
 }
 
 static void rollback_done(struct loop *loop, const struct job_done *done)
 {
-    if (done->error == 0)
-        loop->rollback_files = rollback_count(loop->rollback_dir);
-    else
-        log_linef(
-            loop->log, LOG_ERROR,
-            "rollback/%s could not be written: %s; the log still holds it, and the next "
-            "start tries again",
-            rollback_name(done->job), strerror(done->error));
+    const struct group_id group = rollback_group(done->job);
+
+    if (done->error != 0) {
+        rollback_failed(loop, done);
+        return;
+    }
+    if (rollback_is_late(done->job))
+        log_linef(loop->log, LOG_INFO, "rollback/%s is written now",
+                  rollback_name(done->job));
+    loop->rollback_files = rollback_count(loop->rollback_dir);
     rollback_free(done->job);
+    if (loop_event(loop, "rollback", group.v, 0))
+        server_rollback_done(loop->server, group);
 }
 
 uint32_t loop_rollback_files(const struct loop *loop)
@@ -159,7 +178,10 @@ static void perform(struct loop *loop, const struct server_action *a)
     case SERVER_DIAL: dial_begin(conn_new(loop, a->conn, false), a->text); break;
     case SERVER_WAL: break; /* handed over before all others */
     case SERVER_JOB: job_thread_push(loop->jobs, a->job); break;
-    case SERVER_ROLLBACK: keep_rolled_back(loop, a); break;
+    case SERVER_ROLLBACK:
+        job_thread_push(loop->jobs,
+                        rollback_job(loop->rollback_dir, a->group, a->text, a->bytes));
+        break;
     case SERVER_LOG: log_line(loop->log, a->level, a->text); break;
     case SERVER_EXIT: begin_exit(loop, a); break;
     case SERVER_READY: listen_for_clients(loop); break;
@@ -344,13 +366,14 @@ static void init_handles(struct loop *loop)
     check(uv_idle_init(uv, &loop->soon) == 0);
     check(uv_timer_init(uv, &loop->wake) == 0);
     check(uv_timer_init(uv, &loop->sweep) == 0);
+    check(uv_timer_init(uv, &loop->rollback_again) == 0);
     check(uv_async_init(uv, &loop->wal_done, on_wal_done) == 0);
     check(uv_async_init(uv, &loop->job_done, on_job_done) == 0);
     check(uv_signal_init(uv, &loop->terminate) == 0);
     check(uv_signal_init(uv, &loop->interrupt) == 0);
     check(uv_signal_init(uv, &loop->hangup) == 0);
     loop->check.data = loop->wake.data = loop->sweep.data = loop;
-    loop->wal_done.data = loop->job_done.data = loop;
+    loop->wal_done.data = loop->job_done.data = loop->rollback_again.data = loop;
     loop->terminate.data = loop->interrupt.data = loop->hangup.data = loop;
 }
 
@@ -422,6 +445,8 @@ void loop_free(struct loop *loop)
         continue; /* a stop that was still wanted ends the first run early */
     check(uv_loop_close(&loop->uv) == 0);
     hmap_free(&loop->conns);
+    for (struct kv_job *j; (j = rollback_take(&loop->rollback_late)) != NULL;)
+        rollback_free(j);
     free(loop->failed);
     free(loop->sent);
     free(loop);

@@ -57,7 +57,7 @@ struct loop {
     uv_tcp_t client_listener, peer_listener;
     uv_check_t check;
     uv_idle_t soon; /* active: do not sleep */
-    uv_timer_t wake, sweep;
+    uv_timer_t wake, sweep, rollback_again;
     uv_async_t wal_done, job_done;
     uv_signal_t terminate, interrupt, hangup;
 
@@ -74,6 +74,7 @@ struct loop {
     struct job_thread *jobs;
     const char *rollback_dir;
     uint32_t rollback_files;
+    struct kv_job *rollback_late; /* failed: run again by rollback_again */
 
     struct mem mem;    /* of the map */
     struct hmap conns; /* id -> struct host_conn */

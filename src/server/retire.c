@@ -68,7 +68,7 @@ static void end(struct server *s, struct slot *slot)
     shard_free(slot->shard);
     slot->shard = NULL;
     slot->retiring = RETIRE_NOT;
-    slot->keep_from.v = slot->keep_upto.v = 0;
+    slot->keep_from.v = slot->keep_upto.v = slot->released.v = 0;
     slot->hint.v = 0;
     answers_check(s, slot); /* whoever waits here hears that it is lost */
     requests_replica_gone(s, slot);
@@ -76,8 +76,11 @@ static void end(struct server *s, struct slot *slot)
     server_log(s, LOG_INFO, "shard %u is no longer kept here", slot->group.v);
 }
 
+/* One file after the other, and only when all are there this copy may go. */
 static void keep_more(struct server *s, struct slot *slot)
 {
+    slot->retiring = RETIRE_WAIT;
+    if (slot->n_keeping > 0) return;
     if (slot->keep_from.v == 0 || slot->keep_from.v > slot->keep_upto.v) {
         bury(s, slot);
         return;
@@ -118,7 +121,7 @@ void retire_step(struct server *s, struct slot *slot)
 {
     switch (slot->retiring) {
     case RETIRE_NOT: return;
-    case RETIRE_WAIT: /* for the job, and the reading, that the shard has under way */
+    case RETIRE_WAIT: /* for the job, the reading and the files that are under way */
         if (!shard_busy(slot->shard) && !slot->loading) keep_more(s, slot);
         return;
     case RETIRE_KEEP: return; /* retire_loaded() goes on */

@@ -499,6 +499,14 @@ static void send_messages(struct server *s, const struct shard_out *out,
     }
 }
 
+/* What another log took the place of stays in ours until it is kept elsewhere. */
+static void release(struct server *s, struct slot *slot)
+{
+    if (slot->released.v == 0 || slot->n_keeping > 0) return;
+    wal_release(s->wal, slot->group, slot->released);
+    slot->released.v = 0;
+}
+
 static void slot_step(struct server *s, struct slot *slot)
 {
     if (slot->shard == NULL) {
@@ -540,7 +548,8 @@ static void slot_step(struct server *s, struct slot *slot)
         wal_read(s->wal, slot->group.v, slot->group, out.load.from, out.load.upto,
                  out.load.bytes_max);
     }
-    if (out.released.v != 0) wal_release(s->wal, slot->group, out.released);
+    if (out.released.v != 0) slot->released = out.released;
+    release(s, slot);
     if (out.role_changed) requests_term_changed(s, slot);
     if (out.role_changed && shard_leader(slot->shard).v == s->identity.server.v)
         server_log(s, LOG_INFO, "leads shard %u in epoch %u, term %llu", slot->group.v,

@@ -104,13 +104,14 @@ enum server_action_kind {
     SERVER_CLOSE,    /* close `conn` (after what was sent so far); text: why */
     SERVER_PAUSE,    /* read no more from `conn` until RESUME */
     SERVER_RESUME,
-    SERVER_DIAL, /* connect to text "host:port" as peer connection `conn` */
-    SERVER_WAL,  /* perform wal_op */
-    SERVER_JOB,  /* run job on the checkpoint thread */
-    SERVER_ROLLBACK, /* keep `bytes` as file `text` of rollback/, unless it is there already */
+    SERVER_DIAL,     /* connect to text "host:port" as peer connection `conn` */
+    SERVER_WAL,      /* perform wal_op */
+    SERVER_JOB,      /* run job on the checkpoint thread */
+    SERVER_ROLLBACK, /* keep what `bytes` say (server_rollback_lines()) as file `text` of
+                      * rollback/, unless it is there already; then server_rollback_done() */
     SERVER_LOG,      /* a line for the operator */
-    SERVER_EXIT,  /* end with code; text: why.  After it nothing more is called */
-    SERVER_READY, /* recovered and identified: open the client port now */
+    SERVER_EXIT,     /* end with code; text: why.  After it nothing more is called */
+    SERVER_READY,    /* recovered and identified: open the client port now */
 };
 
 enum server_log_level { LOG_DEBUG = 1, LOG_INFO, LOG_WARNING, LOG_ERROR };
@@ -118,8 +119,9 @@ enum server_log_level { LOG_DEBUG = 1, LOG_INFO, LOG_WARNING, LOG_ERROR };
 struct server_action {
     enum server_action_kind kind;
     struct conn_id conn;
-    struct bytes bytes; /* SEND, ROLLBACK */
-    bool more;          /* SEND: further bytes of this connection wait behind these: after
+    struct bytes bytes;    /* SEND, ROLLBACK */
+    struct group_id group; /* ROLLBACK */
+    bool more; /* SEND: further bytes of this connection wait behind these: after
                            * server_sent() of all of them the next turn gives the rest */
     const char *text;
     enum server_log_level level;
@@ -169,11 +171,18 @@ void server_writable(struct server *s, struct conn_id conn);
 
 void server_wal_done(struct server *s, uint64_t op, int error, uint64_t got);
 void server_job_done(struct server *s, struct kv_job *job, int error);
+/* A ROLLBACK's file is there.  What fails is the world's to try again, until it is. */
+void server_rollback_done(struct server *s, struct group_id group);
 void server_stop(struct server *s); /* SIGTERM: hand leadership over, flush, EXIT 0 */
 
 void server_time(struct server *s, struct instant now,
                  struct wall wall); /* first in a turn */
 void server_turn_end(struct server *s, struct server_actions *out);
+
+/* ---- what a ROLLBACK says; of no server, for any thread ---- */
+MUST_USE bool server_rollback_shard(struct cursor *in, uint32_t *shard); /* first */
+/* Appends the lines of the next entry; false: there is none. */
+MUST_USE bool server_rollback_lines(struct cursor *in, uint32_t shard, struct buf *out);
 
 /* ---- looking in: checkers of the simulator, tests ---- */
 struct shard;

@@ -181,6 +181,8 @@ struct slot {
     } retiring; /* retire.c */
     struct kv_job *retire_job;
     struct log_index keep_from, keep_upto; /* to be kept aside, read back from the log */
+    uint32_t n_keeping;        /* files of rollback/ that are not there yet: rollback.c */
+    struct log_index released; /* the log may be cut up to here, once they are; 0: told */
     uint64_t opened_version; /* closing.c: names of keyspaces that this view lacks are */
     struct term opened_term; /* open again, by the leadership of this term */
     struct force_reports
@@ -795,9 +797,9 @@ void force_slot_free(struct server *s, struct slot *slot);
 
 /* ---- rollback.c ---- */
 /* Entries that have gone from a shard's log, and that a client may have been told of: to a file
- * of rollback/, as lines of JSON. */
-void rollback_keep(struct server *s, const struct slot *slot,
-                   const struct raft_entry *entries, uint32_t n);
+ * of rollback/, as lines of JSON.  Until it is there slot->n_keeping counts it. */
+void rollback_keep(struct server *s, struct slot *slot, const struct raft_entry *entries,
+                   uint32_t n);
 
 /* ---- vouch.c ---- */
 void vouches_init(struct vouches *v, struct mem *mem);

@@ -938,7 +938,8 @@ void clients_stream(struct world *w, struct net_stream *s, enum input_kind kind)
         give_up(c);
         break;
     case INPUT_WAL_DONE:
-    case INPUT_JOB_DONE: check(false); break;
+    case INPUT_JOB_DONE:
+    case INPUT_ROLLBACK_DONE: check(false); break;
     }
 }
 

@@ -526,7 +526,8 @@ void roamers_stream(struct world *w, struct net_stream *s, enum input_kind kind)
         give_up(r);
         break;
     case INPUT_WAL_DONE:
-    case INPUT_JOB_DONE: check(false); break;
+    case INPUT_JOB_DONE:
+    case INPUT_ROLLBACK_DONE: check(false); break;
     }
 }
 

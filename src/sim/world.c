@@ -237,7 +237,8 @@ static void hand_in_stream(struct machine *m, const struct input *in)
             server_client_closed(l->server, conn);
         break;
     case INPUT_WAL_DONE:
-    case INPUT_JOB_DONE: break;
+    case INPUT_JOB_DONE:
+    case INPUT_ROLLBACK_DONE: break;
     }
 }
 
@@ -248,6 +249,9 @@ static void hand_in(struct machine *m, const struct input *in)
     switch (in->kind) {
     case INPUT_WAL_DONE: server_wal_done(l->server, in->a, in->error, in->b); break;
     case INPUT_JOB_DONE: server_job_done(l->server, in->job, in->error); break;
+    case INPUT_ROLLBACK_DONE:
+        server_rollback_done(l->server, (struct group_id){(uint32_t)in->a});
+        break;
     case INPUT_OPEN:
     case INPUT_READ:
     case INPUT_WRITABLE:
@@ -572,6 +576,22 @@ static void perform_exit(struct machine *m, int code, const char *why)
     world_kill(w, m->index, false);
 }
 
+static void perform_rollback(struct machine *m, const struct server_action *a,
+                             const char *name)
+{
+    struct world *w = m->world;
+    struct cursor in = cursor_of(a->bytes);
+    uint32_t shard;
+
+    w->report.marks[MARK_discarded]++;
+    const bool named = server_rollback_shard(&in, &shard);
+    check(named && shard == a->group.v);
+    while (server_rollback_lines(&in, shard, &w->rolled_back))
+        continue;
+    world_say(w, "%s: rollback/%s", m->name, name);
+    give(m, &(struct input){.kind = INPUT_ROLLBACK_DONE, .a = a->group.v});
+}
+
 static void perform(struct machine *m, const struct server_action *a, const char *text)
 {
     struct world *w = m->world;
@@ -597,11 +617,7 @@ static void perform(struct machine *m, const struct server_action *a, const char
         break;
     case SERVER_WAL: queue_op(m, &a->wal_op); break;
     case SERVER_JOB: queue_job(m, a->job); break;
-    case SERVER_ROLLBACK:
-        w->report.marks[MARK_discarded]++;
-        buf_put(&w->rolled_back, a->bytes.at, a->bytes.len);
-        world_say(w, "%s: rollback/%s", m->name, text);
-        break;
+    case SERVER_ROLLBACK: perform_rollback(m, a, text); break;
     case SERVER_LOG:
         world_say(w, "%s: %s", m->name, text);
         checks_log_line(w, m->index, text);

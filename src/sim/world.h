@@ -50,6 +50,7 @@ enum input_kind {
     INPUT_DIAL_FAILED,
     INPUT_WAL_DONE,
     INPUT_JOB_DONE,
+    INPUT_ROLLBACK_DONE,
 };
 
 struct input {

@@ -129,6 +129,46 @@ def test_what_only_the_old_primary_had_is_kept_aside(make_cluster):
     cluster.wait_equal_digests()
 
 
+def test_nothing_goes_before_it_is_kept_aside(make_cluster):
+    """rollback/ can't be written at first: the copy that holds the same stays until it can."""
+    cluster = make_cluster(4)
+    primary = make_manual(cluster)
+    followers = with_role(cluster, primary, "m", "learner")
+    asked = next(s for s in cluster.servers if s is not primary and s not in followers)
+    for f in followers:
+        f.kill9()
+    wanted = {f"m:only-{i}": f"v{i}" for i in range(20)}
+    for key, value in wanted.items():
+        assert ask(primary, "SET", key, value) == "OK"
+    primary.kill9()
+    for f in followers:
+        cluster.restart(f)
+    wait_until(lambda: ask(followers[0], "PING") == "PONG", what="followers are back")
+    time.sleep(1)
+    assert ask(asked, "FAILOVER", "m", "FORCE").startswith("OK")
+    wait_until(lambda: ask(asked, "SET", "m:new", "1") == "OK", what="a new primary")
+
+    in_the_way = pathlib.Path(primary.data, "rollback")
+    in_the_way.write_text("")
+    for _ in range(2):  # a restart in between changes nothing
+        cluster.restart(primary)
+        said = "could not be written: Not a directory"
+        wait_until(lambda: primary.log_text().count(said) > 0, within_s=20, what="it is told")
+        time.sleep(3)
+        assert "is no longer kept here" not in primary.log_text()
+        primary.kill9()
+    cluster.restart(primary)
+    time.sleep(2)
+    in_the_way.unlink()
+    wait_until(lambda: wanted.items() <= rolled_back(primary).items(),
+               what="what it had is kept aside")
+    wait_until(lambda: ask(primary, "GET", "m:new") == "1", within_s=30,
+               what="the old one is made anew")
+    assert "is written now" in primary.log_text()
+    assert int(primary.info()["rollback_files"]) == len(list(in_the_way.glob("*.jsonl")))
+    cluster.wait_equal_digests()
+
+
 def test_force_where_a_majority_of_voters_is_gone(make_cluster):
     cluster = make_cluster(5)
     assert ask(cluster[0], "KEYSPACE", "CREATE", "p", "MODE", "primary", "ACK", "1") == "OK"

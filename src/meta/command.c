@@ -280,16 +280,6 @@ static bool rules_differ(const struct policy *a, const struct policy *b)
            a->failover != b->failover;
 }
 
-/* All that begin it do so with the same rules. */
-static bool has_unborn(const struct meta *m, uint32_t keyspace)
-{
-    const struct meta_shard *s;
-
-    for (uint32_t i = 0; (s = meta_shard_of(m, keyspace, i)) != NULL; i++)
-        if (meta_unborn(s)) return true;
-    return false;
-}
-
 /* Each shard gets a new target, so that it can be told when the shard has arrived there. */
 static void alter_shards(const struct meta *m, const struct meta_keyspace *old,
                          const struct meta_keyspace *now, struct meta_change *out)
@@ -323,7 +313,8 @@ static void on_alter(const struct meta *m, const struct bytes *args, uint32_t n_
     }
     struct meta_keyspace k = *old;
     if (!take_options(&k.policy, false, args + 3, n_args - 3, m->mem, reply)) return;
-    if (rules_differ(&old->policy, &k.policy) && has_unborn(m, k.id)) {
+    if (rules_differ(&old->policy, &k.policy) && meta_has_unborn(m, k.id)) {
+        /* All that begin one do so with the same rules. */
         reply_errorf(reply,
                      "ERR keyspace '%.*s' has shards that have not begun yet; try again",
                      shown(args[2]), (const char *)args[2].at);

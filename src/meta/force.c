@@ -132,7 +132,8 @@ bool meta_move_voter(const struct meta *m, uint32_t keyspace, struct server_id t
     const struct meta_shard *s;
 
     if (k == NULL || k->policy.mode != MODE_PRIMARY ||
-        k->policy.failover != FAILOVER_MANUAL || !all_have(m, keyspace, to))
+        k->policy.failover != FAILOVER_MANUAL || meta_has_unborn(m, keyspace) ||
+        !all_have(m, keyspace, to))
         return false;
     for (uint32_t i = 0; (s = meta_shard_of(m, keyspace, i)) != NULL; i++) {
         struct meta_shard next = *s;

@@ -441,6 +441,15 @@ bool meta_unborn(const struct meta_shard *s)
     return s->version == 0 && !s->settled && s->decree == DECREE_NONE;
 }
 
+bool meta_has_unborn(const struct meta *m, uint32_t keyspace)
+{
+    const struct meta_shard *s;
+
+    for (uint32_t i = 0; (s = meta_shard_of(m, keyspace, i)) != NULL; i++)
+        if (meta_unborn(s)) return true;
+    return false;
+}
+
 bool meta_server_has(const struct meta_shard *s, struct server_id id)
 {
     for (uint8_t i = 0; i < s->n_voters; i++)

@@ -169,6 +169,7 @@ bool meta_server_may_have(const struct meta_shard *s, struct server_id id);
  * same state: empty, with the voters and rules of this record.  So these stay as they are until its
  * leader has said that it is settled, and from then on nobody begins it any more. */
 bool meta_unborn(const struct meta_shard *s);
+bool meta_has_unborn(const struct meta *m, uint32_t keyspace); /* one of its shards */
 
 /* Who should be a member of a shard's group: its record's voters and learners, and as learners
  * of the meta shard all other servers there are, which its record does not repeat. */

@@ -81,16 +81,6 @@ static void end_create(struct server *s, struct keyspace_wait *w,
     }
 }
 
-/* Until then nobody leads them. */
-static bool all_begun(const struct server *s, uint32_t keyspace)
-{
-    const struct meta_shard *shard;
-
-    for (uint32_t i = 0; (shard = meta_shard_of(&s->meta, keyspace, i)) != NULL; i++)
-        if (meta_unborn(shard)) return false;
-    return true;
-}
-
 static bool all_settled(const struct server *s, uint32_t keyspace)
 {
     const struct meta_shard *shard;
@@ -108,7 +98,7 @@ static bool has_ended(const struct server *s, const struct keyspace_wait *w,
         if (k == NULL) return true;
         if (k->state == KEYSPACE_CREATING) return false;
         /* It is made; one that lacks a majority now is not waited for. */
-        return all_begun(s, w->keyspace) || s->now.ns >= w->deadline.ns;
+        return !meta_has_unborn(&s->meta, w->keyspace) || s->now.ns >= w->deadline.ns;
     case CHANGE_ALTER: return k == NULL || all_settled(s, w->keyspace);
     case CHANGE_DROP: return k == NULL;
     }

@@ -303,6 +303,7 @@ struct
     struct incarnation incarnation;
     uint32_t feature; /* by its HELLO: the newest level that it speaks */
     uint8_t nonce[16];
+    bool proved; /* the other side knows the secret */
     bool hello_got, joining;
     bool claimed; /* a member of another cluster takes us for one of it */
     struct buf in;

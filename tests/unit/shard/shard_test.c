@@ -485,7 +485,7 @@ static void P19_a_follower_a_little_behind_gets_the_log(void **state)
     assert_true(shards_info(w, leader).base.v > 20); /* the log was cut */
     shards_isolate(w, away, false);
     shards_run(w, 3000);
-    assert_int_equal(w->at[away].shard->snapshots_installed, 0);
+    assert_int_equal(w->at[away].counts.snapshots_installed, 0);
     shards_assert_equal(w);
 
     leave_behind(w, away);
@@ -493,7 +493,7 @@ static void P19_a_follower_a_little_behind_gets_the_log(void **state)
         fill(w, leader, 10);
     shards_isolate(w, away, false);
     shards_run(w, 3000);
-    assert_int_equal(w->at[away].shard->snapshots_installed, 1);
+    assert_int_equal(w->at[away].counts.snapshots_installed, 1);
     shards_assert_equal(w);
     shards_free(w);
 }

@@ -398,13 +398,16 @@ static bool is_routed_by_keys(const struct request *r)
 }
 
 /* The map may have changed since it was routed, and nothing of it was applied: the keys may
- * be another shard's now.  True: it has gone there, or is answered. */
+ * be another shard's now.  True: it has gone there, or is answered.  What its client has asked
+ * by a newer map may have gone there before it; by the same one, it waits behind it. */
 static bool reroute(struct server *s, struct request *r)
 {
     struct forward f;
     struct decoded d;
     struct group_id group = r->group;
     if (r->routed == s->meta.version || !is_routed_by_keys(r)) return false;
+    const struct client *c = request_client(r);
+    const bool overtaken = c != NULL && c->routed > r->routed;
     r->routed = s->meta.version;
     const bool ok = forward_decode(buf_bytes(&r->body), &f);
     check(ok);
@@ -419,6 +422,10 @@ static bool reroute(struct server *s, struct request *r)
         request_finish(s, r, NULL, OUTCOME_CROSSSLOT);
         return true;
     }
+    if (overtaken) {
+        request_finish(s, r, NULL, OUTCOME_CLOSED);
+        return true;
+    }
     r->group = group;
     r->position = (struct shard_position){0}; /* of another shard's log */
     r->read = policy_of_group(s, group)->read;
@@ -428,8 +435,18 @@ static bool reroute(struct server *s, struct request *r)
     return true;
 }
 
+/* It may have to go to another shard, and what its client asked before it is still under way,
+ * and may have to as well. */
+static bool is_to_move_later(const struct server *s, const struct request *r)
+{
+    const struct client *c = request_client(r);
+    return c != NULL && r->routed != s->meta.version && is_routed_by_keys(r) &&
+           request_has_others(c, r->group);
+}
+
 bool request_go(struct server *s, struct slot *slot, struct request *r)
 {
+    if (is_to_move_later(s, r)) return false;
     if (reroute(s, r)) return true;
     if (leads_here(slot)) {
         const struct client *c = request_client(r);
@@ -551,6 +568,7 @@ void request_command(struct server *s, struct client *c, const struct command *c
         session_outcome(s, c, o == OUTCOME_NONE ? OUTCOME_SYNTAX : o);
         return;
     }
+    c->routed = s->meta.version;
     struct answer *a = NULL;
     if (leads_here(slot) &&
         request_may_go(c, slot->group, s->identity.server, shard_term(slot->shard))) {

@@ -255,6 +255,7 @@ struct client {
     bool once_fresh; /* no command has come after it yet */
 
     /* Outstanding requests off the fast path, and what it has seen. */
+    uint64_t routed; /* version of the meta view by which its last one was routed */
     struct client_route *routes; /* request_wait.c; given back by request_client_gone() */
     uint32_t n_routes, routes_cap;
     struct client_position *positions;

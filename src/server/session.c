@@ -374,6 +374,7 @@ static void exec_submit(struct server *s, struct client *c)
     r->answer = answer_open(c);
     discard(c);
     request_submit(s, r);
+    c->routed = s->meta.version;
 }
 
 static void exec(struct server *s, struct client *c)

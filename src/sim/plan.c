@@ -424,6 +424,21 @@ const struct plan plans[] = {
         .n_marks = 6,
     },
     {
+        .name = "moving", .about = "the same with much of the key asked at once on each connection",
+        .machines = 3, .shards = 1, .storm_ms = 25000,
+        .traits = PLAN_KEYSPACES | PLAN_PIPELINES,
+        .net_us_low = 100, .net_us_high = 15000, .sync_us_low = 100, .sync_us_high = 5000,
+        .faults = {
+            {FAULT_KILL, 0, 6, 50, 3000, 0, 0}, {FAULT_POWER, 0, 3, 50, 3000, 0, 0},
+            {FAULT_CUT, 0, 6, 200, 4000, 0, 0}, {FAULT_CUT_BOTH, 0, 4, 200, 4000, 0, 0},
+            {FAULT_BREAK, 0, 4, 0, 0, 0, 0}, {FAULT_PAUSE, 0, 3, 200, 4000, 0, 0},
+            {FAULT_FAILOVER, 0, 3, 0, 0, 0, 0}, {FAULT_SLOW_LINKS, 0, 3, 500, 4000, 3, 20},
+        },
+        .marks = {MARK_answered, MARK_unknown, MARK_elections, MARK_keyspaces_made,
+                  MARK_keyspaces_dropped},
+        .n_marks = 5,
+    },
+    {
         .name = "leaving", .about = "five servers that are drained, removed, replaced, under "
                                     "load and faults",
         .machines = 5, .shards = 4, .storm_ms = 40000,

@@ -233,6 +233,8 @@ void meta_recover(const struct meta *m, struct server_id self, struct cluster_id
         }
         s.epoch = begins;
         s.settled = s.pinned = false;
+        s.decree = DECREE_NONE; /* the epoch of that one is past */
+        s.named.v = s.heard = 0;
         s.lead.v = s.group.v == META_GROUP ? 0 : self.v;
         s.n_voters = 1;
         s.voters[0] = self;

@@ -610,6 +610,12 @@ static void a_survivor_is_alone_with_what_it_has(void **state)
     meta_world_join(&w, "");
     meta_world_plan(&w);
     meta_world_command(&w, "KEYSPACE CREATE cart MODE raft SHARDS 3"); /* groups 2 to 4 */
+    for (uint32_t group = 2; group <= 3; group++) { /* FORCE was under way, and over */
+        struct meta_shard s = *meta_shard(&w.meta, (struct group_id){group});
+        s.decree = group == 2 ? DECREE_FENCED : DECREE_NAMED;
+        record_put_shard(&w.effects, &s, false);
+    }
+    meta_world_commit(&w);
     meta_recover(&w.meta, (struct server_id){2}, (struct cluster_id){99}, all_but_shard_3,
                  NULL, &(struct meta_change){&w.effects});
     meta_world_commit(&w);
@@ -618,6 +624,9 @@ static void a_survivor_is_alone_with_what_it_has(void **state)
     assert_true(meta_was_removed(&w.meta, (struct server_id){1}));
     for (uint32_t i = 0; i < w.meta.n_shards; i++)
         assert_string_equal(meta_world_members(&w, w.meta.shards[i]->group.v), "2");
+    for (uint32_t i = 0; i < w.meta.n_shards; i++)
+        assert_int_equal(w.meta.shards[i]->decree, DECREE_NONE);
+    assert_true(meta_unborn(meta_shard_of(&w.meta, 2, 1)));
     assert_null(meta_shard(&w.meta, (struct group_id){3}));
     const struct meta_shard *lost = meta_shard_of(&w.meta, 2, 1);
     assert_int_equal(lost->group.v, 5);

@@ -592,7 +592,7 @@ static void a_snapshot_is_not_begun_anew_while_its_receiver_answers(void **state
         const uint32_t leader = shards_lead(w), away = shards_follower(w, leader, 0);
         struct replica *r = &w->at[away];
 
-        shards_isolate(w, away, true);
+        leave_behind(w, away);
         if (what == 1)
             fill_more_than_a_batch(w, leader);
         else

@@ -700,16 +700,16 @@ void request_reply(struct server *s, struct server_id from,
         on_closed(s, slot, r);
         return;
     }
+    const bool hints = reply->leader.v != 0 && reply->term.v >= slot->hint_term.v;
+    if (hints) {
+        slot->hint = reply->leader;
+        slot->hint_term = reply->term;
+    }
     if (reply->status == FORWARD_REFUSED) {
         request_leave(s, r);
         if (reroute(s, r)) return;
         slot->tries++;
-        if (reply->leader.v != 0 && reply->term.v >= slot->hint_term.v) {
-            slot->hint = reply->leader;
-            slot->hint_term = reply->term;
-        } else if (slot->hint.v == from.v) {
-            slot->hint.v = 0;
-        }
+        if (!hints && slot->hint.v == from.v) slot->hint.v = 0;
         request_enter(s, r, REQUEST_WAITING);
         slot_touch(s, slot);
         return;

@@ -55,9 +55,10 @@ bool request_may_go(const struct client *c, struct group_id group,
     const struct client_route *route = route_find(c, group);
     if (route == NULL) return true;
     if (route->n_waiting > 0 || route->n_bulky > 0) return false;
-    return route->n_sent == 0 ||
-           (route->target.v == target.v && route->term.v == term.v &&
-            route->way.v == peer_way(c->server, target).v);
+    if (route->n_sent == 0) return true;
+    /* Sent in no term, an earlier one may be refused, and this one taken by who leads just then. */
+    return term.v != 0 && route->target.v == target.v && route->term.v == term.v &&
+           route->way.v == peer_way(c->server, target).v;
 }
 
 static bool is_bulky(const struct request *r)
@@ -238,8 +239,13 @@ void request_enter(struct server *s, struct request *r, enum request_state state
 static void reply_to_peer(struct server *s, struct request *r,
                           const struct forward_reply *reply)
 {
+    const struct slot *slot = server_slot(s, r->group);
     struct forward_reply out = *reply;
     out.id = r->peer_id;
+    if (out.status == FORWARD_DONE && slot->shard != NULL && shard_leads(slot->shard)) {
+        out.leader = s->identity.server;
+        out.term = shard_term(slot->shard);
+    }
     size_t start;
     struct buf *body = peer_say(s, r->peer, r->group, MESSAGE_FORWARD_REPLY, &start);
     if (body == NULL) return; /* it will time out there, as UNCERTAIN */

@@ -169,6 +169,7 @@ static uint32_t op_add(struct clients *cs, struct object *o, const struct linear
     }
     o->ops[o->n_ops] = *op;
     o->ops[o->n_ops].call = cs->world->time.now_ns;
+    o->ops[o->n_ops].asked = o->n_ops + 1;
     o->states[o->n_ops] = OP_OPEN;
     return o->n_ops++;
 }

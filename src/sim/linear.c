@@ -305,15 +305,24 @@ static void search_list(struct search *s)
     }
 }
 
-/* By op in order of call; those of one call are in the order in which they were asked. */
+static bool is_before(const struct linear_op *ops, uint32_t a, uint32_t b)
+{
+    return ops[a].asked != ops[b].asked ? ops[a].asked < ops[b].asked : a < b;
+}
+
+/* In the order in which they were asked; where that is not told, by call. */
 static void search_order(struct search *s)
 {
     for (uint32_t i = 0; i < s->n; i++) {
-        s->asked_before[i] = none;
+        uint32_t *before = &s->asked_before[i];
+        *before = none;
         if (s->ops[i].unknown || s->ops[i].conn == 0) continue;
-        for (uint32_t k = i; k-- > 0 && s->asked_before[i] == none;)
-            if (!s->ops[k].unknown && s->ops[k].conn == s->ops[i].conn)
-                s->asked_before[i] = k;
+        for (uint32_t k = 0; k < s->n; k++) {
+            if (s->ops[k].unknown || s->ops[k].conn != s->ops[i].conn) continue;
+            if (is_before(s->ops, k, i) &&
+                (*before == none || is_before(s->ops, *before, k)))
+                *before = k;
+        }
     }
 }
 

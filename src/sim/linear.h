@@ -68,6 +68,8 @@ struct linear_op {
     int64_t number;
     uint32_t client; /* for telling only */
     uint64_t conn;   /* whose order it is in; 0: nobody's */
+    uint32_t
+        asked; /* its place there, where `call` is not when it was asked; 0: by call */
 };
 
 enum linear_result { LINEAR_YES = 1, LINEAR_NO, LINEAR_UNDECIDED };

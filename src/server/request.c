@@ -640,7 +640,8 @@ void request_forwarded(struct server *s, struct server_id from, struct group_id 
         enum shard_refusal refusal = SHARD_BUSY;
         s->lent = block;
         s->lent_at = 0;
-        const bool taken = slot->n_holding == 0 && evaluate(s, slot, r, *f, &refusal);
+        const bool free = slot->n_holding == 0 && slot->n_behind == 0;
+        const bool taken = free && evaluate(s, slot, r, *f, &refusal);
         s->lent = NULL;
         if (taken) return;
         if (refusal == SHARD_NOT_LEADER || refusal == SHARD_CLOSED) {

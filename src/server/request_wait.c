@@ -149,17 +149,23 @@ struct request *request_to_meta(struct server *s, uint8_t resp, const struct byt
 
 /* Requests of another server keep their order behind one that waits here, for some are of one
  * client: a leader that hands over takes no writes, but a read would pass one by.  One that
- * waits for what its session has seen holds nobody up. */
+ * waits for what its session has seen holds up nobody who need not wait for that; but what comes
+ * when it has just been applied is not to go before it, and is tried after it. */
 static void hold_begin(struct slot *slot, struct request *r)
 {
-    r->holds = r->origin == FROM_PEER && !r->stale;
+    const bool of_peer = r->origin == FROM_PEER;
+
+    r->holds = of_peer && !r->stale;
+    r->behind = of_peer && r->stale;
     slot->n_holding += r->holds;
+    slot->n_behind += r->behind;
 }
 
 static void hold_end(struct slot *slot, struct request *r)
 {
     slot->n_holding -= r->holds;
-    r->holds = false;
+    slot->n_behind -= r->behind;
+    r->holds = r->behind = false;
 }
 
 void request_leave(struct server *s, struct request *r)

@@ -123,6 +123,7 @@ struct request {
     bool at_leader;  /* a read that this server's replica may not answer */
     bool closed;     /* WAITING: the shard is closed to a key of it */
     bool holds;      /* WAITING: counted in slot->n_holding */
+    bool behind;     /* WAITING: counted in slot->n_behind */
     uint64_t routed; /* version of the meta view that said which group */
     /* What must be seen, FROM_PEER and for WATCH and EXEC with watches; of others it is what
      * their client must see when they are sent. */
@@ -163,6 +164,7 @@ struct slot {
     struct request *came_back; /* of those: the last that was put in between */
     uint64_t newest;           /* the largest serial that has waited */
     uint32_t n_holding; /* of those: behind which other servers' requests wait, too */
+    uint32_t n_behind;  /* of other servers, that wait for what they have to see */
     struct request *rounds, **rounds_end;
     struct heap_node timer; /* the shard's wake */
     bool dirty;             /* in server->dirty: to be stepped at the end of the turn */

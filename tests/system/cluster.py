@@ -23,16 +23,22 @@ RETRYABLE = ("NOLEADER", "NOQUORUM", "STALE", "TXNABORT", "LOADING", "TRYAGAIN")
 live = []  # clusters that a failing test should show the logs of
 
 
+given = set()
+
+
 def free_port():
-    """Below the range from which the kernel picks ports for others, and free now."""
+    """Below the range from which the kernel picks ports for others, free now, and not given out
+    before, since that one may not be listened on yet."""
     while True:
         port = random.randrange(12000, 32000)
         with socket.socket() as s:
             try:
                 s.bind(("127.0.0.1", port))
-                return port
             except OSError:
                 continue
+        if port not in given:
+            given.add(port)
+            return port
 
 
 def wait_until(condition, within_s=20.0, what="", every_s=0.02):

@@ -366,18 +366,10 @@ static bool is_member(struct server *s, struct client *c,
 static bool has_begun(struct server *s, struct client *c,
                       const struct meta_keyspace *keyspace)
 {
-    const struct meta_shard *shard;
-    char text[96];
+    if (!meta_has_unborn(&s->meta, keyspace->id)) return true;
 
-    for (uint32_t i = 0; (shard = meta_shard_of(&s->meta, keyspace->id, i)) != NULL;
-         i++) {
-        if (!meta_unborn(shard)) continue;
-        snprintf(text, sizeof text, "ERR shard %u has not begun yet; try again",
-                 shard->group.v);
-        session_error(s, c, text);
-        return false;
-    }
-    return true;
+    session_error(s, c, "ERR a shard of the keyspace has not begun yet; try again");
+    return false;
 }
 
 void force_begin(struct server *s, struct client *c, const struct meta_keyspace *keyspace,

@@ -7,6 +7,7 @@
 #include "server/server_state.h"
 
 enum {
+    STORE_ROOM_MS = 3000, /* three times what a shard waits before it tries a job again */
     SWEEP_MS = 100,       /* gates past their deadline, waiting requests, dead clients */
     PASSES_PER_TURN = 4,  /* steps of the shards until nothing more follows from a turn */
     STOP_MS = 3000,       /* to hand leadership over at the end */
@@ -358,6 +359,21 @@ static bool is_full(int error)
     return error == ENOSPC || error == EDQUOT;
 }
 
+/* Until no job has failed for so long, the room that comes is for the store: what it writes lets
+ * the log be cut, and the log's own room can't help the store. */
+static void store_lacks_room(struct server *s)
+{
+    s->store_room_at.ns = s->now.ns + STORE_ROOM_MS * MS_NS;
+    wal_make_way(s->wal, true);
+}
+
+static void store_room_turn(struct server *s)
+{
+    if (s->store_room_at.ns == 0 || s->now.ns < s->store_room_at.ns) return;
+    s->store_room_at.ns = 0;
+    wal_make_way(s->wal, false);
+}
+
 /* A reader keeps the pages that were in use when it was renewed.  That of a shard that does
  * nothing is renewed in turn with others, as often as something is written. */
 static void renew_some(struct server *s)
@@ -385,6 +401,7 @@ void server_job_done(struct server *s, struct kv_job *job, int error)
                     error);
         return;
     }
+    if (error != 0) store_lacks_room(s);
     s->config.kv.ops->reader_renew(s->config.kv.engine, s->kv_reader);
     renew_some(s);
     struct slot *slot = hmap_remove(&s->jobs, job->id);
@@ -630,14 +647,16 @@ static void sweep_turn(struct server *s)
     memcpy(s->stepping, s->watched, n * sizeof *s->watched);
     for (uint32_t i = 0; i < n; i++)
         sweep_slot(s, s->stepping[i]);
+    store_room_turn(s);
     if (s->wal_full) wal_retry(s->wal);
 }
 
-/* The log has grown: checkpoints of all shards that have moved let it be cut. */
+/* The log has grown, or has no room to: checkpoints of all shards that have moved let it be
+ * cut. */
 static void checkpoints_turn(struct server *s)
 {
     const uint64_t grown = s->durable.v - s->checkpoint_lsn.v;
-    if (grown < s->config.limits.log_bytes_checkpoint) return;
+    if (grown < (s->wal_full ? 1 : s->config.limits.log_bytes_checkpoint)) return;
     s->checkpoint_lsn = s->durable;
     for (uint32_t i = 0; i < s->n_slots; i++) {
         struct slot *slot = s->all_slots[i];

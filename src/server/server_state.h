@@ -495,6 +495,7 @@ struct server {
     uint64_t next_job;
     struct force_wait *force_waits;
     bool wal_full;
+    struct instant store_room_at; /* the log makes way for the store until then; 0: no */
     struct instant wal_wake;
     struct instant next_sweep; /* of client time-outs and gates */
     struct instant stop_at;

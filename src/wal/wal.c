@@ -431,7 +431,7 @@ static void batch_empty(struct wal *wal, struct wal_batch *batch)
 static void all_synced(struct wal *wal)
 {
     wal->durable = wal->written;
-    wal->first_durable = wal->first_written;
+    wal->second_durable = wal->second_written;
     wal->synced = wal->now;
 }
 
@@ -441,8 +441,10 @@ static void flight_done(struct wal *wal)
 
     wal->written = wal->submitted;
     for (size_t i = 0; i < batch->n_parts; i++)
-        if (batch->parts[i].offset == 0)
+        if (batch->parts[i].offset == 0) {
+            wal->second_written = wal->first_written;
             wal->first_written = wal_segment_find(wal, batch->parts[i].seq)->first;
+        }
     if (batch->sync) all_synced(wal);
     batch_empty(wal, batch);
 }
@@ -628,8 +630,14 @@ void wal_release(struct wal *wal, struct group_id group, struct log_index upto)
 
 void wal_retry(struct wal *wal)
 {
+    if (wal->makes_way) return;
     wal->full = false;
     wal->spare_refused = false;
+}
+
+void wal_make_way(struct wal *wal, bool make_way)
+{
+    wal->makes_way = make_way;
 }
 
 static void verify_segments(const struct wal *wal)

@@ -161,7 +161,7 @@ struct wal_config {
     struct server_id server;
     uint64_t segment_bytes; /* 64 MB */
     uint64_t keep_bytes;    /* segments kept beyond need, for followers that are behind;
-                              * while `full` they give way */
+                              * while `full` or making way they go */
     uint64_t
         batch_bytes_max; /* gathered but not yet written; beyond it wal_room() is false */
     uint64_t read_bytes_max;
@@ -248,6 +248,10 @@ void wal_release(struct wal *wal, struct group_id group, struct log_index upto);
 void wal_read(struct wal *wal, uint64_t tag, struct group_id group, struct log_index from,
               struct log_index upto, uint64_t bytes_max);
 void wal_retry(struct wal *wal); /* after full: try to make a segment again */
+/* The store lacks room on the same disk: until it is told otherwise, the log makes no file (it
+ * is full where it would need one), and gives up what it keeps beyond need, and spare files.
+ * For room that the log takes may be what a checkpoint needs to let the log be cut. */
+void wal_make_way(struct wal *wal, bool make_way);
 
 /* Derives what leaves: usually one write and one sync, segments to make or remove, reads. */
 void wal_turn_end(struct wal *wal, struct instant now, struct wal_out *out);

@@ -220,16 +220,22 @@ static uint64_t seq_highest(const struct wal_recovery *rec)
 
 static void probe_next(struct wal *wal);
 
+static void head_first_take(struct wal_recovery *rec, uint64_t first)
+{
+    if (rec->head_second < first)
+        rec->head_second = first < rec->head_first ? first : rec->head_first;
+    if (rec->head_first < first) rec->head_first = first;
+}
+
 static void on_heads(struct wal *wal)
 {
     struct wal_recovery *rec = &wal->rec;
 
-    rec->first = rec->head_first = 1;
+    rec->first = rec->head_first = rec->head_second = 1;
     for (uint32_t i = 0; i < rec->n_found; i++) {
         struct wal_found *found = &rec->found[i];
         if (!head_judge(wal, found, rec->heads + (size_t)i * HEAD_AND_NOTE)) return;
-        if (found->verdict == WAL_HEAD_OK && rec->head_first < found->head.first)
-            rec->head_first = found->head.first;
+        if (found->verdict == WAL_HEAD_OK) head_first_take(rec, found->head.first);
         if (rec->first <= found->over) rec->first = found->over + 1;
     }
     if (rec->first < rec->head_first) rec->first = rec->head_first;
@@ -396,12 +402,33 @@ static void gap_report(struct wal *wal, uint64_t missing)
              (unsigned long long)missing, (unsigned long long)wal->rec.first);
 }
 
+static bool has_lost_note(const struct wal_recovery *rec, uint32_t at)
+{
+    static const uint8_t none[WAL_NOTE];
+    const uint8_t *note = rec->heads + (size_t)at * HEAD_AND_NOTE + WAL_SEGMENT_HEAD;
+    const struct wal_found *found = &rec->found[at];
+
+    return found->over == 0 && !has_lost_end(found) &&
+           memcmp(note, none, sizeof none) != 0;
+}
+
+/* A file may carry the only word that an earlier life of it is over.  When that is hit, the
+ * life is not to be looked for: a segment at the front that no file holds. */
+static void lost_notes_pass(struct wal_recovery *rec, uint64_t highest)
+{
+    for (uint32_t i = 0; i < rec->n_found; i++)
+        if (has_lost_note(rec, i) && rec->first < highest &&
+            found_with(rec, rec->first) == NULL)
+            rec->first++;
+}
+
 /* Every segment from `first` to the newest must be there, once. */
 static bool segments_sort(struct wal *wal, uint64_t highest)
 {
     struct wal_recovery *rec = &wal->rec;
     uint64_t total = 0;
 
+    lost_notes_pass(rec, highest);
     for (uint32_t i = 0; i < rec->n_found; i++)
         total += (rec->found[i].verdict == WAL_HEAD_OK || rec->found[i].adopted) &&
                  rec->found[i].head.seq >= rec->first;
@@ -458,7 +485,8 @@ static void scan_begin(struct wal *wal)
 
     idle_sort(wal, rec->first);
     wal->seq_next = highest + 1;
-    wal->first_written = wal->first_durable = rec->head_first;
+    wal->first_written = rec->head_first;
+    wal->second_written = wal->second_durable = rec->head_second;
     wal->phase = WAL_SCANNING;
     rec->at = 0;
     /* The last segment exists, so all before it were durable. */

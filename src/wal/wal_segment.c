@@ -5,7 +5,7 @@
  *
  * A file may go only once its end is durable elsewhere than in itself: the note names the
  * life that is over and survives recycling, but goes with the file; so a file is removed
- * only after a later segment's head says the same. */
+ * only after two later segments' heads say the same, of which a flip may hit one. */
 #include <errno.h>
 
 #include "wal/wal_state.h"
@@ -121,6 +121,11 @@ static void create(struct wal *wal)
     if (wal->creating) return;
     const uint64_t length = wanted_length(wal);
     if (length == 0) return;
+    if (wal->makes_way) {
+        const struct wal_segment *last = wal_segment_last(wal);
+        wal->full |= last != NULL && !last->bound;
+        return;
+    }
 
     struct wal_op *op = wal_op_give(wal, WAL_JOB_CREATE, 0);
     op->kind = WAL_OP_CREATE;
@@ -197,7 +202,7 @@ static void retire(struct wal *wal)
      * segment does not count: it may have just begun. */
     const uint64_t kept = wal->bytes_held - oldest->length -
                           wal->segments[wal->n_segments - 1].length;
-    if (!wal->full && kept < wal->config.keep_bytes) return;
+    if (!wal->full && !wal->makes_way && kept < wal->config.keep_bytes) return;
     if (wal_segment_pinned(wal, oldest)) return;
     if (oldest->length < oldest->made) {
         drop_without_note(wal);
@@ -231,11 +236,27 @@ void wal_retire_done(struct wal *wal)
     segment_drop(wal);
 }
 
+static bool may_be_removed(const struct wal *wal, const struct wal_idle_file *idle)
+{
+    return idle->seq == 0 || idle->seq < wal->second_durable; /* 0: it has had no life */
+}
+
+/* A spare that must stay for its note serves as one. */
+static void give_up_spares(struct wal *wal)
+{
+    for (size_t i = wal->n_spares; wal->makes_way && i-- > 0;) {
+        if (!may_be_removed(wal, &wal->spares[i])) continue;
+        *WAL_PUSH(wal, wal->trash, wal->n_trash, wal->cap_trash) = wal->spares[i];
+        wal->spares[i] = wal->spares[--wal->n_spares];
+    }
+}
+
 static void remove_trash(struct wal *wal)
 {
+    give_up_spares(wal);
     for (size_t i = 0; i < wal->n_trash;) {
         const struct wal_idle_file idle = wal->trash[i];
-        if (idle.seq >= wal->first_durable && idle.seq != 0) {
+        if (!may_be_removed(wal, &idle)) {
             i++;
             continue;
         }

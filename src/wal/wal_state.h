@@ -127,11 +127,11 @@ struct wal_found { /* a file that is there when the log opens */
 struct wal_recovery {
     struct wal_found *found;
     uint32_t n_found;
-    uint8_t *heads;      /* for each file: its head, then its note */
-    uint32_t left;       /* reads or writes on their way */
-    uint64_t first;      /* segments below are not needed */
-    uint64_t head_first; /* the same, by heads alone */
-    uint32_t at;         /* file being probed, or segment being scanned */
+    uint8_t *heads;                   /* for each file: its head, then its note */
+    uint32_t left;                    /* reads or writes on their way */
+    uint64_t first;                   /* segments below are not needed */
+    uint64_t head_first, head_second; /* the same, by heads alone; by one head less */
+    uint32_t at;                      /* file being probed, or segment being scanned */
 
     /* The window: bytes of a file from `window` on; records are parsed at `pos`. */
     uint8_t *buf[2];
@@ -221,12 +221,13 @@ struct wal {
     struct wal_idle_file *spares, *trash;
     size_t n_spares, cap_spares, n_trash, cap_trash;
     uint32_t file_next;
-    bool creating, spare_refused;
-    uint64_t first_written; /* `first` of the newest head that is written */
+    bool creating, spare_refused, makes_way;
+    uint64_t first_written, second_written; /* `first` of the newest head that is written,
+                                             * and of the one before */
     /* No segment goes before this is durable: what the caller appended when it had seen all
      * that was recovered.  UINT64_MAX: it has not yet had the chance. */
     uint64_t settled;
-    uint64_t first_durable; /* `first` of the newest head that is durable */
+    uint64_t second_durable; /* what two durable heads say at least: a flip may hit one */
     bool retiring;
     uint8_t note[WAL_NOTE];
 

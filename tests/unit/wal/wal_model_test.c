@@ -94,9 +94,10 @@ static void work(struct model *m, uint32_t steps)
         const uint32_t group = (uint32_t)prng_below(&m->prng, GROUPS);
 
         if (w->full && dice < 20) {
-            w->disk->bytes_max += 8192;
+            if (w->disk->bytes_max > 0) w->disk->bytes_max += 8192;
             wal_retry(w->wal);
         }
+        if (dice == 99) wal_make_way(w->wal, !w->wal->makes_way);
         if (dice < 60) {
             if (wal_room(w->wal)) entry_put(m, group);
         } else if (dice < 64) {
@@ -188,6 +189,7 @@ static void lives(struct model *m, uint64_t seed)
         work(m, 60 + (uint32_t)prng_below(&m->prng, 200));
         switch (prng_below(&m->prng, 4)) {
         case 0: /* everything done, and a clean stop */
+            wal_make_way(w->wal, false);
             world_run(w);
             durable_note(m);
             clean = !w->full && w->powered;
@@ -292,11 +294,13 @@ static void a_flip_anywhere_costs_one_record_at_most(void **state)
     struct model *m = *state;
     uint64_t n_damaged = 0, n_lost = 0;
 
-    for (uint64_t seed = 1; seed <= 400; seed++) {
+    for (uint64_t seed = 1; seed <= 3200; seed++) {
         model_reset(m, seed, 2048 + 512 * (seed % 5));
         struct world *w = m->w;
         world_start(w);
         work(m, 200);
+        wal_make_way(w->wal, false); /* there is a place for the last mark */
+        wal_retry(w->wal);
         world_idle(w);
         world_stop(w);
         world_start(w);

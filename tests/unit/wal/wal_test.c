@@ -672,6 +672,68 @@ static void a_full_disk_is_freed_by_a_release(void **state)
     world_free(w);
 }
 
+static size_t files_there(const struct disk *disk)
+{
+    size_t n = 0;
+    for (uint32_t i = 0; i < disk->n_files; i++)
+        n += disk->files[i].there;
+    return n;
+}
+
+/* What a checkpoint lacks, the log does not take: it ends with its segment, gives up spare files
+ * and what it keeps for followers, and goes on when the store has its room. */
+static void it_makes_way_for_the_store(void **state)
+{
+    (void)state;
+    struct world *w = world_new(37, 4096);
+    w->config.keep_bytes = 1 << 20;
+    world_start(w);
+    uint64_t n = 0;
+    while (w->wal->n_segments < 4 || w->wal->n_spares == 0) {
+        n++;
+        world_entry(w, 1, n, n, 40);
+        world_run(w);
+        assert_true(n < 1000);
+    }
+    wal_make_way(w->wal, true);
+    world_run(w);
+    assert_int_equal(w->wal->n_spares, 0);
+    assert_int_equal(w->wal->n_segments, 4); /* all are needed */
+    assert_true(wal_room(w->wal));           /* to the end of the last one */
+    while (!w->full) {
+        n++;
+        world_entry(w, 1, n, n, 40);
+        world_run(w);
+        assert_true(n < 1000);
+    }
+    wal_retry(w->wal);
+    world_run(w);
+    assert_true(w->full);
+    assert_false(wal_room(w->wal));
+    const size_t files = files_there(w->disk);
+    wal_release(w->wal, (struct group_id){1}, (struct log_index){n - 1});
+    world_run(w);
+    assert_false(w->full); /* in a file that is there already */
+    assert_true(files_there(w->disk) <= files);
+    for (uint64_t upto = n + 500; n < upto && !w->full;) {
+        n++;
+        world_entry(w, 1, n, n, 40);
+        world_run(w);
+        assert_true(files_there(w->disk) <= files);
+    }
+    assert_true(w->full);
+    wal_make_way(w->wal, false);
+    wal_retry(w->wal);
+    world_run(w);
+    assert_false(w->full);
+    assert_int_equal(w->durable, w->wal->end);
+    restart(w);
+    assert_true(w->opened);
+    assert_int_equal(w->n_damage, 0);
+    assert_int_equal(w->recovered.at[w->recovered.n - 1].record.index.v, n);
+    world_free(w);
+}
+
 /* R111: a missing segment is named and the log does not open. */
 static void a_missing_segment_is_refused_by_number(void **state)
 {
@@ -1112,6 +1174,7 @@ int main(void)
         cmocka_unit_test(
             there_is_room_for_no_more_than_a_batch_behind_a_disk_that_stands_still),
         cmocka_unit_test(a_full_disk_is_freed_by_a_release),
+        cmocka_unit_test(it_makes_way_for_the_store),
         cmocka_unit_test(a_missing_segment_is_refused_by_number),
         cmocka_unit_test(a_foreign_and_a_newer_log_are_refused),
         cmocka_unit_test(an_unreadable_head_is_refused),

@@ -6,6 +6,8 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/timerfd.h>
+#include <unistd.h>
 
 #include "host/clock.h"
 #include "host/loop_state.h"
@@ -48,6 +50,30 @@ static void on_wake(uv_timer_t *timer)
     do_not_sleep(timer->data);
 }
 
+static void on_fine(uv_poll_t *poll, int status, int events)
+{
+    struct loop *loop = poll->data;
+    uint64_t times;
+
+    (void)status, (void)events;
+    if (read(loop->fine_fd, &times, sizeof times) != (ssize_t)sizeof times) return;
+    loop->fine_ns = 0;
+    do_not_sleep(loop);
+}
+
+/* One that is set to an earlier time stays: the turn that it ends sets the next. */
+static void arm_fine(struct loop *loop, struct instant wake)
+{
+    const uint64_t at = loop->start_ns + wake.ns;
+    const struct itimerspec spec = {
+        .it_value = {(time_t)(at / (1000 * MS_NS)), (long)(at % (1000 * MS_NS))},
+    };
+
+    if (loop->fine_ns != 0 && loop->fine_ns <= at) return;
+    check(timerfd_settime(loop->fine_fd, TFD_TIMER_ABSTIME, &spec, NULL) == 0);
+    loop->fine_ns = at;
+}
+
 static void arm_wake(struct loop *loop, struct instant wake)
 {
     const struct instant now = loop_now(loop);
@@ -56,6 +82,9 @@ static void arm_wake(struct loop *loop, struct instant wake)
         uv_timer_stop(&loop->wake);
     } else if (wake.ns <= now.ns) {
         do_not_sleep(loop);
+    } else if (wake.ns < now.ns + MS_NS) {
+        uv_timer_stop(&loop->wake);
+        arm_fine(loop, wake);
     } else {
         uv_update_time(&loop->uv);
         uv_timer_start(&loop->wake, on_wake, (wake.ns - now.ns + MS_NS - 1) / MS_NS, 0);
@@ -367,12 +396,14 @@ static void init_handles(struct loop *loop)
     check(uv_timer_init(uv, &loop->wake) == 0);
     check(uv_timer_init(uv, &loop->sweep) == 0);
     check(uv_timer_init(uv, &loop->rollback_again) == 0);
+    check(uv_poll_init(uv, &loop->fine, loop->fine_fd) == 0);
+    check(uv_poll_start(&loop->fine, UV_READABLE, on_fine) == 0);
     check(uv_async_init(uv, &loop->wal_done, on_wal_done) == 0);
     check(uv_async_init(uv, &loop->job_done, on_job_done) == 0);
     check(uv_signal_init(uv, &loop->terminate) == 0);
     check(uv_signal_init(uv, &loop->interrupt) == 0);
     check(uv_signal_init(uv, &loop->hangup) == 0);
-    loop->check.data = loop->wake.data = loop->sweep.data = loop;
+    loop->check.data = loop->wake.data = loop->sweep.data = loop->fine.data = loop;
     loop->wal_done.data = loop->job_done.data = loop->rollback_again.data = loop;
     loop->terminate.data = loop->interrupt.data = loop->hangup.data = loop;
 }
@@ -383,6 +414,8 @@ struct loop *loop_new(const struct loop_config *config, char why[LOOP_ERROR_MAX]
 
     check(loop != NULL);
     check(uv_loop_init(&loop->uv) == 0);
+    loop->fine_fd = timerfd_create(CLOCK_MONOTONIC, TFD_CLOEXEC | TFD_NONBLOCK);
+    check(loop->fine_fd >= 0);
     loop->log = config->log;
     loop->client = *config->client;
     loop->peer = *config->peer;
@@ -444,6 +477,7 @@ void loop_free(struct loop *loop)
     while (uv_run(&loop->uv, UV_RUN_DEFAULT) != 0)
         continue; /* a stop that was still wanted ends the first run early */
     check(uv_loop_close(&loop->uv) == 0);
+    close(loop->fine_fd);
     hmap_free(&loop->conns);
     for (struct kv_job *j; (j = rollback_take(&loop->rollback_late)) != NULL;)
         rollback_free(j);

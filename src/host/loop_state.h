@@ -58,6 +58,9 @@ struct loop {
     uv_check_t check;
     uv_idle_t soon; /* active: do not sleep */
     uv_timer_t wake, sweep, rollback_again;
+    uv_poll_t fine; /* a timer for less than the millisecond of the others */
+    int fine_fd;
+    uint64_t fine_ns; /* what it is set to, by the clock of the system; 0: not set */
     uv_async_t wal_done, job_done;
     uv_signal_t terminate, interrupt, hangup;
 

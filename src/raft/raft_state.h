@@ -39,6 +39,8 @@ enum {
     RAFT_LOST_NS_PER_BYTE = 1000,
     RAFT_NOTIFY_PARTS =
         10, /* a commit is told after this part of a heartbeat at latest */
+    RAFT_NOTICES_NS =
+        300000, /* where it is told at once, the next such message waits so long */
 };
 
 /* Every `next` is a promise of what to send; only `match` is a fact. */
@@ -64,7 +66,8 @@ struct raft_progress {
     /* as leader */
     enum raft_flow flow;
     struct log_index match, next;
-    struct log_index told; /* the highest commit sent */
+    struct log_index told;  /* the highest commit sent */
+    struct instant noticed; /* when an empty message was sent */
     bool probe_sent;
     bool send_now; /* something has to be said although there are no entries */
     struct raft_inflight *inflight; /* a ring, grown as it fills up to inflight_max */

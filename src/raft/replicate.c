@@ -528,13 +528,15 @@ static uint64_t heartbeat_due(const struct raft *raft, const struct raft_progres
 }
 
 /* A commit rides on the next entries; when none come it is told after part of a
- * heartbeat, and at once where followers answer reads by themselves. */
+ * heartbeat; where followers answer reads by themselves, at once, but for the next ones of a
+ * millisecond: under load there are entries to ride on. */
 static uint64_t notify_due(const struct raft *raft, const struct raft_progress *peer)
 {
     const uint64_t known = min_u64(raft->commit.v, peer->match.v);
 
     if (peer->flow != RAFT_FLOW_PIPELINE || peer->told.v >= known) return UINT64_MAX;
-    if (raft_member_rules(raft)->early) return peer->sent.ns;
+    if (raft_member_rules(raft)->early)
+        return max_u64(peer->sent.ns, peer->noticed.ns + RAFT_NOTICES_NS);
     return peer->sent.ns + raft->settings.heartbeat_ns / RAFT_NOTIFY_PARTS;
 }
 
@@ -550,6 +552,7 @@ static void send_empty(struct raft *raft, struct raft_progress *peer)
     if (peer->flow == RAFT_FLOW_SNAPSHOT)
         prev.v = max_u64(peer->match.v, raft->log.base.v);
     emit_append(raft, peer, prev, NULL, 0);
+    peer->noticed = raft->now;
 }
 
 static void send_to(struct raft *raft, struct raft_progress *peer)

@@ -169,12 +169,27 @@ static void followers_hear_of_a_commit_at_once(void **state)
     struct rig rig;
     (void)state;
     open_leader(&rig, 3, async);
-    const struct log_index at = rig_propose(&rig, "x");
+    rig.now.ns += MS_NS;
+    struct log_index at = rig_propose(&rig, "x");
     rig_turn(&rig);
     rig_durable(&rig);
     rig_ack(&rig, 2, at.v);
     const struct raft_msg *m = rig_sent(&rig, RAFT_APPEND, 2);
     assert_non_null(m);
+    assert_int_equal(m->commit.v, at.v);
+
+    /* The next one may come with entries, for a little while. */
+    at = rig_propose(&rig, "y");
+    rig_turn(&rig);
+    rig_durable(&rig);
+    rig_ack(&rig, 2, at.v);
+    assert_null(rig_sent(&rig, RAFT_APPEND, 2));
+    assert_in_range(rig.out.wake.ns, rig.now.ns, rig.now.ns + MS_NS / 2);
+    rig.now = rig.out.wake;
+    rig_turn(&rig);
+    m = rig_sent(&rig, RAFT_APPEND, 2);
+    assert_non_null(m);
+    assert_int_equal(m->n_entries, 0);
     assert_int_equal(m->commit.v, at.v);
     rig_close(&rig);
 }

@@ -7,6 +7,7 @@ between two acknowledged writes, around the fault.  What was acknowledged must b
 import os
 import signal
 import statistics
+import subprocess
 import sys
 import threading
 import time
@@ -116,10 +117,27 @@ def fail(cluster, fault):
             "lost": kept < writer.acked[-1][2]}
 
 
-def hand_over(cluster, _fault):
+class Load:
+    """SETs of 50 clients as fast as they go; redis-benchmark ends at the first error."""
+
+    def __init__(self, server):
+        self.process = subprocess.Popen(  # pylint: disable=consider-using-with
+            ["redis-benchmark", "-h", server.host, "-p", str(server.port), "-t", "set", "-c", "50",
+             "-r", "100000", "-d", "100", "-n", "100000000", "-q"],
+            stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+
+    def end(self):
+        if self.process.poll() is not None:
+            raise SystemExit("failover.py: the load beside a FAILOVER had an error")
+        self.process.kill()
+        self.process.wait()
+
+
+def hand_over(cluster, load):
     """FAILOVER to a follower, with the client at a third server."""
     leader = settled_leader(cluster)
     target, third = [s for s in cluster.servers if s is not leader]
+    beside = load(third) if load else None
     writer = Writer(third, value_at(third))
     time.sleep(0.5)
     began = time.monotonic()
@@ -128,6 +146,8 @@ def hand_over(cluster, _fault):
     wait_until(lambda: cluster.leader() is target, 10, f"{target.name} as leader")
     time.sleep(0.3)
     writer.end()
+    if beside:
+        beside.end()
     return {"outage_s": writer.outage_s(began), "errors": writer.errors,
             "lost": value_at(third) < writer.acked[-1][2]}
 
@@ -139,7 +159,7 @@ def measure(args, directory, mode, result):
     rows = [("kill -9", fail, kill), ("SIGSTOP", fail, stand_still)]
     if network is not None:
         rows.append(("cut off", fail, cut_off))
-    rows.append(("FAILOVER TO", hand_over, None))
+    rows += [("FAILOVER TO", hand_over, None), ("under load", hand_over, Load)]
     place = os.path.join(directory, "failover-" + mode.split()[0])
     try:
         cluster = Cluster(place, args.sennit, options=f"MODE {mode}", network=network)

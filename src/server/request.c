@@ -730,17 +730,17 @@ void request_reply(struct server *s, struct server_id from,
 
 /* ---- trying again ---- */
 
-static void round_turn(struct server *s, struct slot *slot, struct request *r)
+static void round_turn(struct server *s, struct slot *slot, struct request *r,
+                       uint64_t walk)
 {
-    if (!is_replica(s, slot)) { /* its leader answers it no more */
-        request_leave(s, r);
-        request_enter(s, r, REQUEST_WAITING);
+    /* Who is no replica any more is answered no more by its leader. */
+    if (!is_replica(s, slot) || request_follows_back(r, walk)) {
+        request_go_back(s, r, walk);
         return;
     }
     switch (shard_round_done(slot->shard, r->round)) {
     case GATE_WAITS: return;
     case GATE_OPEN:
-        request_leave(s, r);
         switch (see_here(s, slot, r)) {
         case POSITION_LOST: return;
         case POSITION_AHEAD: break; /* it was not committed yet: the leader has it */
@@ -749,22 +749,20 @@ static void round_turn(struct server *s, struct slot *slot, struct request *r)
             break;
         }
         r->at_leader = true;
-        request_enter(s, r, REQUEST_WAITING);
+        request_go_back(s, r, walk);
         return;
-    case GATE_LOST:
-        request_leave(s, r);
-        request_enter(s, r, REQUEST_WAITING);
-        return;
+    case GATE_LOST: request_go_back(s, r, walk); return;
     }
 }
 
 static void rounds_turn(struct server *s, struct slot *slot)
 {
+    const uint64_t walk = ++s->walks;
     struct request *next;
     for (struct request *r = slot->rounds; r != NULL; r = next) {
         next = r->next;
         if (r->state == REQUEST_ROUND) {
-            round_turn(s, slot, r);
+            round_turn(s, slot, r, walk);
         } else if (r->state == REQUEST_COPIES) {
             const uint32_t n = shard_copies(slot->shard, r->index);
             if (!shard_leads(slot->shard))

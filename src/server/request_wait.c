@@ -240,6 +240,22 @@ void request_enter(struct server *s, struct request *r, enum request_state state
     route->way = r->way;
 }
 
+void request_go_back(struct server *s, struct request *r, uint64_t walk)
+{
+    const struct client *c = request_client(r);
+
+    request_leave(s, r);
+    request_enter(s, r, REQUEST_WAITING);
+    if (c != NULL) route_find(c, r->group)->back_walk = walk;
+}
+
+bool request_follows_back(const struct request *r, uint64_t walk)
+{
+    const struct client *c = request_client(r);
+
+    return c != NULL && route_find(c, r->group)->back_walk == walk;
+}
+
 /* ---- ends ---- */
 
 static void reply_to_peer(struct server *s, struct request *r,

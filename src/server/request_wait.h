@@ -7,7 +7,7 @@
  * term refuses them.  So a later one may go out beside earlier ones only the same way; else it
  * waits behind them.  One that travels in pieces is passed by smaller messages, so what comes
  * after it waits for its answer.  One that was sent and comes back, since its leader or its
- * round is lost, waits before what has come after it.
+ * round is lost, waits before what has come after it; reads of one client that wait for rounds go back together.
  *
  * A write that was sent and whose answer is lost is UNCERTAIN, and is not sent again. */
 #pragma once
@@ -35,6 +35,10 @@ bool request_may_go(const struct client *c, struct group_id group,
 /* Into a state, and out of wherever it is: its state is then for the caller to set. */
 void request_enter(struct server *s, struct request *r, enum request_state state);
 void request_leave(struct server *s, struct request *r);
+/* A walk over the rounds: once one has gone back to wait, those of its client that came after it
+ * are not to be answered before it, and go back, too. */
+void request_go_back(struct server *s, struct request *r, uint64_t walk);
+bool request_follows_back(const struct request *r, uint64_t walk);
 /* Tries those that wait for this group; each is given to request_go(). */
 void requests_try(struct server *s, struct slot *slot);
 

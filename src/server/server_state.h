@@ -203,6 +203,7 @@ struct client_route { /* outstanding requests of this client for one group */
     struct term term;
     struct conn_id way; /* the connection with the target */
     uint64_t held_walk; /* the walk of the waiting list in which one was left there */
+    uint64_t back_walk; /* the walk of the rounds in which one went back to wait */
 };
 
 struct client_position { /* of this client in one group, by what it was told */

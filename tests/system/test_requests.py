@@ -52,6 +52,21 @@ def test_a_repeat_gets_the_first_answer_at_every_server(three):
         assert c("GET", "n") == b"16"
 
 
+def test_a_large_request_is_carried_out_once(three):
+    """It is forwarded in pieces, and told from another one by all of its bytes."""
+    value = b"x" * (20 << 20)
+    with three[0].conn(timeout=60) as a, three[1].conn(timeout=60) as b, \
+            three[2].conn(timeout=60) as c:
+        assert a("DEL", "large") in (0, 1)
+        for conn in (a, b, c, a):
+            assert once(conn, "large-1", "APPEND", "large", value) == len(value)
+        for conn in (a, b, c):
+            reply = once(conn, "large-1", "APPEND", "large", value[:-1] + b"y")
+            assert "was used for another command" in reply
+        assert b("STRLEN", "large") == len(value)
+        assert b("DEL", "large") == 1
+
+
 def test_redis_py_repeats_with_an_id(three):
     for server in three.servers:
         with server.redis(decode_responses=True) as py:

@@ -10,7 +10,7 @@ enum {
     KEEPALIVE_S = 60,
     SWEEP_MS = 100,
     ADDRESS_TEXT = INET6_ADDRSTRLEN + 10,
-    PEERS_MAX = 320, /* accepted: members, and at once as many as the server will close */
+    PEERS_MAX = 640, /* accepted: members, and at once as many as the server will close */
 };
 
 /* ---- those with a deadline ---- */

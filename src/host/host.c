@@ -19,7 +19,13 @@
 #include "host/memory.h"
 
 /* Descriptors for what are not clients: peers, the log, the store, the threads. */
-enum { FDS_RESERVED = 512, CLIENTS_MIN = 16, READERS_MAX = 1 << 17 };
+enum {
+    FDS_RESERVED = 512,
+    FDS_PEERS =
+        1024, /* two connections with each of 512 servers; most clusters are smaller */
+    CLIENTS_MIN = 16,
+    READERS_MAX = 1 << 17,
+};
 
 struct host {
     const struct config *config;
@@ -41,7 +47,8 @@ static int fail(const struct host *h, int code, const char *text)
 /* As many descriptors as the clients need, or as many clients as there are descriptors. */
 static void raise_descriptors(struct host *h)
 {
-    const uint64_t wanted = h->config->clients_max + FDS_RESERVED;
+    const uint64_t needed = h->config->clients_max + FDS_RESERVED;
+    const uint64_t wanted = needed + FDS_PEERS;
     struct rlimit limit;
 
     h->clients_max = (uint32_t)h->config->clients_max;
@@ -49,7 +56,7 @@ static void raise_descriptors(struct host *h)
     const rlim_t before = limit.rlim_cur;
     limit.rlim_cur = limit.rlim_max < wanted ? limit.rlim_max : wanted;
     if (setrlimit(RLIMIT_NOFILE, &limit) != 0) limit.rlim_cur = before;
-    if (limit.rlim_cur >= wanted) return;
+    if (limit.rlim_cur >= needed) return;
 
     const uint64_t room = limit.rlim_cur > FDS_RESERVED ? limit.rlim_cur - FDS_RESERVED
                                                         : 0;

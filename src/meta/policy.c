@@ -208,7 +208,7 @@ static bool take_option(struct policy *p, enum option o, struct bytes value,
         p->shards = (uint16_t)n;
         return true;
     case OPTION_MAXLAG:
-        if (!take_number(o, 0, INT64_MAX, value, &n, why)) return false;
+        if (!take_number(o, 0, POLICY_MAXLAG_MAX, value, &n, why)) return false;
         p->maxlag_ms = (uint64_t)n;
         return true;
     case OPTION_DURABILITY:

@@ -23,6 +23,7 @@ struct policy {
 };
 
 enum { POLICY_REPLICAS_MAX = 5, POLICY_LEARNERS_MAX = 8, POLICY_SHARDS_MAX = 1024 };
+#define POLICY_MAXLAG_MAX INT64_C(31536000000) /* ms: a year */
 
 struct policy policy_default(enum policy_mode mode);
 /* Reads "MODE raft SHARDS 8 ..." into p, which holds what the options change.  On refusal

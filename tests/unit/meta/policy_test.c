@@ -180,6 +180,8 @@ static void refusals_say_what_to_do(void **state)
         {"MODE raft COLOUR red", "BADPOLICY the option 'COLOUR' is not known"},
         {"MODE raft READ mostly", "BADPOLICY READ 'mostly' is not known; it is "
                                   "linearizable, lease, leader or any"},
+        {"MODE raft READ any MAXLAG 9223372036854775807",
+         "BADPOLICY MAXLAG '9223372036854775807' is not a number from 0 to 31536000000"},
         {"MODE raft MAXLAG 5", "BADPOLICY MAXLAG bounds READ any, and READ is "
                                "linearizable; give READ any or MAXLAG 0"},
         {"MODE raft MAXMEMORY much",

@@ -14,7 +14,7 @@ build_packages=(
 test_packages=(
     clang clang-tidy clang-format libclang-rt-14-dev
     redis-server
-    python3 python3-pytest python3-redis
+    python3 python3-pytest python3-pytest-xdist python3-redis
     nodejs npm
     iproute2 iptables procps
 )

@@ -118,7 +118,8 @@ run_rules() {
     expect "the list of scenarios tells what the tests show" tools/scenarios.py
 }
 
-# The system tests mostly wait, so clang-tidy, which only computes, runs beside them.
+# The system tests mostly wait: two files of them run side by side, and clang-tidy, which only
+# computes, beside both.
 tidy_job=
 begin_tidy() {
     [ -e build-clang/compile_commands.json ] || return
@@ -259,7 +260,7 @@ run_system() {
         return
     fi
     expect "npm ci" npm ci --prefix tests/system --no-audit --no-fund --silent
-    system_tests
+    system_tests -n 2 --dist loadfile
     local status=$? last good bad again
     last=$(grep -E '(passed|failed|error)s?.* in [0-9.]+s' "$log" | tail -n 1)
     good=$(number "$last" passed)

@@ -26,11 +26,19 @@ live = []  # clusters that a failing test should show the logs of
 given = set()
 
 
+def worker_ports():
+    """Below the range from which the kernel picks ports for others; tests that run side by side
+    have a part of it each."""
+    number = int(os.environ.get("PYTEST_XDIST_WORKER", "gw0")[2:])
+    count = int(os.environ.get("PYTEST_XDIST_WORKER_COUNT", "1"))
+    each = 20000 // count
+    return range(12000 + number * each, 12000 + (number + 1) * each)
+
+
 def free_port():
-    """Below the range from which the kernel picks ports for others, free now, and not given out
-    before, since that one may not be listened on yet."""
+    """Free now, and not given out before, since that one may not be listened on yet."""
     while True:
-        port = random.randrange(12000, 32000)
+        port = random.choice(worker_ports())
         with socket.socket() as s:
             try:
                 s.bind(("127.0.0.1", port))

@@ -44,15 +44,26 @@ def step(state, op):
 
 
 def useful(ops):
-    """Without what can't matter: unknown reads, and unknown writes that nobody saw."""
-    seen = {o.value for o in ops if o.kind == "read"}
-    seen |= {o.value[0] for o in ops if o.kind == "cas"}
-    kept = []
-    for o in ops:
-        if o.unknown and (o.kind == "read" or o.kind == "write" and o.value not in seen):
-            continue
-        kept.append(o)
-    return sorted(kept, key=lambda o: o.begin)
+    """Without what can't matter: unknown reads, and what is unknown and wrote what nobody saw,
+    for it may as well never have taken effect.  That leaves out who alone saw another one."""
+    while True:
+        seen = {o.value for o in ops if o.kind == "read"}
+        seen |= {o.value[0] for o in ops if o.kind == "cas" and (o.unknown or o.result)}
+        kept = [o for o in ops if not o.unknown or o.kind == "incr" or
+                o.kind == "write" and o.value in seen or o.kind == "cas" and o.value[1] in seen]
+        if len(kept) == len(ops):
+            return sorted(kept, key=lambda o: o.begin)
+        ops = kept
+
+
+def in_turn(ops, candidates):
+    """What is to be tried, the likeliest last: known ones by their end, behind what is unknown.
+    Of unknown increments the one that began first stands for all: any two could change places."""
+    unknown = [i for i in candidates if ops[i].unknown]
+    increments = [i for i in unknown if ops[i].kind == "incr"]
+    known = [i for i in candidates if not ops[i].unknown]
+    return ([i for i in unknown if ops[i].kind != "incr"] + increments[:1] +
+            sorted(known, key=lambda i: -ops[i].end))
 
 
 def violation(ops, initial=None):
@@ -84,9 +95,7 @@ def violation(ops, initial=None):
                 continue
             horizon = min(horizon, ops[i].end)
             candidates.append(i)
-        for i in candidates:
-            if ops[i].begin > horizon:
-                break
+        for i in in_turn(ops, [i for i in candidates if ops[i].begin <= horizon]):
             possible, after = step(state, ops[i])
             if not possible:
                 continue

@@ -25,50 +25,60 @@ class Op:
         return f"[{self.begin:.4f}..{self.end:.4f}] {what}{' ?' if self.unknown else ''}"
 
 
-def step(state, op):
-    """(possible, the state behind it)."""
-    if op.kind == "read":
-        return state == op.value, state
-    if op.kind == "write":
-        return True, op.value
-    if op.kind == "cas":
-        old, new = op.value
-        fits = state == old
-        if op.unknown:
-            return True, new if fits else state
-        return fits == op.result, new if fits else state
-    number = int(state or 0) + 1
-    if op.unknown:
-        return True, str(number)
-    return number == op.result, str(number)
+UNSEEN = object()  # any value that no operation asks for
 
 
-def useful(ops):
-    """Without what can't matter: unknown reads, and what is unknown and wrote what nobody saw,
-    for it may as well never have taken effect.  That leaves out who alone saw another one."""
-    while True:
-        seen = {o.value for o in ops if o.kind == "read"}
-        seen |= {o.value[0] for o in ops if o.kind == "cas" and (o.unknown or o.result)}
-        kept = [o for o in ops if not o.unknown or o.kind == "incr" or
-                o.kind == "write" and o.value in seen or o.kind == "cas" and o.value[1] in seen]
-        if len(kept) == len(ops):
-            return sorted(kept, key=lambda o: o.begin)
-        ops = kept
+class Search:
+    """What the operations of a history may do, and which of them is worth trying."""
 
+    def __init__(self, ops):
+        self.ops = sorted((o for o in ops if not o.unknown or o.kind != "read"),
+                          key=lambda o: o.begin)
+        self.asked = {o.value for o in ops if o.kind == "read"}
+        self.asked |= {o.value[0] for o in ops if o.kind == "cas"}
 
-def in_turn(ops, candidates):
-    """What is to be tried, the likeliest last: known ones by their end, behind what is unknown.
-    Of unknown increments the one that began first stands for all: any two could change places."""
-    unknown = [i for i in candidates if ops[i].unknown]
-    increments = [i for i in unknown if ops[i].kind == "incr"]
-    known = [i for i in candidates if not ops[i].unknown]
-    return ([i for i in unknown if ops[i].kind != "incr"] + increments[:1] +
-            sorted(known, key=lambda i: -ops[i].end))
+    def _written(self, value):
+        return value if value in self.asked else UNSEEN
+
+    def step(self, state, op):
+        """(possible, the state behind it)."""
+        if op.kind == "read":
+            return state == op.value, state
+        if op.kind == "write":
+            return True, self._written(op.value)
+        if op.kind == "cas":
+            old, new = op.value
+            fits = state == old
+            if op.unknown:  # without effect it might as well never have come
+                return fits, self._written(new)
+            return fits == op.result, self._written(new) if fits else state
+        number = int(state or 0) + 1
+        return op.unknown or number == op.result, str(number)
+
+    def _same(self, op):
+        """Of unknown operations that do the same, the one that began first stands for all: any
+        two could change places."""
+        if op.kind == "write":
+            return op.kind, self._written(op.value)
+        if op.kind == "cas":
+            return op.kind, op.value[0], self._written(op.value[1])
+        return op.kind
+
+    def in_turn(self, candidates):
+        """What is to be tried, the likeliest last: known ones by their end."""
+        known, unknown = [], {}
+        for i in candidates:
+            if self.ops[i].unknown:
+                unknown.setdefault(self._same(self.ops[i]), i)
+            else:
+                known.append(i)
+        return [*unknown.values(), *sorted(known, key=lambda i: -self.ops[i].end)]
 
 
 def violation(ops, initial=None):
     """None if there is an order; else the operations around which none could be found."""
-    ops = useful(ops)
+    search = Search(ops)
+    ops = search.ops
     n = len(ops)
     known_behind = [0] * (n + 1)  # how many operations of known outcome from here on
     for i in range(n - 1, -1, -1):
@@ -95,8 +105,8 @@ def violation(ops, initial=None):
                 continue
             horizon = min(horizon, ops[i].end)
             candidates.append(i)
-        for i in in_turn(ops, [i for i in candidates if ops[i].begin <= horizon]):
-            possible, after = step(state, ops[i])
+        for i in search.in_turn(i for i in candidates if ops[i].begin <= horizon):
+            possible, after = search.step(state, ops[i])
             if not possible:
                 continue
             mask, base = done | 1 << (i - first), first

@@ -219,7 +219,7 @@ def test_a_follower_away_too_long_is_rebuilt_once(make_cluster):
 
 
 def test_delays_are_no_failures(three):
-    """R25: 80 ms each way, give or take: slower, and nobody is deposed."""
+    """R43: 80 ms each way, give or take: slower, and nobody is deposed."""
     cluster = create(three, *LINEARIZABLE["ack1"])
     leader = cluster.wait_leader("p")
     try:

@@ -73,13 +73,15 @@ def trouble(cluster, r, kinds):
     elif kind == "loss":
         pairs = [(a, b) for a in others for b in (victim.name,)]
         cluster.network.lose(0.3, *pairs, *[(b, a) for a, b in pairs])
+    elif kind == "late":
+        cluster.network.delay(r.uniform(0.02, 0.3), victim.name)
     else:
         cluster.network.narrow(200, victim.name)
     time.sleep(duration)
     cluster.heal()
 
 
-NETWORK = ["alone", "deaf", "mute", "one link", "loss", "narrow"]
+NETWORK = ["alone", "deaf", "mute", "one link", "loss", "late", "narrow"]
 PROCESSES = ["kill", "pause"]
 
 

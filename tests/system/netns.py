@@ -8,10 +8,11 @@
 Cuts and losses are packets that iptables drops where they arrive, or where they leave, in the
 namespace of a server; only those between servers, so a server that is cut off still hears its
 clients.  TCP sends again what was lost, notices late or not at all, and finds old connections
-alive when the network is back: what the proxies of partition.py can't show.
+alive when the network is back: what the proxies of partition.py can't show.  Delayed packets
+wait in a queue of the kernel, where they arrive, until late.py tells it to let them go on.
 
-The same calls as partition.Network.  Needs root, ip, iptables, tc; skip_reason() says what is
-missing.  netem, for delays, is a module that a kernel may lack.
+The same calls as partition.Network, but that a delay is of all that reaches a server.  Needs
+root, ip, iptables, tc; skip_reason() says what is missing.
 """
 import itertools
 import os
@@ -19,6 +20,9 @@ import random
 import re
 import shutil
 import subprocess
+import sys
+
+LATE = os.path.join(os.path.dirname(os.path.abspath(__file__)), "late.py")
 
 made = itertools.count()
 
@@ -41,6 +45,7 @@ def skip_reason():
         with Namespaces() as network:
             network.host("probe")
             network.lose(0.5, ("probe", "probe"))
+            network.delay(0.1, "probe")
     except OSError as e:
         return f"no network namespaces here: {e}"
     return None
@@ -69,6 +74,7 @@ class Namespaces:
         self.net = self._free_net()
         self.number_of = {}  # name -> last number of its address
         self.pid_of = {}     # kept by the cluster
+        self.late = {}       # name -> the process that delays what reaches it
         run("ip", "link", "add", self.bridge, "type", "bridge")
         try:
             run("ip", "address", "add", f"{self.net}.254/24", "dev", self.bridge)
@@ -93,6 +99,8 @@ class Namespaces:
 
     def close(self):
         """A namespace takes its end of the veth with it, and that the other end."""
+        for name in list(self.late):
+            self._end_delay(name)
         for name in self.number_of:
             run("ip", "netns", "delete", self.prefix + name)
         self.number_of = {}
@@ -144,9 +152,30 @@ class Namespaces:
                      "-j", "DROP")
 
     def delay(self, seconds, name):
-        """What leaves that server is late by so much, more or less.  OSError: no netem."""
-        self._in(name, "tc", "qdisc", "replace", "dev", "eth0", "root", "netem",
-                 "delay", f"{seconds * 1e3:.0f}ms", f"{seconds * 2e2:.0f}ms")
+        """What reaches that server is late by so much, give or take a fifth, and in order.
+        Not what leaves it: TCP sends little while its own host still holds what it sent."""
+        self._end_delay(name)
+        late = subprocess.Popen(  # pylint: disable=consider-using-with
+            [*self.place(name), sys.executable, LATE, str(seconds)], stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True)
+        self.late[name] = late
+        if late.stdout.readline() != "ready\n":
+            self._end_delay(name)
+        # Before the chains that cut and lose: a packet may be late and lost.
+        self._in(name, "iptables", "-t", "mangle", "-A", "INPUT", "-i", "eth0", "-j", "NFQUEUE")
+
+    def _end_delay(self, name):
+        """What is held goes on; new packets do so before, so that none is lost."""
+        late = self.late.pop(name, None)
+        if late is None:
+            return
+        self._in(name, "iptables", "-t", "mangle", "-F", "INPUT")
+        try:
+            _, errors = late.communicate(timeout=10)
+        finally:
+            late.kill()
+        if late.returncode != 0:
+            raise OSError(f"late.py in {name} ended with {late.returncode}: {errors.strip()}")
 
     def narrow(self, kbit, name):
         """What leaves that server queues for a link that carries so little."""
@@ -156,5 +185,6 @@ class Namespaces:
     def heal(self):
         for name in self.number_of:
             self._in(name, "iptables", "-F")
-            if re.search(r"tbf|netem", self._in(name, "tc", "qdisc", "show", "dev", "eth0")):
+            self._end_delay(name)
+            if "tbf" in self._in(name, "tc", "qdisc", "show", "dev", "eth0"):
                 self._in(name, "tc", "qdisc", "delete", "dev", "eth0", "root")

@@ -12,7 +12,8 @@ alive when the network is back: what the proxies of partition.py can't show.  De
 wait in a queue of the kernel, where they arrive, until late.py tells it to let them go on.
 
 The same calls as partition.Network, but that a delay is of all that reaches a server.  Needs
-root, ip, iptables, tc; skip_reason() says what is missing.
+root, ip, iptables, tc; skip_reason() says what is missing.  Delays need NFQUEUE, which a kernel
+may lack.
 """
 import itertools
 import os
@@ -45,9 +46,19 @@ def skip_reason():
         with Namespaces() as network:
             network.host("probe")
             network.lose(0.5, ("probe", "probe"))
-            network.delay(0.1, "probe")
     except OSError as e:
         return f"no network namespaces here: {e}"
+    return None
+
+
+def no_delay_reason():
+    """None, or why packets can't be late where there are namespaces."""
+    try:
+        with Namespaces() as network:
+            network.host("probe")
+            network.delay(0.1, "probe")
+    except OSError as e:
+        return f"no late packets here: {e}"
     return None
 
 

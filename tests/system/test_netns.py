@@ -14,6 +14,8 @@ from wire import Error
 
 REASON = netns.skip_reason()
 pytestmark = pytest.mark.skipif(REASON is not None, reason=str(REASON))
+ON_TIME = REASON or netns.no_delay_reason()
+can_be_late = pytest.mark.skipif(ON_TIME is not None, reason=str(ON_TIME))
 
 ARGS = ["--insecure", "--request-timeout", "3s"]
 RAFT = ("MODE", "raft")
@@ -81,7 +83,7 @@ def trouble(cluster, r, kinds):
     cluster.heal()
 
 
-NETWORK = ["alone", "deaf", "mute", "one link", "loss", "late", "narrow"]
+NETWORK = ["alone", "deaf", "mute", "one link", "loss", "narrow"] + ["late"] * (ON_TIME is None)
 PROCESSES = ["kill", "pause"]
 
 
@@ -228,6 +230,7 @@ def delay_all(cluster, seconds):
     assert time.monotonic() - began >= 2 * 0.8 * seconds
 
 
+@can_be_late
 def test_delays_are_no_failures(three):
     """R43: 80 ms each way, give or take: slower, and nobody is deposed."""
     cluster = create(three, *LINEARIZABLE["ack1"])
@@ -244,6 +247,7 @@ def test_delays_are_no_failures(three):
         load.check(s)
 
 
+@can_be_late
 def test_a_leader_behind_late_and_lossy_links_is_replaced(three):
     """R43: 40 ms each way, one packet in twenty lost between the others; it is cut off, and
     another takes over; all is whole again while the links are still late."""

@@ -164,8 +164,8 @@ static const struct history *history_before(const struct group_check *g, uint32_
 
 /* Its history is that of the epoch before as far as the first leader's log follows it.  Once
  * more, if that one ended before it had committed anything, and comes back with less. */
-static void epoch_begins(struct world *w, struct group_check *g, const struct raft *raft,
-                         const struct raft_info *info)
+static void epoch_begins(struct world *w, uint32_t machine, struct group_check *g,
+                         const struct raft *raft, const struct raft_info *info)
 {
     const uint32_t epoch = term_epoch(info->term);
     struct history *h = history_of(g, epoch);
@@ -191,7 +191,9 @@ static void epoch_begins(struct world *w, struct group_check *g, const struct ra
             *committed_at(w, h,
                           i) = (struct committed){.term = term, .in = c->in, .by = c->by};
     }
-    if (epoch > 0) w->report.marks[MARK_epochs] += g->group.v != 0;
+    if (epoch == 0 || g->group.v == 0) return;
+    w->report.marks[MARK_epochs]++;
+    faults_moment(w, MOMENT_EPOCH, machine);
 }
 
 uint32_t checks_epoch(const struct world *w, struct group_id group)
@@ -304,7 +306,7 @@ static void check_leader(struct world *w, uint32_t machine, struct group_check *
                    g->group.v, machine + 1, (unsigned)(uintptr_t)found, info->term.v);
     if (r->led.v == info->term.v) return;
     r->led = info->term;
-    epoch_begins(w, g, raft, info);
+    epoch_begins(w, machine, g, raft, info);
     if (g->group.v != 0) faults_moment(w, MOMENT_LEADS, machine);
     w->report.marks[MARK_elections]++;
     world_say(w, "     s%u leads group %" PRIu32 " in term %" PRIu64 ", last %" PRIu64,

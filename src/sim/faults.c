@@ -183,19 +183,22 @@ static void change_clock(struct world *w, struct machine *m, const struct fault 
 
 /* ---- FORCE ---- */
 
-/* Another machine with a replica of the plan's keyspace. */
-static uint32_t other_replica(struct world *w, uint32_t leader)
+/* A machine that is none of these, with a replica of the plan's keyspace if there is one. */
+static uint32_t other_replica(struct world *w, uint32_t mask)
 {
     const struct group_id group = world_first_group(w);
     const uint32_t n = w->plan->machines;
     const uint32_t from = (uint32_t)prng_below(&w->faults, n);
+    uint32_t other = from;
 
     check(n > 0);
     for (uint32_t i = 0; i < n; i++) {
         const uint32_t at = (from + i) % n;
-        if (at != leader && world_replica(&w->machines[at], group) != NULL) return at;
+        if ((mask & (1u << at)) != 0) continue;
+        other = at;
+        if (world_replica(&w->machines[at], group) != NULL) return at;
     }
-    return (leader + 1) % n;
+    return other;
 }
 
 static uint32_t all_but(const struct world *w, uint32_t mask)
@@ -215,7 +218,8 @@ static uint32_t peers_of(struct world *w, uint32_t leader)
 
 static bool is_cut_off(const struct fault *f)
 {
-    return f->n == TROUBLE_CUT || f->n == TROUBLE_CUT_TWO || f->n == TROUBLE_PEERS;
+    return f->n == TROUBLE_CUT || f->n == TROUBLE_CUT_TWO || f->n == TROUBLE_PEERS ||
+           f->n == TROUBLE_RETURNS;
 }
 
 static void on_force(void *ctx, uint64_t number, uint64_t unused)
@@ -240,7 +244,7 @@ static void begin_trouble(struct world *w, uint64_t number, uint32_t leader)
     const bool two = f->n == TROUBLE_KILLED_TWO || f->n == TROUBLE_CUT_TWO;
 
     f->a = f->n == TROUBLE_NONE ? 0 : 1u << leader;
-    if (two) f->a |= 1u << other_replica(w, leader);
+    if (two) f->a |= 1u << other_replica(w, 1u << leader);
     f->b = f->n == TROUBLE_PEERS ? peers_of(w, leader) : all_but(w, f->a);
     for (uint32_t i = 0; i < w->plan->machines && !is_cut_off(f); i++) {
         if ((f->a & (1u << i)) == 0) continue;
@@ -248,12 +252,25 @@ static void begin_trouble(struct world *w, uint64_t number, uint32_t leader)
         world_kill(w, i, false);
     }
     if (is_cut_off(f)) cut(w, f, true, false);
+    if (f->n == TROUBLE_RETURNS) w->waiting[MOMENT_EPOCH] = number + 1;
     timeline_at(&w->time, w->time.now_ns + prng_below(&w->faults, 2500 * MS_NS), on_force,
                 w, number, 0);
 }
 
-static void end_trouble(struct world *w, const struct fault *f)
+/* What the new leader has sent is still on its way, and is held up by the cut. */
+static void change_sides(struct world *w, struct fault *f, uint32_t leader)
 {
+    cut(w, f, true, true);
+    f->a |= 1u << other_replica(w, f->a | 1u << leader);
+    f->b = all_but(w, f->a);
+    cut(w, f, true, false);
+}
+
+static void end_trouble(struct world *w, uint64_t number)
+{
+    const struct fault *f = &w->story.faults[number];
+
+    if (w->waiting[MOMENT_EPOCH] == number + 1) w->waiting[MOMENT_EPOCH] = 0;
     if (is_cut_off(f)) cut(w, f, true, true);
     for (uint32_t i = 0; i < w->plan->machines && !is_cut_off(f); i++)
         if ((f->a & (1u << i)) != 0) begin_again(w, i);
@@ -281,7 +298,7 @@ void faults_moment(struct world *w, enum moment moment, uint32_t leader)
 {
     if (w->waiting[moment] == 0 || w->calm) return;
     const uint64_t number = w->waiting[moment] - 1;
-    const struct fault *f = &w->story.faults[number];
+    struct fault *f = &w->story.faults[number];
 
     w->waiting[moment] = 0;
     w->report.marks[MARK_moments]++;
@@ -289,6 +306,7 @@ void faults_moment(struct world *w, enum moment moment, uint32_t leader)
     switch (moment) {
     case MOMENT_TRANSFER: deafen(w, leader, false); break;
     case MOMENT_JOINT: cut(w, f, true, false); break;
+    case MOMENT_EPOCH: change_sides(w, f, leader); return; /* its end is planned */
     case MOMENT_LEADS:
     case MOMENT_COMMITS: {
         /* Its first entry is on disk by then, and has perhaps not arrived anywhere. */
@@ -363,8 +381,10 @@ static bool begin_fault(struct world *w, uint64_t number, struct machine *m)
     return false;
 }
 
-static void end_fault(struct world *w, const struct fault *f, struct machine *m)
+static void end_fault(struct world *w, uint64_t number, struct machine *m)
 {
+    const struct fault *f = &w->story.faults[number];
+
     switch (f->kind) {
     case FAULT_AWAY:
         m->away--;
@@ -407,7 +427,7 @@ static void end_fault(struct world *w, const struct fault *f, struct machine *m)
     case FAULT_START: break;
     case FAULT_DEAF_AT_FAILOVER: deafen(w, m->index, true); break;
     case FAULT_DISASTER: disaster_recovers(w); break;
-    case FAULT_FORCE: end_trouble(w, f); break;
+    case FAULT_FORCE: end_trouble(w, number); break;
     case FAULT_KIND_END: check(false); break;
     }
 }
@@ -427,7 +447,7 @@ static void on_fault_ends(void *ctx, uint64_t number, uint64_t machine)
 
     world_trace(w, 90, number);
     say_fault(w, number, "ends");
-    end_fault(w, &w->story.faults[number], &w->machines[machine]);
+    end_fault(w, number, &w->machines[machine]);
 }
 
 static void on_fault(void *ctx, uint64_t number, uint64_t tries);

@@ -486,6 +486,23 @@ const struct plan plans[] = {
                      "MODE raft READ lease", "MODE primary ACK async READ any"},
     },
     {
+        .name = "fences", .about = "leaders that an operator does without, and that are back with a "
+                                   "follower which was asked, before it hears the new one",
+        .machines = 5, .shards = 1, .storm_ms = 40000,
+        .traits = PLAN_LOSSY | PLAN_ANY_POLICY | PLAN_LONG_LOGS,
+        .net_us_low = 100, .net_us_high = 6000, .sync_us_low = 100, .sync_us_high = 5000,
+        .faults = {
+            {FAULT_FORCE, 1, 3, 9000, 15000, TROUBLE_RETURNS, TROUBLE_RETURNS},
+            {FAULT_KILL, 0, 2, 50, 3000, 0, 0}, {FAULT_POWER, 0, 1, 50, 3000, 0, 0},
+            {FAULT_PAUSE, 0, 2, 200, 5000, 0, 0}, {FAULT_FAILOVER, 0, 1, 0, 0, 0, 0},
+        },
+        .marks = {MARK_answered, MARK_elections, MARK_epochs, MARK_forced, MARK_moments,
+                  MARK_discarded},
+        .n_marks = 6,
+        .policies = {"MODE raft READ lease", "MODE primary ACK 1 READ lease",
+                     "MODE primary ACK 1 FAILOVER manual READ lease"},
+    },
+    {
         .name = "replace", .about = "five servers, and one that is gone for so long that another "
                                     "takes its place, under load and faults",
         .machines = 5, .shards = 4, .storm_ms = 40000, .traits = PLAN_REPLACES,

@@ -69,6 +69,8 @@ enum force_trouble {
     TROUBLE_PEERS, /* the leader from the keyspace's other replicas, and from nobody else */
     TROUBLE_KILLED_TWO,
     TROUBLE_CUT_TWO, /* which still hear each other */
+    TROUBLE_RETURNS, /* as TROUBLE_CUT; when a new epoch's leader begins, another replica that
+                      * has not heard it yet comes over to the old one's side */
 };
 
 struct fault {

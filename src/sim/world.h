@@ -39,6 +39,7 @@ enum moment {
     MOMENT_LEADS,        /* a term's leader begins */
     MOMENT_COMMITS,      /* it commits something for the first time */
     MOMENT_JOINT,        /* a joint membership begins */
+    MOMENT_EPOCH,        /* the first leader of an epoch that FORCE began begins */
     MOMENT_END,
 };
 

@@ -261,6 +261,9 @@ static bool settle_term(struct raft *raft, const struct raft_msg *msg)
                                !(msg->flags & RAFT_REJECT));
 
     if (hypothetical) return true;
+    if (raft->settings.bug_old_epoch_accepted &&
+        term_epoch(msg->term) < term_epoch(raft->state.term))
+        return true;
     if (msg->term.v < raft->state.term.v) {
         on_old_term(raft, msg);
         return false;

@@ -239,7 +239,7 @@ struct raft_settings {
         bug_vote_shorter_log, bug_doubtful_counts, bug_ack_before_durable,
         bug_joint_one_majority, bug_no_truncate, bug_vote_bare_index, bug_elect_majority,
         bug_ack_counts_self, bug_reboot_ignored, bug_epoch_elects, bug_quiet_never_wakes,
-        bug_cut_past_followers;
+        bug_cut_past_followers, bug_old_epoch_accepted;
 };
 
 /* What a start finds: the durable state, the snapshot below the log, and the log. */

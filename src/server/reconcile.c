@@ -125,6 +125,7 @@ struct shard_config reconcile_shard_config(struct server *s, struct group_id gro
         &c.raft.bug_reboot_ignored,
         &c.raft.bug_quiet_never_wakes,
         &c.raft.bug_epoch_elects,
+        &c.raft.bug_old_epoch_accepted,
     };
     const uint32_t bug = s->config.mutant.raft;
     if (bug != 0 && bug <= sizeof bugs / sizeof *bugs) *bugs[bug - 1] = true;

@@ -29,11 +29,17 @@ struct moment_of_commit {
     uint64_t at_ns, index;
 };
 
+struct log_end {
+    struct term term;
+    struct log_index index;
+};
+
 /* What was committed in an epoch.  It begins with what its first leader had, which need not be
  * all that was committed before: that is what FORCE and recovery may give up. */
 struct history {
     uint32_t epoch;
     bool own;                  /* something was committed in this epoch itself */
+    struct log_end before;     /* of what its first leader had of older epochs */
     struct committed *entries; /* by index, from 1 */
     uint64_t n, cap;
 };
@@ -52,7 +58,8 @@ struct replica_check {
     struct log_index commit, base, checked;
     struct log_index held[PLAN_MACHINES_MAX]; /* by a follower that answers and finds the
                                                * rest in this leader's log; 0: not so */
-    uint32_t epoch;                           /* when it was looked at last */
+    uint32_t epoch;                           /* when it was looked at last ... */
+    struct log_end last;                      /* ... and how far its log went */
     struct term led;                          /* the newest term it led ... */
     struct term committed;                    /* ... and in which it committed */
     bool joint;
@@ -145,17 +152,30 @@ static struct committed *committed_at(struct world *w, struct history *h, uint64
     return &h->entries[index - 1];
 }
 
-/* The newest epoch before `epoch` that wrote something into this log. */
-static const struct history *history_before(const struct group_check *g, uint32_t epoch,
-                                            const struct raft *raft,
-                                            const struct raft_info *info)
+static bool is_longer(struct log_end a, struct log_end b)
 {
-    const struct history *found = NULL;
+    if (a.term.v != b.term.v) return a.term.v > b.term.v;
+    return a.index.v > b.index.v;
+}
+
+/* Of what is older than `epoch` in this log. */
+static struct log_end end_before(uint32_t epoch, const struct raft *raft,
+                                 const struct raft_info *info)
+{
     struct log_index at = info->last;
 
     while (at.v > info->base.v && term_epoch(raft_term_at(raft, at)) >= epoch)
         at.v--;
-    const uint32_t newest = term_epoch(raft_term_at(raft, at));
+    return (struct log_end){raft_term_at(raft, at), at};
+}
+
+/* The newest epoch before `epoch` that wrote something into its first leader's log. */
+static const struct history *history_before(const struct group_check *g, uint32_t epoch,
+                                            struct log_end before)
+{
+    const struct history *found = NULL;
+    const uint32_t newest = term_epoch(before.term);
+
     for (uint32_t i = 0; i < g->n_epochs; i++)
         if (g->epochs[i].epoch < epoch && g->epochs[i].epoch <= newest)
             found = &g->epochs[i];
@@ -179,7 +199,9 @@ static void epoch_begins(struct world *w, uint32_t machine, struct group_check *
         g->epochs[at] = (struct history){.epoch = epoch};
         h = &g->epochs[at];
     }
-    const struct history *before = history_before(g, epoch, raft, info);
+    const struct log_end end = end_before(epoch, raft, info);
+    const struct history *before = history_before(g, epoch, end);
+    if (is_longer(end, h->before)) h->before = end;
     h->n = 0;
     for (uint64_t i = 1; before != NULL && i <= before->n && i <= info->last.v; i++) {
         const struct committed *c = &before->entries[i - 1];
@@ -537,6 +559,24 @@ static void check_snapshots(struct world *w, uint32_t machine,
     }
 }
 
+/* ---- K12 ---- */
+
+/* P5: who is fenced and not led takes nothing, and who is led takes what its leader sends. */
+static void check_fence(struct world *w, uint32_t machine, struct group_check *g,
+                        const struct replica_check *r, const struct raft_info *info)
+{
+    const uint32_t epoch = term_epoch(info->term);
+    const struct log_end last = {info->last_term, info->last};
+    const struct history *h = history_of(g, epoch);
+
+    if (!r->seen || r->epoch != epoch || term_epoch(last.term) >= epoch) return;
+    if (!is_longer(last, r->last) || (h != NULL && !is_longer(last, h->before))) return;
+    world_fail(w,
+               "group %" PRIu32 ": s%u is in epoch %" PRIu32 " and took entry %" PRIu64
+               " of term %" PRIu64 ", which that epoch's first leader never had (K12)",
+               g->group.v, machine + 1, epoch, last.index.v, last.term.v);
+}
+
 static void check_replica(struct world *w, uint32_t machine, const struct shard *s)
 {
     const uint32_t at = group_of(w, shard_group(s));
@@ -559,6 +599,7 @@ static void check_replica(struct world *w, uint32_t machine, const struct shard 
                    machine + 1, g->group.v, info.applied.v, info.commit.v);
     note(w, machine, g, r, &info);
     check_silence(w, machine, g->group, r, &info);
+    check_fence(w, machine, g, r, &info);
     if (info.role == RAFT_LEADER) check_leader(w, machine, g, r, raft, &info);
     if (!r->seen) r->checked = info.base;
     for (uint64_t i = r->checked.v + 1; i <= info.commit.v; i++)
@@ -573,6 +614,7 @@ static void check_replica(struct world *w, uint32_t machine, const struct shard 
     r->commit = info.commit;
     r->base = info.base;
     r->epoch = term_epoch(info.term);
+    r->last = (struct log_end){info.last_term, info.last};
     r->seen = true;
 }
 

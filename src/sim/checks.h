@@ -18,13 +18,14 @@
  *     long ago
  * K10 no follower that answers is sent a snapshot for lack of less than the log is to keep
  * K11 a server's number is its machine's for ever, and no other machine's
+ * K12 a replica that is in an epoch takes of older ones only what the epoch's first leader had
  */
 #pragma once
 
 #include "sim/world.h"
 
 struct checks *checks_new(struct world *w);
-void checks_after_turn(struct world *w, uint32_t machine); /* K1 to K4, K7 to K11 */
+void checks_after_turn(struct world *w, uint32_t machine); /* K1 to K4, K7 to K12 */
 void checks_wiped(struct world *w, uint32_t machine);      /* it is nobody any more */
 void checks_life_begins(struct world *w, uint32_t machine);
 void checks_life_ends(struct world *w, uint32_t machine);

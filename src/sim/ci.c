@@ -258,6 +258,7 @@ static const struct mutant mutants[] = {
     {"server: what comes back waits behind what came after it", {.server = 20}, {"pipelines"}, 60},
     {"meta: who is away speaks what we do", {.server = 7}, {"upgrades"}, 60},
     {"raft: an epoch begins by an election", {.raft = 17}, {"force"}, 60},
+    {"raft: what an older epoch sends is taken in", {.raft = 18}, {"fences"}, 40},
     {"server: FORCE hears of logs that go on in the old epoch", {.server = 8}, {"fences"}, 40},
     {"server: who was left out of a recovery goes on", {.server = 9}, {"recover"}, 40},
     {"wal: damage is taken for a torn tail", {.wal = 2}, {"damage"}, 200},

@@ -286,6 +286,7 @@ bool meta_apply(struct meta *m, const struct effect *e)
     if (!known) return false;
     m->version++;
     if (key.kind != RECORD_SHARD) m->version_others = m->version;
+    if (key.kind == RECORD_KEYSPACE) m->version_keyspaces = m->version;
     return true;
 }
 

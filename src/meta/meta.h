@@ -137,6 +137,8 @@ struct meta {
     uint32_t n_shards;
     uint64_t version;        /* counts changes; routing caches compare it */
     uint64_t version_others; /* when anything but a shard changed last */
+    uint64_t
+        version_keyspaces; /* when a keyspace did: keys may be another shard's since */
     struct hmap by_name, by_group;
     struct hmap by_keyspace; /* id: its shards in order of slots, for meta_route() */
 };

@@ -437,11 +437,12 @@ static bool reroute(struct server *s, struct request *r)
 
 /* It may have to go to another shard, and what its client asked before it is still under way,
  * and may have to as well. */
-static bool is_to_move_later(const struct server *s, const struct request *r)
+static bool is_to_move_later(struct server *s, const struct request *r)
 {
-    const struct client *c = request_client(r);
-    return c != NULL && r->routed != s->meta.version && is_routed_by_keys(r) &&
-           request_has_others(c, r->group);
+    struct client *c = request_client(r);
+    if (c == NULL || !is_routed_by_keys(r)) return false;
+    if (r->routed != s->meta.version && request_has_others(c, r->group)) return true;
+    return request_is_too_soon(s, c, r->group, r->answer);
 }
 
 bool request_go(struct server *s, struct slot *slot, struct request *r)
@@ -570,7 +571,7 @@ void request_command(struct server *s, struct client *c, const struct command *c
     }
     c->routed = s->meta.version;
     struct answer *a = NULL;
-    if (leads_here(slot) &&
+    if (leads_here(slot) && !request_is_too_soon(s, c, slot->group, NULL) &&
         request_may_go(c, slot->group, s->identity.server, shard_term(slot->shard))) {
         a = answer_for_gate(c, slot);
         struct reply reply = {&a->bytes, c->resp};
@@ -609,6 +610,7 @@ void request_command(struct server *s, struct client *c, const struct command *c
     r->read = keyspace->policy.read;
     r->maxlag_ms = keyspace->policy.maxlag_ms;
     r->answer = a == NULL ? answer_open(c) : a;
+    r->answer->pending = r;
     request_submit(s, r);
 }
 

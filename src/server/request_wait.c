@@ -61,6 +61,24 @@ bool request_may_go(const struct client *c, struct group_id group,
            route->way.v == peer_way(c->server, target).v;
 }
 
+bool request_is_too_soon(struct server *s, struct client *c, struct group_id group,
+                         const struct answer *answer)
+{
+    const uint64_t since = s->meta.version_keyspaces;
+    bool has_older = false;
+
+    if (c->none_older == since || c->n_routes == 0) return false;
+    if (c->n_routes == 1 && c->routes[0].group.v == group.v) return false;
+    for (const struct answer *a = c->answers; a != NULL && a != answer; a = a->next) {
+        const struct request *r = a->pending;
+        if (r == NULL || r->state == REQUEST_GATED || r->routed >= since) continue;
+        if (r->group.v != group.v) return true;
+        has_older = true;
+    }
+    if (!has_older && answer == NULL) c->none_older = since;
+    return false;
+}
+
 static bool is_bulky(const struct request *r)
 {
     return r->body.len > PIECE_BYTES / 2;
@@ -293,6 +311,7 @@ void request_finish(struct server *s, struct request *r,
     if (o == OUTCOME_UNCERTAIN || o == OUTCOME_UNCERTAIN_LATE) s->stats.uncertain++;
     switch (r->origin) {
     case FROM_CLIENT:
+        r->answer->pending = NULL;
         if (o != OUTCOME_NONE) {
             answer_error(s, r->answer, o);
             break;

@@ -5,7 +5,7 @@
  * Order.  The requests of one client for one group must take effect in order.  Those sent
  * to one leader in one term stay in order, since they travel on one connection and another
  * term refuses them.  So a later one may go out beside earlier ones only the same way; else it
- * waits behind them.  One that travels in pieces is passed by smaller messages, so what comes
+ * waits behind them; so does one of another group, once keyspaces have changed.  One that travels in pieces is passed by smaller messages, so what comes
  * after it waits for its answer.  One that was sent and comes back, since its leader or its
  * round is lost, waits before what has come after it; reads of one client that wait for rounds go back together.
  *
@@ -31,6 +31,11 @@ bool request_has_others(const struct client *c, struct group_id group);
 /* Whether a request of this client may go this way now, with none of its own waiting. */
 bool request_may_go(const struct client *c, struct group_id group,
                     struct server_id target, struct term term);
+
+/* Whether what this client has asked before `answer` (NULL: at all) is under way to another
+ * group by a map of keyspaces that has changed: it may yet come to the same key, and first. */
+bool request_is_too_soon(struct server *s, struct client *c, struct group_id group,
+                         const struct answer *answer);
 
 /* Into a state, and out of wherever it is: its state is then for the caller to set. */
 void request_enter(struct server *s, struct request *r, enum request_state state);

@@ -89,9 +89,10 @@ struct answer {
     /* Who is owed; exactly one. */
     struct client *client; /* in its answers list */
     struct request
-        *request;        /* gives what it evaluated back to the request's own origin */
-    struct answer *next; /* of the same client, in order */
-    bool orphan;         /* the client has gone: free it when nothing points to it */
+        *request; /* gives what it evaluated back to the request's own origin */
+    struct request *pending; /* of this client, which is to give it; NULL: none */
+    struct answer *next;     /* of the same client, in order */
+    bool orphan;             /* the client has gone: free it when nothing points to it */
 };
 
 /* ---- requests off the fast path ---- */
@@ -259,6 +260,8 @@ struct client {
 
     /* Outstanding requests off the fast path, and what it has seen. */
     uint64_t routed; /* version of the meta view by which its last one was routed */
+    uint64_t
+        none_older; /* no request of it is out that an older map of keyspaces routed */
     struct client_route *routes; /* request_wait.c; given back by request_client_gone() */
     uint32_t n_routes, routes_cap;
     struct client_position *positions;

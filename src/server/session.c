@@ -372,6 +372,7 @@ static void exec_submit(struct server *s, struct client *c)
     r->routed = c->queue_routed;
     if (c->n_watches > 0) r->position = client_must_see(c, r->group);
     r->answer = answer_open(c);
+    r->answer->pending = r;
     discard(c);
     request_submit(s, r);
     c->routed = s->meta.version;

@@ -9,6 +9,7 @@ import signal
 import statistics
 import subprocess
 import sys
+import tempfile
 import threading
 import time
 
@@ -121,16 +122,20 @@ class Load:
     """SETs of 50 clients as fast as they go; redis-benchmark ends at the first error."""
 
     def __init__(self, server):
+        self.output = tempfile.TemporaryFile("w+")  # pylint: disable=consider-using-with
         self.process = subprocess.Popen(  # pylint: disable=consider-using-with
             ["redis-benchmark", "-h", server.host, "-p", str(server.port), "-t", "set", "-c", "50",
              "-r", "100000", "-d", "100", "-n", "100000000", "-q"],
-            stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+            stdout=self.output, stderr=subprocess.STDOUT)
 
     def end(self):
         if self.process.poll() is not None:
-            raise SystemExit("failover.py: the load beside a FAILOVER had an error")
+            self.output.seek(0)
+            raise SystemExit("failover.py: the load beside a FAILOVER ended: "
+                             f"{self.output.read()[-300:]}")
         self.process.kill()
         self.process.wait()
+        self.output.close()
 
 
 def hand_over(cluster, load):

@@ -179,13 +179,18 @@ static struct server_id leader_of(const struct server *s, struct slot *slot,
         *term = shard_term(slot->shard);
     }
     if (leader.v == s->identity.server.v) leader.v = 0;
-    if (leader.v != 0 || is_replica(s, slot)) return leader;
+    if (is_replica(s, slot) || (leader.v != 0 && peer_reachable(s, leader)))
+        return leader;
 
-    /* No replica here and no hint: any replica knows more than we do. */
+    /* No replica here, and no hint, or one at a server that has gone since: any replica that can be reached
+     * knows more than we do. */
     const struct meta_shard *shard = meta_shard(&s->meta, slot->group);
     *term = (struct term){0};
-    if (shard == NULL || shard->n_voters == 0) return leader;
-    return shard->voters[slot->tries % shard->n_voters];
+    for (uint32_t i = 0; shard != NULL && i < shard->n_voters; i++) {
+        const struct server_id voter = shard->voters[(slot->tries + i) % shard->n_voters];
+        if (peer_reachable(s, voter)) return voter;
+    }
+    return (struct server_id){0};
 }
 
 /* A large one is not copied, but for what is addressed anew with each try. */

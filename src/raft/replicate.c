@@ -764,7 +764,9 @@ void raft_replicate_hand_over(struct raft *raft)
     const struct raft_progress *peer = raft_member_find(raft, raft->transfer_to);
     if (peer == NULL || !raft_members_has_voter(raft_member_config(raft), peer->id)) {
         raft_replicate_transfer_end(raft);
-    } else if (peer->match.v == raft->log.last.v && !peer->doubtful) {
+    } else if (peer->match.v == raft->log.last.v && !peer->doubtful &&
+               raft->commit.v == raft->log.last.v) {
+        /* Not before the commit: who waits for it would hear that the outcome is not known. */
         send_timeout_now(raft, peer->id);
         raft->transfer_sent = true;
     }

@@ -454,6 +454,7 @@ static void R100_only_a_voter_is_handed_leadership(void **state)
     }
     rig_propose(&rig, "a");
     rig_turn(&rig);
+    rig_durable(&rig);
     rig_ack(&rig, 3, 2);
     rig_step(&rig, (struct raft_event){.kind = RAFT_TRANSFER_TO}); /* the fullest */
     assert_non_null(rig_sent(&rig, RAFT_TIMEOUT_NOW, 3));

@@ -13,7 +13,12 @@
 #include "host/loop_state.h"
 #include "host/memory.h"
 
-enum { BACKLOG = 1024, SECOND_SIGNAL_MS = 2000, ROLLBACK_AGAIN_MS = 1000 };
+enum {
+    BACKLOG = 1024,
+    SECOND_SIGNAL_MS = 2000,
+    ROLLBACK_AGAIN_MS = 1000,
+    FINE_NS = 250000, /* no sleep is shorter: thousands of shards have deadlines */
+};
 
 struct instant loop_now(const struct loop *loop)
 {
@@ -64,7 +69,8 @@ static void on_fine(uv_poll_t *poll, int status, int events)
 /* One that is set to an earlier time stays: the turn that it ends sets the next. */
 static void arm_fine(struct loop *loop, struct instant wake)
 {
-    const uint64_t at = loop->start_ns + wake.ns;
+    const uint64_t soonest = loop_now(loop).ns + FINE_NS;
+    const uint64_t at = loop->start_ns + (wake.ns < soonest ? soonest : wake.ns);
     const struct itimerspec spec = {
         .it_value = {(time_t)(at / (1000 * MS_NS)), (long)(at % (1000 * MS_NS))},
     };

@@ -21,8 +21,7 @@
 /* Descriptors for what are not clients: peers, the log, the store, the threads. */
 enum {
     FDS_RESERVED = 512,
-    FDS_PEERS =
-        1024, /* two connections with each of 512 servers; most clusters are smaller */
+    FDS_PEERS = 1024, /* two connections with each of 512 servers */
     CLIENTS_MIN = 16,
     READERS_MAX = 1 << 17,
 };

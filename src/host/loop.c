@@ -72,7 +72,7 @@ static void arm_fine(struct loop *loop, struct instant wake)
     const uint64_t soonest = loop_now(loop).ns + FINE_NS;
     const uint64_t at = loop->start_ns + (wake.ns < soonest ? soonest : wake.ns);
     const struct itimerspec spec = {
-        .it_value = {(time_t)(at / (1000 * MS_NS)), (long)(at % (1000 * MS_NS))},
+        .it_value = {(time_t)(at / SEC_NS), (long)(at % SEC_NS)},
     };
 
     if (loop->fine_ns != 0 && loop->fine_ns <= at) return;

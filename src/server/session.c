@@ -373,6 +373,7 @@ static void exec_submit(struct server *s, struct client *c)
     if (c->n_watches > 0) r->position = client_must_see(c, r->group);
     r->answer = answer_open(c);
     r->answer->pending = r;
+    if (r->routed < s->meta.version_keyspaces) c->none_older = r->routed;
     discard(c);
     request_submit(s, r);
     c->routed = s->meta.version;
